@@ -1,0 +1,52 @@
+"""What a source of cases promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from raykd.data.case import Case
+from raykd.scenario.schema import Strict
+
+
+@dataclass(frozen=True)
+class CaseKey:
+    """A case that can be loaded: its name, and the patient it belongs to (the unit of every split)."""
+
+    case_id: str
+    patient_id: str
+
+
+class Source(ABC):
+    """Where cases come from. A subclass is registered with `SOURCES.register(name)` and has a `Settings` model with that `name`.
+
+    Args:
+        settings: the validated block of the scenario.
+        classes: the scenario's foreground classes; labels are delivered as 1, 2, ... in this order.
+        seed: of the scenario.
+        owner: who holds the cases: the repository or a client's name. Part of every random address, so that owners differ.
+        root: relative paths of the settings start here (the folder of the scenario file).
+    """
+
+    Settings: ClassVar[type[Strict]]
+
+    def __init__(self, settings: Any, classes: tuple[str, ...], seed: int, owner: str, root: Path):
+        self.settings = settings
+        self.classes = classes
+        self.seed = seed
+        self.owner = owner
+        self.root = root
+
+    @abstractmethod
+    def keys(self) -> list[CaseKey]:
+        """Every case in a fixed order, without loading any. Raises `DataError` where the source is unusable."""
+
+    @abstractmethod
+    def load(self, key: CaseKey) -> Case:
+        """The case in RAS+, with labels as the scenario numbers them. Raises `DataError` naming case, file, rule and value."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """What the content depends on (settings, seed, file sizes and times ...), as JSON values: the key of the cache of prepared cases."""
