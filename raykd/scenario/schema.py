@@ -1,14 +1,14 @@
 """The words of a scenario, as frozen and strict pydantic models.
 
-A block that names a plug-in (a source, a network, a method, a shift) is validated by the settings model of the class registered under
-its `name`, so that this module knows no plug-in and every wrong key is still found before anything starts.
+A block that names a plug-in (a source, a network, a method, a shift) is validated by the settings model of the class registered
+under its `name`, so that this module knows no plug-in and every wrong key is still found before anything starts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -48,7 +48,9 @@ def _resolve(kind: str) -> Any:
             return settings.model_validate_json(json.dumps(block))
         except ValidationError as error:
             details = error.errors(include_url=False)
-            raise PydanticCustomError("plugin_settings", "{summary}", {"summary": str(error), "errors": details, "model": settings}) from None
+            raise PydanticCustomError(
+                "plugin_settings", "{summary}", {"summary": str(error), "errors": details, "model": settings}
+            ) from None
 
     return Annotated[
         Any,
@@ -58,10 +60,16 @@ def _resolve(kind: str) -> Any:
     ]
 
 
-SourceBlock = _resolve("source")
-NetworkBlock = _resolve("network")
-MethodBlock = _resolve("method")
-ShiftBlock = _resolve("shift")
+if TYPE_CHECKING:
+    SourceBlock: TypeAlias = Any
+    NetworkBlock: TypeAlias = Any
+    MethodBlock: TypeAlias = Any
+    ShiftBlock: TypeAlias = Any
+else:
+    SourceBlock = _resolve("source")
+    NetworkBlock = _resolve("network")
+    MethodBlock = _resolve("method")
+    ShiftBlock = _resolve("shift")
 
 SafeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Millimetres = Annotated[float, Field(ge=0.05, le=20.0)]
@@ -266,38 +274,32 @@ class Scenario(Strict):
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _inherit_training(cls, data: Any) -> Any:
+    @model_validator(mode="after")
+    def _inherit_training(self) -> Scenario:
         """A group's `training` states only what differs from the federation's."""
-        if not isinstance(data, dict) or not isinstance(data.get("clients"), list):
-            return data
-        shared = data.get("training") or {}
-        if not isinstance(shared, dict):
-            return data
-        groups = [
-            {**group, "training": {**shared, **group["training"]}}
-            if isinstance(group, dict) and isinstance(group.get("training"), dict)
-            else group
-            for group in data["clients"]
-        ]
-        return {**data, "clients": groups}
+        groups = []
+        for group in self.clients:
+            if group.training is not None:
+                own = {key: getattr(group.training, key) for key in group.training.model_fields_set}
+                group = group.model_copy(update={"training": self.training.model_copy(update=own)})
+            groups.append(group)
+        object.__setattr__(self, "clients", tuple(groups))  # frozen models are frozen for their users
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Scenario:
         if len(set(self.classes)) != len(self.classes):
-            raise PydanticCustomError("classes", "classes must differ from one another")
+            raise PydanticCustomError("classes", "must differ from one another", {"at": "classes"})
         names = [group.group for group in self.clients]
         if len(set(names)) != len(names):
-            raise PydanticCustomError("groups", "groups must have different names, got {names}", {"names": ", ".join(names)})
+            raise PydanticCustomError(
+                "groups", "groups must have different names, got {names}", {"names": ", ".join(names), "at": "clients"}
+            )
         for index, group in enumerate(self.clients):
             unknown = set(group.labels.classes or ()) - set(self.classes)
             if unknown:
-                raise PydanticCustomError(
-                    "label_classes",
-                    "clients[{index}].labels.classes must be among classes, got {unknown}",
-                    {"index": index, "unknown": ", ".join(sorted(unknown))},
-                )
+                at = f"clients[{index}].labels.classes"
+                raise PydanticCustomError("label_classes", "must be among the scenario's classes", {"at": at})
         return self
 
     def members(self) -> tuple[Client, ...]:

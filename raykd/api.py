@@ -1,0 +1,48 @@
+"""The Python interface to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from raykd.launch import Plan, check_plans, launch, refuse_taken
+from raykd.results.reader import Run, open_run
+from raykd.scenario.load import LoadedScenario, load_scenario, scenario_from_dict
+from raykd.scenario.schema import Scenario
+
+
+def run(
+    scenario: str | Path | Scenario | Mapping[str, Any],
+    *,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    backend: str = "ray",
+    address: str | None = None,
+) -> Run:
+    """Runs a scenario and opens its results.
+
+    Args:
+        scenario: a YAML file, a mapping with the same keys, or a `Scenario`. Relative paths in the last two start in the current directory.
+        out: the run directory, empty or not there yet; None: `runs/NAME`.
+        overrides: `key.path=value`, as `--set` takes them.
+        backend: `ray` or `in-process`.
+        address: of a Ray cluster; None: `$RAY_ADDRESS`, else one started here.
+
+    Raises:
+        RaykdError: the input was refused and nothing was started.
+        RunFailed: the run could not be finished.
+    """
+    loaded = _loaded(scenario, overrides)
+    plan = Plan(Path(out or Path("runs") / loaded.scenario.name), loaded.scenario.method.name, loaded.scenario, loaded.root)
+    refuse_taken([plan])
+    check_plans([plan])
+    launch([plan], backend=backend, address=address)
+    return open_run(plan.run_dir)
+
+
+def _loaded(scenario: str | Path | Scenario | Mapping[str, Any], overrides: Sequence[str]) -> LoadedScenario:
+    if isinstance(scenario, str | Path):
+        return load_scenario(Path(scenario), overrides)
+    data = scenario.model_dump(mode="json") if isinstance(scenario, Scenario) else scenario
+    return scenario_from_dict(data, Path.cwd(), overrides)

@@ -1,0 +1,122 @@
+"""Whether a file is whole: every byte is read once, through sha256 and against the checksum of its own compression."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+CHUNK_BYTES = 1 << 16
+MAX_HEADER_BYTES = 1 << 16
+AUTO_DETECT_WBITS = 47
+"""Tells zlib to accept a gzip or a zlib stream, whichever it meets."""
+
+
+class DamagedFile(Exception):
+    """A file does not hold what it promises: the rule, what was got, what to do."""
+
+    def __init__(self, rule: str, got: str = "", hint: str = "copy or convert the file again"):
+        super().__init__(rule)
+        self.rule, self.got, self.hint = rule, got, hint
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """What was learnt by reading all bytes of a file once.
+
+    Attributes:
+        num_bytes: size of the file.
+        sha256: of its bytes as they lie on disk, in hexadecimal.
+        num_payload_bytes: what they come to after decompression; for NIfTI with its header, for NRRD and MHA without.
+    """
+
+    num_bytes: int
+    sha256: str
+    num_payload_bytes: int
+
+
+def digest(path: Path) -> FileDigest:
+    """Size, sha256 and decompressed size; read once a process as long as the file's size and time stay the same.
+
+    Raises:
+        DamagedFile: it is missing, fails its checksum, or keeps its voxels elsewhere.
+    """
+    try:
+        status = path.stat()
+        return _digest_once(path, status.st_size, status.st_mtime_ns)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DamagedFile("every byte must pass the checksum of the compressed file", str(error)) from None
+
+
+@lru_cache(maxsize=8192)
+def _digest_once(path: Path, num_bytes: int, mtime_ns: int) -> FileDigest:
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        start, is_compressed = _payload(path, file)
+        file.seek(0)
+        sha256.update(file.read(start))
+        chunks = _chunks(file, sha256)
+        num_payload = _num_inflated(chunks) if is_compressed else sum(len(chunk) for chunk in chunks)
+    return FileDigest(num_bytes, sha256.hexdigest(), num_payload)
+
+
+def _payload(path: Path, file: IO[bytes]) -> tuple[int, bool]:
+    """Where the voxels of a file start, and whether they are compressed."""
+    if path.name.endswith((".nii", ".nii.gz")):
+        return 0, path.name.endswith(".gz")
+    is_nrrd = path.name.endswith(".nrrd")
+    fields: dict[str, str] = {}
+    header = BytesIO(file.read(MAX_HEADER_BYTES))
+    for line in iter(header.readline, b""):
+        text = line.decode("latin-1").strip()
+        if is_nrrd and not text:
+            break
+        key, _, value = text.partition(":" if is_nrrd else "=")
+        fields[key.strip().lower()] = value.strip().lower()
+        if key.strip() == "ElementDataFile":
+            break
+    return _nrrd_payload(fields, header.tell()) if is_nrrd else _mha_payload(fields, header.tell())
+
+
+def _nrrd_payload(fields: dict[str, str], start: int) -> tuple[int, bool]:
+    encoding = fields.get("encoding", "")
+    if {"data file", "datafile"} & set(fields) or encoding not in ("raw", "gzip", "gz"):
+        raise DamagedFile(
+            "an NRRD file must hold its voxels itself, as raw or gzip", f"encoding {encoding!r}", "save it attached, as gzip"
+        )
+    return start, encoding != "raw"
+
+
+def _mha_payload(fields: dict[str, str], start: int) -> tuple[int, bool]:
+    if fields.get("elementdatafile") != "local":
+        raise DamagedFile(
+            "an MHA file must hold its voxels itself", f"ElementDataFile {fields.get('elementdatafile')!r}", "save it as .mha"
+        )
+    return start, fields.get("compresseddata") == "true"
+
+
+def _chunks(file: IO[bytes], sha256: hashlib._Hash) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK_BYTES):
+        sha256.update(chunk)
+        yield chunk
+
+
+def _num_inflated(chunks: Iterable[bytes]) -> int:
+    """Decompressed size of a gzip or zlib stream; zlib compares checksum and length at the end of every member."""
+    engine, total = zlib.decompressobj(wbits=AUTO_DETECT_WBITS), 0
+    for chunk in chunks:
+        rest = chunk
+        while rest:
+            if engine.eof:
+                rest = rest.lstrip(b"\0")
+                engine = zlib.decompressobj(wbits=AUTO_DETECT_WBITS) if rest else engine
+            total += len(engine.decompress(rest)) if rest else 0
+            rest = engine.unused_data if engine.eof else b""
+    if not engine.eof:
+        raise EOFError("the compressed stream ends before its checksum")
+    return total

@@ -1,0 +1,241 @@
+"""Volumes from and to files. Nothing is believed before it is checked: every byte is read once against the file's own checksum."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import Opener
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from raykd.data.integrity import DamagedFile, FileDigest, digest
+from raykd.scenario.errors import DataError, Problem
+
+MAX_VOXELS = 2**30
+"""A volume of 1024 voxels along each axis; what claims more is taken for a broken header."""
+SPACING_RANGE_MM = (0.01, 50.0)
+READABLE = (".nii", ".nii.gz", ".nrrd", ".mha")
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+Kind = Literal["image", "label"]
+
+
+def refusal(rule: str, *, path: Path, case_id: str, got: str = "", hint: str = "") -> DataError:
+    """The error that says which rule a file of a case breaks, what was got, and what to do."""
+    return DataError(str(Problem(path=f"case {case_id!r}", rule=rule, got=got, file=str(path), hint=hint)))
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a header claims, before any voxel is read; axes of length 1 after the third are left out."""
+
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    num_payload_bytes: int
+
+
+def read_volume(
+    path: Path, case_id: str = "", kind: Kind = "image"
+) -> tuple[NDArray[np.float32] | NDArray[np.int32], NDArray[np.float64]]:
+    """A NIfTI, NRRD or MHA volume in RAS+ orientation, with its affine.
+
+    Axes are flipped and exchanged so that I, J, K run nearest to right, front, up; an oblique direction stays in the affine.
+
+    Args:
+        path: a file ending in .nii, .nii.gz, .nrrd or .mha, with one value a voxel.
+        case_id: named in errors; absent: the file's name.
+        kind: "image": float32 (1, I, J, K); "label": int32 (I, J, K).
+
+    Returns:
+        The array, and the 4 x 4 affine from voxel indices to millimetres in RAS+.
+
+    Raises:
+        DataError: the file is missing, cut short, corrupt (any bit that reaches a voxel or the header), not 3D, larger than 2^30
+            voxels, or has a spacing outside 0.01 to 50 mm, a voxel that is NaN or infinite, or a label that is no integer.
+    """
+    case_id = case_id or path.name
+    try:
+        array, affine = _read_checked(path)
+        return _as_label(array) if kind == "label" else _as_image(array), affine
+    except DamagedFile as damage:
+        raise refusal(damage.rule, path=path, case_id=case_id, got=damage.got, hint=damage.hint) from None
+
+
+def file_digest(path: Path, case_id: str = "") -> FileDigest:
+    """Size, sha256 and decompressed size of a file, read once a process as long as its size and time stay the same.
+
+    Raises:
+        DataError: the file is missing, is of an unknown format, or fails the checksum of its compressed stream.
+    """
+    try:
+        return digest(path)
+    except DamagedFile as damage:
+        raise refusal(damage.rule, path=path, case_id=case_id or path.name, got=damage.got, hint=damage.hint) from None
+
+
+def write_nifti(path: Path, array_IJK: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
+    """Writes a volume (I, J, K) as NIfTI-1, in its own type (int64 as int32, bool as uint8); equal inputs give equal bytes.
+
+    Raises:
+        ValueError: the name ends in neither .nii nor .nii.gz, or the array is not 3D.
+    """
+    if array_IJK.ndim != 3 or not path.name.endswith((".nii", ".nii.gz")):
+        raise ValueError(f"a 3D array and a name ending in .nii or .nii.gz are needed, got shape {array_IJK.shape} and {path.name}")
+    narrower = {"int64": np.int32, "bool": np.uint8, "float16": np.float32}
+    image = nibabel.Nifti1Image(array_IJK.astype(narrower.get(array_IJK.dtype.name, array_IJK.dtype), copy=False), affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(image, path)
+
+
+def _read_checked(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """Header first, then every byte, then the voxels, so that a false claim costs no memory."""
+    if not path.name.endswith(READABLE):
+        raise DamagedFile(f"a volume must end in one of {', '.join(READABLE)}", path.name, "convert the file")
+    if not path.is_file():
+        raise DamagedFile("the file must exist", "no such file", "check the pattern, or add the file")
+    is_nifti = path.name.endswith((".nii", ".nii.gz"))
+    header = _nifti_header(path) if is_nifti else _itk_header(path)
+    _check_header(header)
+    num_bytes = digest(path).num_payload_bytes
+    if num_bytes < header.num_payload_bytes:
+        raise DamagedFile("the file must be as long as its header says", f"{num_bytes} of {header.num_payload_bytes} bytes")
+    array, affine = (_read_nifti if is_nifti else _read_itk)(path)
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise DamagedFile("the affine must be finite and invertible", str(affine[:3].tolist()), "set sform or qform of the file")
+    _check_spacing(tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist()))
+    return _to_ras(array.reshape(header.shape), affine)
+
+
+def _check_header(header: _Header) -> None:
+    shape = header.shape
+    if len(shape) != 3:
+        hint = "split its channels or time points into files"
+        raise DamagedFile("a volume must have three axes and one value a voxel", f"shape {shape}", hint)
+    if not (min(shape) > 0 and math.prod(shape) <= MAX_VOXELS):
+        hint = "the header is broken; convert the file again"
+        raise DamagedFile(f"a volume must have 1 to {MAX_VOXELS} voxels", f"shape {shape}", hint)
+    _check_spacing(header.spacing_mm)
+
+
+def _check_spacing(spacing_mm: tuple[float, ...]) -> None:
+    low, high = SPACING_RANGE_MM
+    if not all(low <= s <= high for s in spacing_mm):
+        raise DamagedFile(
+            f"spacing must be {low} to {high} mm along each axis", f"{spacing_mm}", "set the voxel size of the file, in mm"
+        )
+
+
+def _nifti_header(path: Path) -> _Header:
+    """The header as it stands in the file: nibabel would turn a spacing of 0 into 1 when it loads it."""
+    try:
+        with Opener(str(path)) as file:
+            block = file.read(nibabel.Nifti2Header.sizeof_hdr)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DamagedFile("the file must be readable", str(error)) from None
+    kinds = (nibabel.Nifti1Header, nibabel.Nifti2Header)
+    kind = next((k for k in kinds if len(block) >= k.sizeof_hdr and k.may_contain_header(block)), None)
+    if kind is None:
+        raise DamagedFile("the file must begin with a NIfTI header", f"{len(block)} bytes that are none")
+    raw = kind(block[: kind.sizeof_hdr], check=False)
+    num_axes = int(raw["dim"][0])
+    try:
+        dtype = raw.get_data_dtype()
+    except HeaderDataError as error:
+        raise DamagedFile("voxels must be of a known type", str(error)) from None
+    if dtype.kind not in "uif" or not 1 <= num_axes <= 7:
+        raise DamagedFile("voxels must be real numbers on 1 to 7 axes", f"{dtype} on {num_axes} axes", "convert to a scalar volume")
+    shape = tuple(int(n) for n in raw["dim"][1 : num_axes + 1])
+    offset = float(raw["vox_offset"])
+    start = int(offset) if kind.sizeof_hdr <= offset < 2**62 else kind.sizeof_hdr
+    spacing = tuple(abs(float(s)) for s in raw["pixdim"][1:4])
+    return _Header(_without_trailing_ones(shape), spacing, start + math.prod(shape) * dtype.itemsize)
+
+
+def _read_nifti(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    try:
+        image = nibabel.load(path)
+        return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error, ImageFileError, HeaderDataError) as error:
+        raise DamagedFile("the file must be readable as NIfTI", str(error)) from None
+
+
+def _itk_header(path: Path) -> _Header:
+    import SimpleITK
+
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise DamagedFile("the file must be readable as NRRD or MHA", _reason(error)) from None
+    channels = reader.GetNumberOfComponents()
+    shape = (*reader.GetSize(), channels)
+    pixel_bytes = SimpleITK.Image([1, 1, 1], reader.GetPixelID(), channels).GetSizeOfPixelComponent() * channels
+    return _Header(_without_trailing_ones(shape), reader.GetSpacing()[:3], math.prod(reader.GetSize()) * pixel_bytes)
+
+
+def _without_trailing_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def _read_itk(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    import SimpleITK
+
+    try:
+        image = SimpleITK.ReadImage(str(path))
+    except RuntimeError as error:
+        raise DamagedFile("the file must be readable as NRRD or MHA", _reason(error)) from None
+    while image.GetDimension() > 3:
+        image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return SimpleITK.GetArrayFromImage(image).transpose(2, 1, 0), LPS_TO_RAS @ affine
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line of an ITK error, which is the one that says why."""
+    return str(error).strip().splitlines()[-1].strip()
+
+
+def _to_ras(array_IJK: NDArray[np.generic], affine: NDArray[np.float64]) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    orientation = nibabel.io_orientation(affine)
+    turned = nibabel.apply_orientation(array_IJK, orientation)
+    return turned, affine @ nibabel.orientations.inv_ornt_aff(orientation, array_IJK.shape)
+
+
+def _check_finite(array_IJK: NDArray[np.generic]) -> None:
+    num_bad = array_IJK.size - int(np.isfinite(array_IJK).sum())
+    if num_bad:
+        raise DamagedFile(
+            "every voxel must be a finite float32", f"{num_bad} NaN or infinite", "find out why before filling them in"
+        )
+
+
+def _as_image(array_IJK: NDArray[np.generic]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        image = np.ascontiguousarray(array_IJK, dtype=np.float32)
+    _check_finite(image)
+    return image[None]
+
+
+def _as_label(array_IJK: NDArray[np.generic]) -> NDArray[np.int32]:
+    _check_finite(array_IJK)
+    with np.errstate(invalid="ignore", over="ignore"):
+        label = np.ascontiguousarray(array_IJK).astype(np.int32)
+    num_bad = int((label != array_IJK).sum())
+    if num_bad:
+        raise DamagedFile("a label must be an integer", f"{num_bad} voxels that are not", "resample labels with nearest neighbour")
+    return label

@@ -1,0 +1,67 @@
+"""Scores of a model on one case, as rows of the `cases` table and as the sums that trust is built from."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from raykd.data.case import Case
+from raykd.federation.protocols import Row
+from raykd.numerics.metrics import evaluate_case
+from raykd.scenario.schema import Scenario
+
+
+def case_rows(
+    scenario: Scenario,
+    case: Case,
+    predicted_IJK: Tensor,
+    *,
+    split: str,
+    model: str,
+    round_index: int,
+    client_id: int,
+    has_surface: bool,
+) -> list[Row]:
+    """One row a foreground class.
+
+    Args:
+        case: with a label.
+        predicted_IJK: the predicted classes on the case's grid.
+        split: validation or test.
+        model: global, personal or teacher.
+        has_surface: whether NSD, HD95 and ASSD are computed beside DSC.
+    """
+    assert case.label_IJK is not None
+    scores = evaluate_case(
+        predicted_IJK.numpy(),
+        case.label_IJK.numpy(),
+        len(scenario.classes),
+        case.spacing_mm,
+        surface=has_surface,
+        nsd_tolerance_mm=scenario.evaluation.nsd_tolerance_mm,
+    )
+    return [
+        {
+            "round": round_index,
+            "client_id": client_id,
+            "split": split,
+            "case_id": case.case_id,
+            "model": model,
+            "class_index": index,
+            "class_name": name,
+            **vars(score),
+        }
+        for index, (name, score) in enumerate(zip(scenario.classes, scores, strict=True), start=1)
+    ]
+
+
+def support_scores(predictions: list[tuple[Tensor, Tensor]], num_classes: int) -> list[tuple[float, int]]:
+    """By foreground class, the sum of DSCs over the pairs (prediction, label) whose label holds the class, and their number."""
+    sums, counts = np.zeros(num_classes), np.zeros(num_classes, dtype=int)
+    for predicted_IJK, label_IJK in predictions:
+        scores = evaluate_case(predicted_IJK.numpy(), label_IJK.numpy(), num_classes, (1.0, 1.0, 1.0), surface=False)
+        for index, score in enumerate(scores):
+            if not score.is_ref_empty:
+                sums[index] += score.dsc
+                counts[index] += 1
+    return [(float(total), int(count)) for total, count in zip(sums, counts, strict=True)]

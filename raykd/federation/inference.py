@@ -1,0 +1,90 @@
+"""Running a network over whole volumes: padding, sliding windows where a volume is large, never a batch of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from monai.inferers import sliding_window_inference
+from torch import Tensor
+
+from raykd.models._base import SegmentationNetwork, set_dropout_only_training
+from raykd.numerics.label_map import best_class
+
+MAX_VOXELS = 1_500_000
+"""Largest volume that goes through a network in one piece; a larger one goes in windows with Gaussian blending."""
+WINDOW = (48, 128, 128)
+
+
+def pad_to_multiple(volume_BCIJK: Tensor, multiple: tuple[int, int, int]) -> Tensor:
+    """The volume with the darkest value appended to each axis up to a multiple of the network's stride."""
+    missing = [-n % m for n, m in zip(volume_BCIJK.shape[2:], multiple, strict=True)]
+    return F.pad(volume_BCIJK, [0, missing[2], 0, missing[1], 0, missing[0]], value=float(volume_BCIJK.min()))
+
+
+def predict_logits(network: SegmentationNetwork, volumes_BCIJK: Tensor) -> Tensor:
+    """Logits (B, L, I, J, K) of volumes of any shape, in the mode that the network is in, without gradient.
+
+    A lone volume is run as a pair of itself where PyTorch would otherwise choose its slow convolution, which costs more than twice the work.
+    """
+    shape, device = volumes_BCIJK.shape[2:], _device(network)
+    with torch.inference_mode():
+        if volumes_BCIJK[0].numel() > MAX_VOXELS:
+            window = [min(w, -(-n // m) * m) for w, n, m in zip(WINDOW, shape, network.total_stride, strict=True)]
+            logits: Tensor = sliding_window_inference(
+                volumes_BCIJK, window, 2, network, overlap=0.25, mode="gaussian", sw_device=device, device="cpu"
+            )
+            return logits
+        padded = pad_to_multiple(volumes_BCIJK, network.total_stride)
+        whole: Tensor = network(_at_least_two(padded).to(device)).cpu()
+        return whole[: len(volumes_BCIJK), :, : shape[0], : shape[1], : shape[2]]
+
+
+def predict_features(network: SegmentationNetwork, image_IJK: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Feature maps (F, i, j, k) by layer of one volume, padded to the network's stride, in evaluation mode."""
+    network.eval()
+    with torch.inference_mode():
+        padded = pad_to_multiple(image_IJK[None, None], network.total_stride)
+        _, features = network.forward_with_features(_at_least_two(padded).to(_device(network)), tuple(layers))
+    return {layer: value[0].cpu() for layer, value in features.items()}
+
+
+def predict_labels(network: SegmentationNetwork, image_IJK: Tensor) -> Tensor:
+    """The most probable class of each voxel, uint8 (I, J, K), in evaluation mode."""
+    network.eval()
+    return best_class(predict_logits(network, image_IJK[None, None])[0])
+
+
+def soft_label(
+    network: SegmentationNetwork, image_IJK: Tensor, *, num_passes: int, input_noise: float, rng: torch.Generator
+) -> Tensor:
+    """Mean over stochastic passes of the class probabilities (L, I, J, K).
+
+    Args:
+        num_passes: passes with dropout on, normalisation in evaluation mode, and fresh noise N(0, input_noise^2) clipped at two standard
+            deviations on the input; 0: one clean pass.
+        rng: of the noise and of the dropout masks, which take it as a forked global state because torch's dropout knows no generator.
+    """
+    image = image_IJK[None, None]
+    if num_passes == 0:
+        network.eval()
+        return torch.softmax(predict_logits(network, image)[0], dim=0)
+    set_dropout_only_training(network)
+    total = torch.zeros(())
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(rng.get_state())
+        for first in range(0, num_passes, 2):
+            size = min(2, num_passes - first)
+            noise = (input_noise * torch.randn((size, *image.shape[1:]))).clamp(-2 * input_noise, 2 * input_noise)
+            total = total + torch.softmax(predict_logits(network, image + noise), dim=1).sum(dim=0)
+    network.eval()
+    return total / num_passes
+
+
+def _at_least_two(batch: Tensor) -> Tensor:
+    return batch if len(batch) > 1 else batch.expand(2, -1, -1, -1, -1)
+
+
+def _device(network: SegmentationNetwork) -> torch.device:
+    return next(network.parameters()).device

@@ -1,0 +1,97 @@
+"""The seams of the simulation: where it runs, where its results go, who watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from raykd.federation.transport import Envelope
+from raykd.scenario.schema import Scenario
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LocalJob:
+    """One client's local update in one round: a pure function of this and of the client's data.
+
+    `state` is what the client keeps between rounds; the simulation holds it, so that any worker can do the job, but it crosses no link.
+    """
+
+    client_id: int
+    round_index: int
+    state: Envelope
+    teacher: Envelope | None
+
+
+@dataclass(frozen=True)
+class LocalReply:
+    """What a local update came to. `upload` crosses the link; the rest is the simulation's own book-keeping."""
+
+    client_id: int
+    state: Envelope
+    upload: Envelope
+    num_labelled: int
+    num_unlabelled: int
+    training: Row
+    events: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """Which models a client scores on which of its cases. `models` by role: global, personal, teacher."""
+
+    client_id: int
+    round_index: int
+    models: Mapping[str, Envelope]
+    has_surface: bool
+    num_previews: int
+
+
+@dataclass(frozen=True)
+class EvaluationReply:
+    """Rows of `cases` and `previews`. Previews hold pixels of test cases for the experimenter; no link carries them."""
+
+    client_id: int
+    cases: tuple[Row, ...]
+    previews: tuple[Row, ...] = ()
+
+
+class ResultSink(Protocol):
+    """Where rows go: one part a round, written aside and renamed."""
+
+    def write(self, table: str, rows: Sequence[Mapping[str, Any]], part: str) -> None:
+        """Writes one part of a table; the same part again replaces it."""
+
+
+class Progress(Protocol):
+    """Who watches a run."""
+
+    def __call__(self, event: str, **values: Any) -> None:
+        """Told of `stage`, `teacher_step`, `round`, `client`, `evaluated`, with their numbers."""
+
+
+class Backend(Protocol):
+    """Where clients run. Replies come back in the order of the jobs, whatever order they were done in."""
+
+    num_slots: int
+
+    def open(self, scenario: Scenario, root: Path) -> None:
+        """Prepares the workers for a scenario; forgets the one before."""
+
+    def prepare(self, client_ids: Sequence[int], with_repository: bool) -> list[Row]:
+        """Builds what each client holds, and the repository's cases if asked, and gives the rows of `clients`. Raises `DataError`."""
+
+    def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], list[Row]]]:
+        """For each network: its parameters, rows of `teachers`, and rows of `cases` on the repository's held-out cases."""
+
+    def local_updates(self, jobs: Sequence[LocalJob], download: Envelope) -> list[LocalReply]:
+        """The local updates of one round; `download` is the same for all."""
+
+    def evaluate(self, jobs: Sequence[EvaluationJob]) -> list[EvaluationReply]:
+        """Scores models on the clients' own cases."""
+
+    def close(self) -> None:
+        """Ends every process that this backend started."""

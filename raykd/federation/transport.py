@@ -1,0 +1,59 @@
+"""What crosses a link: payloads serialised kind by kind, their bytes counted as they are, their time on the line derived from those bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from safetensors.torch import load, save
+from torch import Tensor
+
+from raykd.numerics.params import Payload, kind_of, num_values, select
+from raykd.scenario.schema import Link
+
+Envelope = dict[str, np.ndarray]
+"""By kind, the serialised tensors as one flat array of bytes: what Ray puts once and reads without a copy."""
+
+Direction = Literal["down", "up"]
+
+
+def seal(payload: Mapping[str, Tensor]) -> Envelope:
+    """A payload as bytes in the safetensors format, one blob a kind. Raises `ValueError` for a key without a known kind."""
+    kinds = sorted({kind_of(key) for key in payload})
+    return {
+        kind: np.frombuffer(save({k: v.contiguous() for k, v in select(payload, kind).items()}), dtype=np.uint8) for kind in kinds
+    }
+
+
+def unseal(envelope: Envelope) -> Payload:
+    """The payload again; its tensors are the receiver's own and may be written to."""
+    payload: Payload = {}
+    for kind in sorted(envelope):
+        payload.update(load(envelope[kind].tobytes()))
+    return payload
+
+
+def transfer_rows(
+    payload: Mapping[str, Tensor], envelope: Envelope, *, round_index: int, client_id: int, direction: Direction, link: Link
+) -> list[dict[str, Any]]:
+    """One row of the `transfers` table for each kind that crosses a client's link."""
+    return [
+        {
+            "round": round_index,
+            "client_id": client_id,
+            "direction": direction,
+            "kind": kind,
+            "codec": "none",
+            "num_values": num_values(select(payload, kind)),
+            "num_bytes": int(blob.nbytes),
+            "simulated_s": link_seconds(int(blob.nbytes), direction, link, with_latency=index == 0),
+        }
+        for index, (kind, blob) in enumerate(sorted(envelope.items()))
+    ]
+
+
+def link_seconds(num_bytes: int, direction: Direction, link: Link, *, with_latency: bool = True) -> float:
+    """Seconds that bytes take on a link: 8 bytes / (Mbit/s * 10^6), plus the latency once a message."""
+    mbps = link.down_mbps if direction == "down" else link.up_mbps
+    return 8.0 * num_bytes / (mbps * 1e6) + (link.latency_ms / 1e3 if with_latency else 0.0)

@@ -1,0 +1,114 @@
+"""A place where clients run, one after the other: the part of a backend that does the work, in this process or in an actor."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raykd.data.federation import build_repository_data
+from raykd.data.patches import normalise
+from raykd.federation.client import POOLED, Client, describe_network
+from raykd.federation.evaluation import case_rows
+from raykd.federation.inference import predict_labels
+from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row
+from raykd.federation.teacher import repository_model
+from raykd.federation.transport import Envelope, seal, unseal
+from raykd.methods._base import Method
+from raykd.models._base import build_network
+from raykd.numerics.params import load_state
+from raykd.scenario.registry import METHODS
+from raykd.scenario.schema import Scenario
+
+PROGRESS_STEPS = 20
+"""Steps of training on the repository between two notes of progress."""
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed memory for the next step: page faults cost up to a third of a step of a small network."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(M_TOP_PAD, 64 * 2**20)
+
+
+class Worker:
+    """Holds the clients that it has run, prepared, until another scenario is opened.
+
+    Args:
+        progress: told of finished steps and clients.
+        device: where networks run.
+    """
+
+    def __init__(self, progress: Progress, device: str = "cpu"):
+        keep_freed_memory()
+        self._progress, self._device = progress, device
+        self._clients: dict[int, Client] = {}
+
+    def open(self, scenario: Scenario, root: Path) -> None:
+        """Forgets all clients and takes up a scenario, with its number of threads."""
+        self._scenario, self._root = scenario, root
+        self._method: Method = METHODS.get(scenario.method.name)(scenario.method, scenario)
+        self._clients = {}
+        torch.set_num_threads(scenario.resources.threads_per_client)
+
+    def prepare_repository(self) -> None:
+        """Prepares the repository's cases, which stay in the cache. Raises `DataError`."""
+        build_repository_data(self._scenario, self._root)
+
+    def describe(self, client_id: int) -> Row:
+        """Prepares a client and describes it. Raises `DataError`."""
+        return self._client(client_id).describe()
+
+    def train_on_repository(self, network: Any) -> tuple[Envelope, list[Row], list[Row]]:
+        """A network trained on the repository: its parameters, its training curve, and its scores on held-out cases at their own spacing."""
+        scenario = self._scenario
+        torch.set_num_threads(scenario.resources.threads_teacher)
+
+        def note(step: int, loss: float) -> None:
+            if step % PROGRESS_STEPS == 0:
+                self._progress(
+                    "teacher_step",
+                    network=describe_network(network),
+                    step=step,
+                    total=scenario.repository.teacher.num_steps,
+                    loss=loss,
+                )
+
+        model = repository_model(scenario, network, self._root, self._device, note)
+        torch.set_num_threads(scenario.resources.threads_per_client)
+        curve: list[Row] = [{"step": step, "loss": loss, "train_s": model.train_s} for step, loss in model.curve]
+        module = build_network(network, len(scenario.classes) + 1, 0).to(self._device)
+        load_state(module, model.params)
+        rows: list[Row] = []
+        for case in build_repository_data(scenario, self._root).validation:
+            predicted = predict_labels(module, normalise(case.image_CIJK))
+            rows += case_rows(
+                scenario, case, predicted, split="validation", model="teacher", round_index=-1, client_id=-1, has_surface=True
+            )
+        return seal(model.params), curve, rows
+
+    def local_update(self, job: LocalJob, download: Envelope) -> LocalReply:
+        """One client's local update."""
+        reply = self._client(job.client_id).local_update(job, unseal(download))
+        self._progress("client", client_id=job.client_id, round=job.round_index, loss=reply.training["loss_total"])
+        return reply
+
+    def evaluate(self, job: EvaluationJob) -> EvaluationReply:
+        """Scores models on a client's cases."""
+        return self._client(job.client_id).evaluate(job)
+
+    def _client(self, client_id: int) -> Client:
+        if client_id not in self._clients:
+            if client_id == POOLED:
+                self._clients[client_id] = Client.pooled(self._scenario, self._method, self._root, self._device)
+            else:
+                member = self._scenario.members()[client_id]
+                self._clients[client_id] = Client.build(self._scenario, self._method, member, self._root, self._device)
+        return self._clients[client_id]

@@ -1,0 +1,42 @@
+"""Federated averaging. McMahan et al., AISTATS 2017. https://arxiv.org/abs/1602.05629"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from raykd.methods._base import LocalContext, LocalUpdate, Method, MethodSettings, Upload, average, supervised_loss
+from raykd.numerics.aggregation import Weighting
+from raykd.numerics.params import Payload
+from raykd.scenario.registry import METHODS
+
+
+@METHODS.register("fedavg")
+class FedAvg(Method):
+    """Clients train the received model on their labelled cases; the server averages their parameters."""
+
+    class Settings(MethodSettings):
+        name: Literal["fedavg"]
+        weighting: Weighting = "uniform"
+        """p_k: equal shares, or by labelled cases, or by all training cases."""
+
+    def problems(self) -> list[str]:
+        return same_network_problems(self)
+
+    def local_update(self, context: LocalContext, state: Payload, download: Payload) -> LocalUpdate:
+        params, result = context.fit(download, supervised_loss(context.annotated))
+        return LocalUpdate(state, params, result)
+
+    def aggregate(self, server: Payload, uploads: Sequence[Upload]) -> Payload:
+        return average(uploads, self.settings.weighting)
+
+
+def same_network_problems(method: Method) -> list[str]:
+    """A sentence for each client whose student cannot be averaged with the others'."""
+    shared = method.scenario.student.network
+    return [
+        f"method {method.settings.name} averages parameters, so every client must train the federation's student network; "
+        f"{client.name} has another one; drop clients[...].student or choose a method that does not average"
+        for client in method.scenario.members()
+        if client.student.network != shared
+    ]

@@ -1,0 +1,96 @@
+"""Arithmetic on payloads: flat dicts of tensors whose keys begin with a kind, `params/...`, `teacher/...`, `prototypes/...`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+Payload = dict[str, Tensor]
+"""Whatever travels between server and client, or is saved."""
+
+KINDS = ("params", "logits", "features", "prototypes", "control", "teacher")
+
+
+def kind_of(key: str) -> str:
+    """The kind of a payload key; `ValueError` where it has none of the known ones."""
+    kind, slash, name = key.partition("/")
+    if not slash or not name or kind not in KINDS:
+        raise ValueError(f"a payload key must be <kind>/<name> with kind one of {', '.join(KINDS)}, got {key!r}")
+    return kind
+
+
+def select(payload: Mapping[str, Tensor], kind: str) -> Payload:
+    """The entries of one kind, keys unchanged."""
+    return {key: value for key, value in payload.items() if key.startswith(f"{kind}/")}
+
+
+def rename(payload: Mapping[str, Tensor], old: str, new: str) -> Payload:
+    """The entries of kind `old` filed under kind `new`."""
+    return {f"{new}/{key.removeprefix(f'{old}/')}": value for key, value in payload.items() if key.startswith(f"{old}/")}
+
+
+def state_of(module: nn.Module, kind: str = "params") -> Payload:
+    """A detached copy of a module's state dict as a payload."""
+    return {f"{kind}/{name}": value.detach().cpu().clone() for name, value in module.state_dict().items()}
+
+
+def load_state(module: nn.Module, payload: Mapping[str, Tensor], kind: str = "params") -> None:
+    """Copies the entries of one kind into a module; every name and shape must match."""
+    module.load_state_dict({key.removeprefix(f"{kind}/"): value for key, value in select(payload, kind).items()})
+
+
+def weighted_mean(payloads: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> Payload:
+    """Sum over i of weights[i] * payloads[i] / sum(weights), key by key, in the order given.
+
+    Sums are taken in float64 so that the order of magnitude of the number of clients does not matter; integer tensors are rounded.
+
+    Raises:
+        ValueError: no payload, weights that are negative or sum to zero, or payloads whose keys differ.
+    """
+    total = float(sum(weights))
+    if not payloads or len(payloads) != len(weights) or min(weights) < 0 or total <= 0:
+        raise ValueError(f"weights must be one non-negative number a payload with a positive sum, got {list(weights)}")
+    keys = payloads[0].keys()
+    for payload in payloads[1:]:
+        if payload.keys() != keys:
+            raise ValueError(f"payloads must have the same keys, differ in {sorted(keys ^ payload.keys())[:3]}")
+    return {key: _mean([payload[key] for payload in payloads], [weight / total for weight in weights]) for key in keys}
+
+
+def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    mean = torch.zeros_like(tensors[0], dtype=torch.float64)
+    for tensor, share in zip(tensors, shares, strict=True):
+        mean.add_(tensor, alpha=share)
+    return (mean if tensors[0].is_floating_point() else mean.round()).to(tensors[0].dtype)
+
+
+def interpolate(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> Payload:
+    """(1 - share) * start + share * end, key by key."""
+    return weighted_mean([start, end], [1.0 - share, share])
+
+
+def num_bytes(payload: Mapping[str, Tensor]) -> int:
+    """Raw size of the tensors, without the header that serialisation adds."""
+    return sum(value.numel() * value.element_size() for value in payload.values())
+
+
+def num_values(payload: Mapping[str, Tensor]) -> int:
+    """Number of scalars in a payload."""
+    return sum(value.numel() for value in payload.values())
+
+
+def is_finite(payload: Mapping[str, Tensor]) -> bool:
+    """Whether no tensor holds NaN or infinity."""
+    return all(bool(torch.isfinite(value).all()) for value in payload.values() if value.is_floating_point())
+
+
+def merge(parts: Iterable[Mapping[str, Tensor]]) -> Payload:
+    """One payload of several with disjoint keys."""
+    merged: Payload = {}
+    for part in parts:
+        if clash := merged.keys() & part.keys():
+            raise ValueError(f"payloads to merge must have different keys, both have {sorted(clash)[:3]}")
+        merged.update(part)
+    return merged

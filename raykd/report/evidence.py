@@ -1,0 +1,172 @@
+"""What a report is made of: the runs that can be compared, their tables under readable labels, and notes on what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from raykd.results.reader import Run, Tables, find_run_dirs, open_run
+from raykd.results.schema import TABLES
+from raykd.results.statistics import deployed_cases
+from raykd.scenario.errors import RaykdError
+
+NOT_A_DIFFERENCE = ("seed", "name", "description", "resources")
+REPOSITORY, POOLED = -1, -2
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The runs of a report.
+
+    Attributes:
+        runs: those that are compared.
+        tables: table name to frame; the `method` column holds labels that tell apart every setting that differs between runs.
+        labels: run_id to the label of its method.
+        deployed: test cases of the clients, last round, deployed model.
+        client_names: client_id to name.
+        notes: sentences on what is missing or was left out.
+    """
+
+    runs: tuple[Run, ...]
+    tables: dict[str, pd.DataFrame]
+    labels: dict[str, str]
+    deployed: pd.DataFrame
+    client_names: dict[int, str]
+    notes: tuple[str, ...]
+
+    @property
+    def scenario(self) -> dict[str, Any]:
+        """The scenario of the first run."""
+        return self.runs[0].scenario
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods' labels, in the order in which the runs were given."""
+        return tuple(dict.fromkeys(self.labels.values()))
+
+    @property
+    def pooling_methods(self) -> frozenset[str]:
+        """Methods that bring all scans together: yardsticks, because a federation is there to avoid just that."""
+        training = self.tables["training"]
+        return frozenset(training.loc[training["client_id"] == POOLED, "method"])
+
+    @property
+    def nsd_tolerance_mm(self) -> float:
+        """The tolerance of NSD, raykd's default where the scenario is silent."""
+        return float((self.scenario.get("evaluation") or {}).get("nsd_tolerance_mm", 1.0))
+
+    def name(self, client_id: int) -> str:
+        """A client's name in the report."""
+        special = {REPOSITORY: "repository", POOLED: "all sites pooled"}
+        return special.get(int(client_id)) or self.client_names.get(int(client_id), f"site {client_id}")
+
+
+def collect(paths: Sequence[Path]) -> Evidence:
+    """Open all runs below `paths`; what cannot be read becomes a note.
+
+    Raises:
+        RaykdError: a path holds no run at all, or not a single run can be read.
+    """
+    readable: dict[str, Run] = {}
+    notes: list[str] = []
+    for directory in find_run_dirs(paths):
+        try:
+            run = open_run(directory)
+            for name in TABLES:
+                run.table(name)
+        except RaykdError as error:
+            notes.append(f"Left out, because it cannot be read: {error}.")
+            continue
+        if run.run_id in readable:
+            notes.append(f"Left out, because another run has its run_id '{run.run_id}': {directory.name}.")
+        readable.setdefault(run.run_id, run)
+    if not readable:
+        raise RaykdError("no run could be read, so there is nothing to report on: " + " ".join(notes))
+    runs = _choose(list(readable.values()), notes)
+    return _assemble(runs, notes)
+
+
+def _choose(runs: list[Run], notes: list[str]) -> tuple[Run, ...]:
+    """The finished runs, or all where none is finished."""
+    done = [run for run in runs if run.manifest["status"] == "done"]
+    unfinished = [run for run in runs if run.manifest["status"] != "done"]
+    states = ", ".join(f"{run.path.name} ({run.manifest['status']})" for run in unfinished)
+    if unfinished and done:
+        notes.append(f"Left out, because they are not finished: {states}.")
+    elif unfinished:
+        notes.append(f"No run is finished: {states}. The numbers are those of the last round each run evaluated.")
+    return tuple(done or runs)
+
+
+def _assemble(runs: tuple[Run, ...], notes: list[str]) -> Evidence:
+    labels = label_runs(runs)
+    tables = {name: Tables(runs).table(name) for name in TABLES}
+    for name, frame in tables.items():
+        tables[name] = frame.assign(method=frame["run_id"].astype(str).map(labels))
+    names: dict[int, str] = {}
+    for client_id, name, group in tables["clients"][["client_id", "client_name", "group"]].itertuples(index=False):
+        names.setdefault(int(client_id), str(name) if pd.notna(name) else f"{group} {client_id}")
+    evidence = Evidence(runs, tables, labels, deployed_cases(tables["cases"]), names, ())
+    return Evidence(**{**vars(evidence), "notes": (*notes, *_gaps(evidence))})
+
+
+def _gaps(evidence: Evidence) -> Iterator[str]:
+    """A sentence for whatever a reader may look for and not find."""
+    tables = evidence.tables
+    if evidence.deployed.empty:
+        yield "No test case has been evaluated yet, so nothing can be said about quality."
+    elif evidence.deployed["nsd"].isna().all():
+        yield "Surface distances (NSD, HD95) were not computed in the last evaluated round."
+    if tables["clients"].empty:
+        yield "The table of clients is missing, so sites go by their numbers."
+    silent = sorted(set(evidence.methods) - set(evidence.deployed["method"]))
+    if silent and not evidence.deployed.empty:
+        yield f"Without an evaluated test case, and so absent from comparisons: {', '.join(silent)}."
+    seeds = tables["cases"].groupby("method")["seed"].agg(frozenset)
+    if seeds.nunique() > 1:
+        yield "Methods were run with different seeds; differences between two methods use the seeds that both have."
+    if tables["events"]["kind"].isin(["worker_lost"]).any():
+        yield "Workers were lost in a run; their updates were repeated with the same draws, see the events."
+
+
+def label_runs(runs: Sequence[Run]) -> dict[str, str]:
+    """run_id to the method as its tables call it, followed by the settings in which runs differ.
+
+    Seeds, names, descriptions and resources are not differences; a method's own settings are, between runs that go by its name.
+    """
+    flat = {run.run_id: dict(_flatten(run.scenario)) for run in runs}
+    names = {run.run_id: _method_of(run) for run in runs}
+    shared = _varying([{k: v for k, v in settings.items() if not k.startswith("method.")} for settings in flat.values()])
+    labels = {}
+    for run_id, settings in flat.items():
+        peers = [flat[other] for other in flat if names[other] == names[run_id]]
+        own = _varying([{k: v for k, v in peer.items() if k.startswith("method.")} for peer in peers])
+        words = {f"{key.rsplit('.', 1)[-1]} {settings[key]}": None for key in (*own, *shared) if key in settings}
+        labels[run_id] = ", ".join([names[run_id], *words])
+    return labels
+
+
+def _method_of(run: Run) -> str:
+    clients = run.clients
+    return str(clients["method"].iloc[0]) if len(clients) else str((run.scenario.get("method") or {}).get("name", "unnamed method"))
+
+
+def _varying(settings: Sequence[dict[str, str]]) -> list[str]:
+    keys = dict.fromkeys(key for one in settings for key in one)
+    return [key for key in keys if len({one.get(key) for one in settings}) > 1]
+
+
+def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            if path or key not in NOT_A_DIFFERENCE:
+                yield from _flatten(child, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and any(isinstance(child, dict) for child in value):
+        for index, child in enumerate(value):
+            yield from _flatten(child, f"{path}[{index}]")
+    else:
+        yield path, str(value)

@@ -1,0 +1,210 @@
+"""Opening run directories, and the tables of one or many of them as pandas frames."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from raykd.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY
+from raykd.scenario.errors import RaykdError, did_you_mean
+
+STUDY_DEPTH = 3
+"""How many folders below a study's own a run may lie."""
+
+PANDAS_TYPES = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+
+
+class TableAccess:
+    """The tables as attributes; each is a frame of its own, in the order in which rows were written."""
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The table of this name: repeated texts as categoricals, integers and truths nullable, missing floats NaN.
+
+        Raises:
+            RaykdError: there is no such table, or a file of it cannot be read.
+        """
+        raise NotImplementedError
+
+    @property
+    def clients(self) -> pd.DataFrame:
+        """One row a client of the federation."""
+        return self.table("clients")
+
+    @property
+    def rounds(self) -> pd.DataFrame:
+        """One row a round."""
+        return self.table("rounds")
+
+    @property
+    def training(self) -> pd.DataFrame:
+        """One row a client's local update."""
+        return self.table("training")
+
+    @property
+    def cases(self) -> pd.DataFrame:
+        """One row a case, class, model and evaluation."""
+        return self.table("cases")
+
+    @property
+    def transfers(self) -> pd.DataFrame:
+        """One row a payload crossing a link."""
+        return self.table("transfers")
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """One row a thing worth telling."""
+        return self.table("events")
+
+    @property
+    def previews(self) -> pd.DataFrame:
+        """One row a layer of a slice of a test case."""
+        return self.table("previews")
+
+    @property
+    def teachers(self) -> pd.DataFrame:
+        """One row a point of a training curve on the repository."""
+        return self.table("teachers")
+
+
+@dataclass(frozen=True)
+class Run(TableAccess):
+    """A run directory, finished or not.
+
+    Attributes:
+        path: the directory.
+        manifest: the content of `manifest.json`.
+        scenario: the content of `scenario.yaml`.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    scenario: dict[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        """The run's name in every table."""
+        return str(self.manifest["run_id"])
+
+    def table(self, name: str) -> pd.DataFrame:
+        return _to_frame(name, [read_parts(self.path, name)])
+
+
+@dataclass(frozen=True)
+class Tables(TableAccess):
+    """The tables of several runs, one below the other.
+
+    Attributes:
+        runs: the runs, each once, in the order given.
+    """
+
+    runs: tuple[Run, ...]
+
+    def table(self, name: str) -> pd.DataFrame:
+        return _to_frame(name, [read_parts(run.path, name) for run in self.runs])
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run directory; its status is not asked for, so an interrupted run opens too.
+
+    Raises:
+        RaykdError: `manifest.json` or `scenario.yaml` is missing or cannot be read.
+    """
+    path = Path(path)
+    manifest = _read_mapping(path / "manifest.json", json.loads)
+    scenario = _read_mapping(path / "scenario.yaml", yaml.safe_load)
+    missing = {"run_id", "status"} - manifest.keys()
+    if missing:
+        raise RaykdError(f"{path / 'manifest.json'}: it must have {' and '.join(sorted(missing))}; run the scenario again")
+    return Run(path, manifest, scenario)
+
+
+def load_runs(paths: Iterable[str | Path]) -> Tables:
+    """Open every run in the given directories, each run once.
+
+    Args:
+        paths: run directories, or study directories with run directories at most three folders below.
+
+    Raises:
+        RaykdError: a directory holds no run, a run cannot be opened, or two different ones have the same `run_id`.
+    """
+    runs: dict[str, Run] = {}
+    for directory in find_run_dirs(paths):
+        run = open_run(directory)
+        twin = runs.setdefault(run.run_id, run)
+        if twin is not run:
+            raise RaykdError(f"{run.path}: run_id '{run.run_id}' is also that of {twin.path}; leave one of the two out")
+    return Tables(tuple(runs.values()))
+
+
+def find_run_dirs(paths: Iterable[str | Path]) -> tuple[Path, ...]:
+    """The run directories in the given run or study directories, sorted within each, each once.
+
+    Raises:
+        RaykdError: a path is no directory, or holds no run.
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        directories = sorted(_runs_below(path, STUDY_DEPTH)) if path.is_dir() else []
+        if not directories:
+            what = "no run was found in it (a run has manifest.json)" if path.is_dir() else "there is no such directory"
+            raise RaykdError(f"{path}: {what}; give the directory that `raykd run` or `raykd study` printed last")
+        for directory in directories:
+            found.setdefault(directory.resolve(), directory)
+    return tuple(found.values())
+
+
+def _runs_below(path: Path, depth: int) -> Iterator[Path]:
+    if any((path / name).exists() for name in ("manifest.json", "scenario.yaml", "tables")):
+        yield path
+    elif depth:
+        for child in path.iterdir():
+            if child.is_dir() and not child.name.startswith("."):
+                yield from _runs_below(child, depth - 1)
+
+
+def _read_mapping(path: Path, parse: Any) -> dict[str, Any]:
+    if not path.is_file():
+        raise RaykdError(f"{path.parent}: not a run directory, or a run that hardly started: it has no {path.name}")
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise RaykdError(f"{path}: the file is damaged ({str(error).splitlines()[0]}); run the scenario again") from None
+    if not isinstance(content, dict):
+        raise RaykdError(f"{path}: the file must hold keys and values, got {type(content).__name__}; run the scenario again")
+    return content
+
+
+def read_parts(run_dir: Path, name: str) -> pa.Table:
+    """All parts of one table of a run, in the order of their names, checksums verified.
+
+    Raises:
+        RaykdError: there is no such table, a part is damaged, or it was written by a later raykd.
+    """
+    if name not in TABLES:
+        raise RaykdError(f"there is no table '{name}'; {did_you_mean(name, TABLES)}")
+    parts = [TABLES[name].arrow().empty_table()]
+    for path in sorted((run_dir / "tables" / name).glob("[!.]*.parquet")):
+        try:
+            part = pq.ParquetFile(path, page_checksum_verification=True).read()
+        except (pa.ArrowException, OSError) as error:
+            raise RaykdError(f"{path}: the file is damaged ({str(error).splitlines()[0]}); run the scenario again") from None
+        written = int((part.schema.metadata or {}).get(VERSION_KEY, b"0"))
+        if written > SCHEMA_VERSION:
+            raise RaykdError(f"{path}: has table schema {written}, this raykd reads up to {SCHEMA_VERSION}; install a later one")
+        parts.append(part)
+    return pa.concat_tables(parts, promote_options="default")
+
+
+def _to_frame(name: str, parts: list[pa.Table]) -> pd.DataFrame:
+    schema = TABLES[name]
+    content = pa.concat_tables([schema.arrow().empty_table(), *parts], promote_options="default")
+    repeated = [c.name for c in schema.columns if pa.types.is_string(c.type) and c.is_repeated]
+    return content.to_pandas(categories=repeated, types_mapper=PANDAS_TYPES.get)

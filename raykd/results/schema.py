@@ -1,0 +1,198 @@
+"""The columns of every table that a run writes: type, unit, meaning, and whether two runs of one scenario agree in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Raised when a column changes its meaning; written into every file and compared by the reader."""
+
+VERSION_KEY = b"raykd_schema_version"
+
+INTEGER, NUMBER, TEXT, TRUTH, BYTES = pa.int64(), pa.float64(), pa.string(), pa.bool_(), pa.binary()
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        name: as in the file; the unit comes last.
+        type: pyarrow type.
+        meaning: one phrase.
+        unit: `mm`, `s`, `bytes`, ...; "" for names, counts and ratios.
+        is_required: a row without it is refused; the others are null where absent.
+        is_deterministic: False for what derives from a clock or from memory in use.
+        is_repeated: a text with few different values, read as a pandas categorical.
+    """
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    unit: str = ""
+    is_required: bool = False
+    is_deterministic: bool = True
+    is_repeated: bool = True
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """One table.
+
+    Attributes:
+        name: the folder under `tables/`.
+        row: what one row is.
+        columns: the declared columns, the common ones first.
+        open_prefixes: beginnings of further float columns that a method may add.
+    """
+
+    name: str
+    row: str
+    columns: tuple[Column, ...]
+    open_prefixes: tuple[str, ...] = ()
+
+    def column(self, name: str) -> Column | None:
+        """The column of this name, declared or allowed by its beginning; None: the table does not have it."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        is_open = any(name.startswith(prefix) and len(name) > len(prefix) for prefix in self.open_prefixes)
+        return Column(name, NUMBER, "as the method that adds it says") if is_open else None
+
+    def arrow(self, extra: tuple[str, ...] = ()) -> pa.Schema:
+        """The pyarrow schema of the declared columns and of `extra`, with the version in its metadata."""
+        columns = [*self.columns, *(Column(name, NUMBER, "") for name in extra)]
+        fields = [pa.field(c.name, c.type, nullable=not c.is_required) for c in columns]
+        return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
+
+
+def _key(name: str, meaning: str, type: pa.DataType = INTEGER) -> Column:
+    return Column(name, type, meaning, is_required=True)
+
+
+def _seconds(name: str, meaning: str) -> Column:
+    return Column(name, NUMBER, meaning, "s", is_deterministic=False)
+
+
+COMMON = (
+    _key("run_id", "the run, unique among all runs", TEXT),
+    _key("scenario", "the scenario's name", TEXT),
+    _key("method", "the method's name", TEXT),
+    _key("seed", "the scenario's seed"),
+)
+ROUND = _key("round", "0 is the first; -1 is before it")
+CLIENT = _key("client_id", "0, 1, ... in the order of the scenario; -1 is the repository, -2 all clients pooled")
+
+CLIENTS = (
+    _key("client_id", "0, 1, ... in the order of the scenario"),
+    _key("group", "the group of sites it belongs to", TEXT),
+    Column("client_name", TEXT, "its name in reports"),
+    *(Column(f"spacing_{axis}_mm", NUMBER, f"median voxel edge along {axis.upper()}", "mm") for axis in "ijk"),
+    Column("scanner", TEXT, "its acquisition in a few words", is_repeated=False),
+    Column("label_classes", TEXT, "the classes its annotators outline, separated by commas"),
+    Column("num_labelled", INTEGER, "training cases with a label map"),
+    Column("num_unlabelled", INTEGER, "training cases without one"),
+    Column("num_validation", INTEGER, "cases held out for choices made in training"),
+    Column("num_test", INTEGER, "cases held out for judging"),
+    Column("num_previews", INTEGER, "test cases whose slices are kept"),
+    Column("network", TEXT, "its student's network"),
+    Column("num_params", INTEGER, "values in its student"),
+    Column("link_up_mbps", NUMBER, "client to server", "Mbit/s"),
+    Column("link_down_mbps", NUMBER, "server to client", "Mbit/s"),
+    Column("link_latency_ms", NUMBER, "one way", "ms"),
+    Column("compute_factor", NUMBER, "speed of its machine relative to the simulation's"),
+)
+ROUNDS = (
+    ROUND,
+    Column("num_selected", INTEGER, "clients drawn for the round"),
+    Column("num_completed", INTEGER, "clients whose upload was aggregated"),
+    Column("num_dropped", INTEGER, "clients that the scenario let drop out"),
+    _seconds("wall_s", "duration of the round in the simulation"),
+    _seconds("simulated_s", "duration it would have had at the clients' links and machines; contains measured compute"),
+    _seconds("engine_s", "wall_s spent in neither training nor the server: scheduling and moving data"),
+    _seconds("server_s", "broadcast and aggregation"),
+)
+TRAINING = (
+    ROUND,
+    CLIENT,
+    Column("num_steps", INTEGER, "optimiser steps"),
+    Column("loss_total", NUMBER, "mean over the steps"),
+    Column("loss_supervised", NUMBER, "of labelled voxels, mean over the steps"),
+    Column("loss_response", NUMBER, "of response distillation, mean over the steps"),
+    Column("loss_feature", NUMBER, "of feature distillation, mean over the steps"),
+    _seconds("train_s", "duration of the local update"),
+    Column("peak_rss_mb", NUMBER, "largest resident memory of the process", "MiB", is_deterministic=False),
+)
+CASES = (
+    ROUND,
+    CLIENT,
+    _key("split", "validation or test", TEXT),
+    _key("case_id", "unique within its client", TEXT),
+    _key("model", "global, personal or teacher", TEXT),
+    _key("class_index", "1, 2, ... in the order of the scenario's classes"),
+    _key("class_name", "the class's name", TEXT),
+    Column("dsc", NUMBER, "Dice similarity coefficient, 0 to 1"),
+    Column("nsd", NUMBER, "normalised surface distance, 0 to 1; null: not computed"),
+    Column("hd95_mm", NUMBER, "95th percentile of surface distance; null: not computed", "mm"),
+    Column("assd_mm", NUMBER, "mean surface distance; null: not computed", "mm"),
+    Column("volume_ref_mm3", NUMBER, "volume of the reference", "mm³"),
+    Column("volume_pred_mm3", NUMBER, "volume of the prediction", "mm³"),
+    Column("is_ref_empty", TRUTH, "the reference has no voxel of the class"),
+    Column("is_pred_empty", TRUTH, "the prediction has no voxel of the class"),
+)
+TRANSFERS = (
+    ROUND,
+    CLIENT,
+    _key("direction", "down (to the client) or up", TEXT),
+    _key("kind", "what travelled: params, logits, features, prototypes, control, teacher", TEXT),
+    Column("codec", TEXT, "how the values were written"),
+    Column("num_values", INTEGER, "values in the payload"),
+    _key("num_bytes", "size as serialised"),
+    Column("simulated_s", NUMBER, "num_bytes over the link's rate, and its latency", "s"),
+)
+EVENTS = (
+    ROUND,
+    CLIENT,
+    _key("kind", "dropout, retry, worker_lost, drift, redistilled, ...", TEXT),
+    Column("detail", TEXT, "a sentence", is_repeated=False),
+)
+PREVIEWS = (
+    ROUND,
+    CLIENT,
+    _key("case_id", "a test case", TEXT),
+    _key("axis", "the axis that the slice is perpendicular to: 0, 1, 2 of I, J, K"),
+    _key("slice_index", "the voxel index along that axis"),
+    Column("row_mm", NUMBER, "distance between rows as displayed", "mm", is_required=True),
+    Column("col_mm", NUMBER, "distance between columns as displayed", "mm", is_required=True),
+    _key("rows", "rows as displayed"),
+    _key("cols", "columns as displayed"),
+    _key("layer", "image, reference, or a model: global, personal, teacher", TEXT),
+    _key("pixels", "uint8, rows * cols of them, top row first: intensity or class index", BYTES),
+)
+TEACHERS = (
+    Column("role", TEXT, "teacher, or student where a method starts from one trained on the repository"),
+    _key("step", "optimiser step of the training on the repository"),
+    Column("loss", NUMBER, "of that step, or mean since the row before"),
+    _seconds("train_s", "since the training began"),
+)
+
+TABLES: dict[str, TableSchema] = {
+    schema.name: schema
+    for schema in (
+        TableSchema("clients", "a client of the federation", (*COMMON, *CLIENTS)),
+        TableSchema("rounds", "a round", (*COMMON, *ROUNDS)),
+        TableSchema("training", "a client's local update", (*COMMON, *TRAINING), ("loss_", "share_", "weight_", "trust_")),
+        TableSchema("cases", "a case, class, model and evaluation", (*COMMON, *CASES)),
+        TableSchema("transfers", "a payload crossing a link", (*COMMON, *TRANSFERS)),
+        TableSchema("events", "something worth telling", (*COMMON, *EVENTS)),
+        TableSchema("previews", "a layer of a slice of a test case", (*COMMON, *PREVIEWS)),
+        TableSchema("teachers", "a point of a training curve on the repository", (*COMMON, *TEACHERS)),
+    )
+}
+
+
+def measured_columns(table: str) -> tuple[str, ...]:
+    """The columns of a table in which two runs of one scenario and seed may differ, `run_id` aside."""
+    return tuple(column.name for column in TABLES[table].columns if not column.is_deterministic)

@@ -1,0 +1,41 @@
+"""Clients one after the other in this process: the reference that every other backend must agree with, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row
+from raykd.federation.transport import Envelope
+from raykd.federation.worker import Worker
+from raykd.scenario.schema import Scenario
+
+
+class InProcessBackend:
+    """One worker, here."""
+
+    num_slots = 1
+
+    def __init__(self, progress: Progress):
+        self._worker = Worker(progress)
+
+    def open(self, scenario: Scenario, root: Path) -> None:
+        self._worker.open(scenario, root)
+
+    def prepare(self, client_ids: Sequence[int], with_repository: bool) -> list[Row]:
+        if with_repository:
+            self._worker.prepare_repository()
+        return [self._worker.describe(client_id) for client_id in client_ids]
+
+    def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], list[Row]]]:
+        return [self._worker.train_on_repository(network) for network in networks]
+
+    def local_updates(self, jobs: Sequence[LocalJob], download: Envelope) -> list[LocalReply]:
+        return [self._worker.local_update(job, download) for job in jobs]
+
+    def evaluate(self, jobs: Sequence[EvaluationJob]) -> list[EvaluationReply]:
+        return [self._worker.evaluate(job) for job in jobs]
+
+    def close(self) -> None:
+        """Nothing was started."""

@@ -1,0 +1,73 @@
+"""How many clients fit on the machines at hand, told in milliseconds: Ray itself would wait for ever for what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raykd.scenario.errors import ResourceError
+from raykd.scenario.schema import Resources
+
+UNIT = 10_000
+"""Ray counts resources in ten-thousandths."""
+
+
+def slots_on(node: Mapping[str, float], resources: Resources) -> int:
+    """Clients that fit on one node: by its CPUs, and by whole clients on each of its GPUs, since a fraction does not span two.
+
+    Args:
+        node: its resources as Ray names them: CPU, GPU.
+        resources: what one client asks for.
+    """
+    by_cpu = _times(node.get("CPU", 0.0), resources.cpus_per_client)
+    by_gpu = None
+    if resources.gpus_per_client > 0:
+        num_gpus = int(node.get("GPU", 0.0))
+        whole = resources.gpus_per_client >= 1
+        by_gpu = _times(num_gpus, resources.gpus_per_client) if whole else num_gpus * (_times(1.0, resources.gpus_per_client) or 0)
+    counts = [count for count in (by_cpu, by_gpu) if count is not None]
+    return min(counts) if counts else UNIT
+
+
+def _times(available: float, asked: float) -> int | None:
+    """How many times `asked` goes into `available`; None where nothing is asked."""
+    return round(available * UNIT) // round(asked * UNIT) if asked > 0 else None
+
+
+def slots_that_fit(nodes: Sequence[Mapping[str, Any]], resources: Resources, num_clients: int) -> int:
+    """Clients that run at once: as many as fit and are needed, or as the scenario's `slots` says.
+
+    Args:
+        nodes: as `ray.nodes()` gives them.
+        resources: the scenario's block.
+        num_clients: more slots than clients are of no use.
+
+    Raises:
+        ResourceError: not one client fits, or fewer than `slots`; names the best node and what it is short of.
+    """
+    gpus = resources.gpus_per_client
+    if gpus > 1 and gpus != int(gpus):
+        raise ResourceError(f"resources.gpus_per_client must be a whole number above 1, got {gpus:g}")
+    alive = {str(node["NodeName"]): node["Resources"] for node in nodes if node["Alive"]}
+    fitting = {name: slots_on(has, resources) for name, has in alive.items()}
+    total = sum(fitting.values())
+    wanted = 1 if resources.slots == "auto" else resources.slots
+    if total < wanted:
+        raise ResourceError(_shortfall(alive, fitting, resources, wanted))
+    return min(total, num_clients) if resources.slots == "auto" else min(resources.slots, num_clients)
+
+
+def _shortfall(alive: Mapping[str, Mapping[str, float]], fitting: Mapping[str, int], resources: Resources, wanted: int) -> str:
+    name = max(alive, key=lambda n: (fitting[n], alive[n].get("GPU", 0.0), alive[n].get("CPU", 0.0)))
+    cpu, gpu = alive[name].get("CPU", 0.0), alive[name].get("GPU", 0.0)
+    missing = []
+    if cpu < resources.cpus_per_client:
+        missing.append(f"{resources.cpus_per_client - cpu:g} CPU")
+    if gpu < resources.gpus_per_client:
+        missing.append(f"{resources.gpus_per_client - gpu:g} GPU")
+    short = f"short of {' and '.join(missing)}" if missing else "each fits once only so often"
+    return (
+        f"{wanted} client{'s' if wanted > 1 else ''} at {resources.cpus_per_client:g} CPU and {resources.gpus_per_client:g} GPU must fit, "
+        f"got {sum(fitting.values())}: the best node '{name}' has {cpu:g} CPU and {gpu:g} GPU ({short}); "
+        "lower resources.cpus_per_client, resources.gpus_per_client or resources.slots"
+    )

@@ -1,0 +1,64 @@
+"""The JSON Schema of a scenario, for editors: completion, descriptions and red underlines while one types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raykd.scenario.registry import REGISTRIES
+from raykd.scenario.schema import Scenario
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_NAMELESS = {
+    "type": "object",
+    "not": {"required": ["name"]},
+    "description": "Settings for the plug-in that the extended file names.",
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of a scenario file with the settings of every registered plug-in, as JSON values (draft 2020-12)."""
+    schema = Scenario.model_json_schema()
+    for kind, registry in REGISTRIES.items():
+        for name in registry.names():
+            _add_plugin(schema["$defs"], kind, name, registry.get(name).Settings)
+    _name_plugins(schema)
+    required = schema["required"]
+    _allow_parts(schema, schema["$defs"])
+    schema["properties"]["extends"] = {
+        "type": "string",
+        "description": "A scenario that this one is laid on, relative to this file.",
+    }
+    return {"$schema": _DIALECT, **schema, "anyOf": [{"required": ["extends"]}, {"required": required}]}
+
+
+def _add_plugin(definitions: dict[str, Any], kind: str, name: str, settings: Any) -> None:
+    prefix = f"{kind}.{name}"
+    schema = settings.model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}")
+    for model, definition in schema.pop("$defs", {}).items():
+        definitions[f"{prefix}.{model}"] = definition
+    description = schema["properties"].get("name", {}).get("description")
+    schema["properties"]["name"] = {"const": name, **({"description": description} if description else {})}
+    schema["required"] = ["name", *(key for key in schema.get("required", []) if key != "name")]
+    definitions[prefix] = schema
+
+
+def _name_plugins(schema: Any) -> None:
+    """Every block that names a plug-in becomes one of the plug-ins of its kind."""
+    for child in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        _name_plugins(child)
+    if isinstance(schema, dict) and "x-raykd-kind" in schema:
+        kind = schema.pop("x-raykd-kind")
+        described = {key: schema[key] for key in ("description", "title") if key in schema}
+        schema.clear()
+        schema.update(described, oneOf=[{"$ref": f"#/$defs/{kind}.{name}"} for name in REGISTRIES[kind].names()])
+
+
+def _allow_parts(block: dict[str, Any], definitions: dict[str, Any]) -> None:
+    """An extending file may give a part of the blocks that are reached without passing a list."""
+    block.pop("required", None)
+    for child in block["properties"].values():
+        if "oneOf" in child and _NAMELESS not in child["oneOf"]:
+            child["oneOf"].append(_NAMELESS)
+        inner = definitions.get(child.get("$ref", "").removeprefix("#/$defs/"))
+        if inner is not None:
+            _allow_parts(inner, definitions)

@@ -1,0 +1,96 @@
+"""Progress on stderr: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from raykd.federation.protocols import Progress
+
+
+@contextmanager
+def watch(quiet: bool) -> Iterator[Progress]:
+    """A progress that shows what it is told until the block ends."""
+    if quiet:
+        yield lambda event, **values: None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+
+        console = Console(stderr=True, highlight=False)
+        with console.status("starting Ray") as status:
+            lines = Lines()
+
+            def show(event: str, **values: Any) -> None:
+                if (text := lines.permanent(event, values)) is not None:
+                    console.print(text, markup=False)
+                if (text := lines.passing(event, values)) is not None:
+                    status.update(text)
+
+            yield show
+    else:
+        lines = Lines()
+
+        def write(event: str, **values: Any) -> None:
+            if (text := lines.permanent(event, values)) is not None:
+                sys.stderr.write(text + "\n")
+                sys.stderr.flush()
+
+        yield write
+
+
+class Lines:
+    """Turns events into words, and the pace so far into the time that is left."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._since: dict[str, tuple[float, int]] = {}
+
+    def permanent(self, event: str, values: dict[str, Any]) -> str | None:
+        """The line that stays for an event; None: not worth one."""
+        match event:
+            case "run":
+                text = (
+                    f"run {values['number'] + 1} of {values['total']}: {values['name']}, {values['method']}, seed {values['seed']}"
+                )
+            case "stage" if values["name"] != "evaluating":
+                text = f"  {values['name']}" + (f" ({values['total']})" if values["total"] > 1 else "")
+            case "teacher_step" if values["step"] % 200 == 0 or values["step"] == values["total"]:
+                text = f"  {values['network']}: step {values['step']} of {values['total']}, loss {values['loss']:.3f}{self._left(event, values['step'], values['total'])}"
+            case "evaluated" if values["round"] >= 0:
+                text = f"  round {values['round'] + 1}: mean DSC {values['dsc']:.3f} on held-out cases"
+            case "evaluated":
+                text = f"  before the first round: mean DSC {values['dsc']:.3f} on held-out cases"
+            case "worker_lost":
+                text = f"  a worker was lost during {values['work']} (attempt {values['attempt']}): {values['reason']}"
+            case _:
+                return None
+        return f"[{time.monotonic() - self._start:6.1f} s] {text}"
+
+    def passing(self, event: str, values: dict[str, Any]) -> str | None:
+        """What the live line says after an event; None: what it said before."""
+        match event:
+            case "stage":
+                return str(values["name"])
+            case "teacher_step":
+                return f"{values['network']}: step {values['step']} of {values['total']}{self._left(event, values['step'], values['total'])}"
+            case "round":
+                return f"round {values['round'] + 1} of {values['total']}, {values['clients']} clients{self._left(event, values['round'], values['total'])}"
+            case "client":
+                return f"round {values['round'] + 1}: client {values['client_id']} done, loss {values['loss']:.3f}"
+            case _:
+                return None
+
+    def _left(self, event: str, done: int, total: int) -> str:
+        """The time left at the pace since the first event of this kind."""
+        now = time.monotonic()
+        since, first = self._since.get(event, (now, done))
+        if event not in self._since or done < first:
+            self._since[event] = (now, done)
+            return ""
+        if done <= first:
+            return ""
+        seconds = (now - since) / (done - first) * (total - done)
+        return f", {seconds:.0f} s left"

@@ -1,0 +1,122 @@
+"""Splits that keep patients apart and shots nested, and labels of which only some classes were outlined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from raykd.data.case import Case
+from raykd.data.heterogeneity.label_budget import Split, annotated_indices, limit_classes, split_patients
+from raykd.data.sources._base import CaseKey
+from raykd.numerics.rng import generator
+from raykd.scenario.errors import DataError
+
+CLASSES = ("femur", "tibia", "patella")
+
+
+def keys_of(cases_per_patient: list[int]) -> list[CaseKey]:
+    return [CaseKey(f"p{p}-{visit}", f"p{p}") for p, count in enumerate(cases_per_patient) for visit in range(count)]
+
+
+def patients(keys: tuple[CaseKey, ...]) -> set[str]:
+    return {key.patient_id for key in keys}
+
+
+def split(keys: list[CaseKey], num_shots: int, num_validation: int, num_test: int, seed: int = 0) -> Split:
+    rng = generator(seed, "split", "site")
+    return split_patients(keys, num_shots=num_shots, num_validation=num_validation, num_test=num_test, rng=rng)
+
+
+COHORTS = st.lists(st.integers(1, 4), min_size=1, max_size=12)
+COUNTS = st.integers(0, 5)
+SAME_EVERY_TIME = settings(derandomize=True, deadline=None)
+
+
+@SAME_EVERY_TIME
+@given(COHORTS, COUNTS, COUNTS, COUNTS, st.integers(0, 2**31 - 1))
+def test_counts_are_exact_and_patients_apart(cohort: list[int], shots: int, validation: int, test: int, seed: int) -> None:
+    keys = keys_of(cohort)
+    # Each side leaves out at most 3 cases of its last patient, so that this many cases always suffice.
+    assume(len(keys) >= shots + validation + test + 6)
+    result = split(keys, shots, validation, test, seed)
+    assert [len(part) for part in (result.labelled, result.validation, result.test)] == [shots, validation, test]
+    training = result.labelled + result.unlabelled
+    sides = [patients(training), patients(result.validation), patients(result.test)]
+    assert sum(len(side) for side in sides) == len(set().union(*sides))
+    everything = training + result.validation + result.test
+    assert len(set(everything)) == len(everything) and set(everything) <= set(keys)
+    assert {key for key in keys if key.patient_id in patients(training)} == set(training)
+    # No patient is left out as a whole.
+    assert set().union(*sides) == patients(tuple(keys))
+
+
+@SAME_EVERY_TIME
+@given(COHORTS, COUNTS, COUNTS, st.integers(0, 2**31 - 1))
+def test_shots_are_nested(cohort: list[int], validation: int, test: int, seed: int) -> None:
+    keys = keys_of(cohort)
+    assume(len(keys) >= validation + test + 8)
+    fewer, more = split(keys, 1, validation, test, seed), split(keys, 2, validation, test, seed)
+    assert (fewer.test, fewer.validation) == (more.test, more.validation)
+    assert more.labelled[:1] == fewer.labelled
+    assert set(more.labelled + more.unlabelled) == set(fewer.labelled + fewer.unlabelled)
+
+
+def test_shots_come_from_different_patients_first() -> None:
+    result = split(keys_of([3, 3, 3, 3]), num_shots=3, num_validation=0, num_test=3)
+    assert len(patients(result.labelled)) == 3
+
+
+def test_order_of_patients_in_the_source_does_not_matter() -> None:
+    keys = keys_of([1] * 10)
+    assert split(keys, 2, 2, 3) == split(keys[::-1], 2, 2, 3)
+
+
+def test_another_address_gives_another_split() -> None:
+    keys = keys_of([1] * 30)
+    assert split(keys, 3, 3, 3, seed=0) == split(keys, 3, 3, 3, seed=0)
+    assert split(keys, 3, 3, 3, seed=0) != split(keys, 3, 3, 3, seed=1)
+
+
+def test_every_patient_gets_its_turn_in_the_test() -> None:
+    keys = keys_of([1] * 6)
+    drawn = [split(keys, 0, 0, 1, seed).test[0].patient_id for seed in range(100)]
+    assert set(drawn) == patients(tuple(keys))
+
+
+def test_impossible_requests_name_the_counts() -> None:
+    with pytest.raises(DataError, match=r"got 4 \+ 1 \+ 2, while its 5 cases of 5 patients give 4 \+ 1 \+ 0; lower one"):
+        split(keys_of([1] * 5), num_shots=2, num_validation=1, num_test=4)
+    # One patient with enough cases cannot be on both sides.
+    with pytest.raises(DataError, match="1 patients"):
+        split(keys_of([9]), num_shots=1, num_validation=0, num_test=1)
+
+
+def case_with(label: list[int] | None) -> Case:
+    label_IJK = None if label is None else torch.tensor(label, dtype=torch.uint8).reshape(1, 1, -1)
+    return Case("c", "p", torch.zeros(1, 1, 1, 5), label_IJK, np.eye(4), {"phantom.age": 3.0})
+
+
+def test_classes_not_outlined_look_like_background() -> None:
+    case = case_with([0, 1, 2, 3, 255])
+    limited = limit_classes(case, CLASSES, ("patella", "femur"))
+    assert limited.label_IJK is not None and limited.label_IJK.dtype == torch.uint8
+    assert limited.label_IJK.flatten().tolist() == [0, 1, 0, 3, 255]
+    assert annotated_indices(limited, 3) == (1, 3)
+    assert limited.record["phantom.age"] == 3.0
+    assert case.label_IJK is not None and case.label_IJK.flatten().tolist() == [0, 1, 2, 3, 255]
+
+
+def test_nothing_to_hide() -> None:
+    full, unlabelled = case_with([0, 1, 2, 3, 255]), case_with(None)
+    assert limit_classes(full, CLASSES, CLASSES) is full
+    assert annotated_indices(full, 3) == (1, 2, 3)
+    assert limit_classes(unlabelled, CLASSES, ("femur",)) is unlabelled
+
+
+@pytest.mark.parametrize(("annotated", "message"), [(("tibbia",), "did you mean 'tibia'"), ((), "num_shots: 0")])
+def test_refused_classes(annotated: tuple[str, ...], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        limit_classes(case_with([0, 1, 2, 3, 255]), CLASSES, annotated)

@@ -1,0 +1,174 @@
+"""A federation that never ran: run directories written with RunWriter, with numbers drawn and slices drawn by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from raykd.results.writer import RunWriter, new_manifest
+
+CLASSES = ("femoral_cartilage", "tibial_cartilage", "patellar_cartilage")
+METHODS = {"local": 0.60, "fedavg": 0.70, "fedprox": 0.71, "dual_kd": 0.80}
+CLIENTS = (
+    ("community-0", "community", (3.5, 1.25, 1.25), 2, 10.0),
+    ("community-1", "community", (3.5, 1.25, 1.25), 2, 10.0),
+    ("university", "university", (1.5, 0.75, 0.75), 5, 200.0),
+    ("rural", "rural", (4.5, 1.5, 1.5), 1, 2.0),
+)
+ROUNDS = 20
+EVALUATED = (-1, 4, 9, 14, 19)
+SECONDS = {"local": 210.0, "fedavg": 260.0, "fedprox": 290.0, "dual_kd": 410.0}
+KINDS = {"local": (), "fedavg": ("params",), "fedprox": ("params",), "dual_kd": ("params", "logits", "features")}
+
+
+def scenario(method: str, seed: int, **changes: Any) -> dict[str, Any]:
+    groups = [
+        {"group": "community", "count": 2, "source": {"name": "phantom"}, "labels": {"num_shots": 2}},
+        {"group": "university", "count": 1, "source": {"name": "phantom"}, "labels": {"num_shots": 5}},
+        {"group": "rural", "count": 1, "source": {"name": "phantom"}, "labels": {"num_shots": 1}},
+    ]
+    repository = {
+        "source": {"name": "phantom", "anatomy": "knee", "num_cases": 24},
+        "spacing_mm": [1.5, 1.0, 1.0],
+        "num_validation": 4,
+        "teacher": {"network": {"name": "unet", "width": 16}, "num_steps": 600},
+    }
+    return {
+        "name": "two-shot-knees",
+        "description": "Four hospitals, few labels, one well-annotated repository.",
+        "seed": seed,
+        "classes": list(CLASSES),
+        "repository": repository,
+        "clients": groups,
+        "method": {"name": method},
+        "federation": {"rounds": ROUNDS, "participation": 1.0, "client_dropout": 0.1},
+        "evaluation": {"every": 5, "surface_metrics": "final", "nsd_tolerance_mm": 1.0},
+        **changes,
+    }
+
+
+def client_rows(names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for index, (_, group, spacing, shots, mbps) in enumerate(CLIENTS):
+        yield {
+            "client_id": index, "group": group, "client_name": names[index],
+            "spacing_i_mm": spacing[0], "spacing_j_mm": spacing[1], "spacing_k_mm": spacing[2],
+            "scanner": "noise 0.08, bias field 0.4", "label_classes": ", ".join(CLASSES if index != 2 else CLASSES[:2]),
+            "num_labelled": shots, "num_unlabelled": 8 - shots, "num_test": 6, "network": "unet", "num_params": 351_204,
+            "link_up_mbps": mbps, "link_down_mbps": 5 * mbps, "link_latency_ms": 30.0, "compute_factor": 0.5,
+        }  # fmt: skip
+
+
+def case_rows(level: float, rng: np.random.Generator, model: str) -> Iterator[dict[str, Any]]:
+    difficulty = rng.normal(0, 0.04, size=(len(CLIENTS), 6))
+    for round_index in EVALUATED:
+        progress = 1 - 0.8 * 0.85 ** (round_index + 1)
+        for client_id in range(len(CLIENTS)):
+            for case in range(6):
+                for class_index, name in enumerate(CLASSES, start=1):
+                    site = (0.0, -0.01, 0.06, -0.09)[client_id]
+                    mean = level * progress + site + difficulty[client_id, case] - 0.03 * (class_index - 1)
+                    dsc = float(np.clip(mean + rng.normal(0, 0.02), 0, 1))
+                    row: dict[str, Any] = {
+                        "round": round_index, "client_id": client_id, "split": "test", "case_id": f"case-{case}", "model": model,
+                        "class_index": class_index, "class_name": name, "dsc": dsc, "is_ref_empty": False, "is_pred_empty": False,
+                    }  # fmt: skip
+                    if round_index == EVALUATED[-1]:
+                        row |= {"nsd": min(1.0, dsc + 0.08), "hd95_mm": 12 * (1 - dsc), "assd_mm": 3 * (1 - dsc)}
+                    yield row
+    for case in range(4):
+        for class_index, name in enumerate(CLASSES, start=1):
+            yield {"round": -1, "client_id": -1, "split": "test", "case_id": f"held-out-{case}", "model": "teacher",
+                   "class_index": class_index, "class_name": name, "dsc": 0.9 - 0.02 * class_index}  # fmt: skip
+
+
+def transfer_rows(method: str) -> Iterator[dict[str, Any]]:
+    for client_id, (*_, mbps) in enumerate(CLIENTS):
+        for round_index in range(ROUNDS):
+            for kind in KINDS[method]:
+                size = {"params": 1_404_816, "logits": 500_000, "features": 200_000}[kind]
+                for direction in ("down", "up"):
+                    rate = mbps * (5 if direction == "down" else 1)
+                    yield {"round": round_index, "client_id": client_id, "direction": direction, "kind": kind, "codec": "none",
+                           "num_values": size // 4, "num_bytes": size, "simulated_s": size * 8e-6 / rate + 0.03}  # fmt: skip
+        if method == "dual_kd":
+            yield {"round": -1, "client_id": client_id, "direction": "down", "kind": "teacher", "codec": "none",
+                   "num_values": 1_400_000, "num_bytes": 5_600_000, "simulated_s": 5.6 * 8 / (5 * mbps)}  # fmt: skip
+
+
+def preview_rows(method: str, model: str, error: float) -> Iterator[dict[str, Any]]:
+    for client_id, (_, _, spacing, *_) in enumerate(CLIENTS):
+        row_mm, col_mm = spacing[2], spacing[0]
+        rows, cols = round(110 / row_mm), round(100 / col_mm)
+        y, x = np.meshgrid((np.arange(rows) + 0.5) * row_mm, (np.arange(cols) + 0.5) * col_mm, indexing="ij")
+
+        def knee(shift: float, y: np.ndarray = y, x: np.ndarray = x) -> np.ndarray:
+            femur = np.hypot((x - 52) / 30, (y - 34 - shift) / 26)
+            tibia = np.hypot((x - 50) / 34, (y - 96) / 28)
+            label = np.zeros(y.shape, np.uint8)
+            label[(femur > 1) & (femur < 1.18 + shift / 60) & (y > 34)] = 1
+            label[(tibia > 1) & (tibia < 1.12) & (y < 86) & (label == 0)] = 2
+            label[(np.hypot((x - 14) / 5, (y - 34 - shift) / 14) < 1)] = 3
+            return label
+
+        truth = knee(0.0)
+        rng = np.random.default_rng(client_id)
+        image = 40 + 110 * (np.hypot((x - 52) / 30, (y - 34) / 26) < 1) + 95 * (np.hypot((x - 50) / 34, (y - 96) / 28) < 1)
+        image = image + 170 * (truth > 0) + rng.normal(0, 10, truth.shape)
+        layers = {
+            "image": np.clip(image, 0, 255).astype(np.uint8),
+            "reference": truth,
+            model: knee(error),
+            "teacher": knee(-error / 3),
+        }
+        for layer, pixels in layers.items():
+            yield {"client_id": client_id, "case_id": "case-0", "round": ROUNDS - 1, "axis": 1, "slice_index": 40, "row_mm": row_mm,
+                   "col_mm": col_mm, "rows": rows, "cols": cols, "layer": layer, "pixels": pixels.tobytes()}  # fmt: skip
+
+
+def write_run(path: Path, method: str, seed: int, *, names: Sequence[str], skip: Sequence[str] = (), status: str = "done") -> Path:
+    """One run directory; the tables named in `skip` are not written."""
+    path.mkdir(parents=True)
+    run_id = f"{method}-{seed}"
+    writer = RunWriter(path, {"run_id": run_id, "scenario": "two-shot-knees", "method": method, "seed": seed})
+    manifest = {**new_manifest("5f2c9a1be07d4c31", run_id), "git_commit": "0123456789abcdef0123456789abcdef01234567"}
+    manifest |= {"started_at": "2026-01-05T10:00:00+00:00", "ended_at": "2026-01-05T11:12:00+00:00", "status": status}
+    writer.write_manifest(manifest)
+    (path / "scenario.yaml").write_text(yaml.safe_dump(scenario(method, seed)), encoding="utf-8")
+    rng = np.random.default_rng([seed, *method.encode()])
+    model = "personal" if method == "local" else "global"
+    wall = SECONDS[method] / ROUNDS
+    tables: dict[str, list[dict[str, Any]]] = {
+        "clients": list(client_rows(names)),
+        "cases": list(case_rows(METHODS[method] + rng.normal(0, 0.005), rng, model)),
+        "rounds": [
+            {"round": r, "num_selected": 4, "num_completed": 4 - (r == 7), "num_dropped": int(r == 7), "wall_s": wall,
+             "simulated_s": 6 * wall, "engine_s": 0.1 * wall, "server_s": 0.05 * wall} for r in range(ROUNDS)
+        ],
+        "training": [
+            {"round": r, "client_id": c, "num_steps": 16, "loss_total": 1.0 / (r + 1), "train_s": 0.2 * wall, "peak_rss_mb": 900.0}
+            for r in range(ROUNDS) for c in range(4)
+        ],
+        "transfers": list(transfer_rows(method)),
+        "events": [
+            {"round": 7, "client_id": 3, "kind": "dropout", "detail": "did not answer, as the scenario let it"},
+            {"round": 12, "client_id": 1, "kind": "retry", "detail": "a worker was lost; the update was repeated as it was"},
+        ],
+        "previews": list(preview_rows(method, model, 14 * (0.95 - METHODS[method]))),
+        "teachers": [{"step": s, "loss": 1.2 * 0.995**s, "train_s": 0.1 * s} for s in range(0, 601, 50)],
+    }  # fmt: skip
+    for table, rows in tables.items():
+        if table not in skip:
+            writer.write(table, rows, "all")
+    return path
+
+
+def write_study(path: Path, methods: Sequence[str] = tuple(METHODS), seeds: Sequence[int] = (0, 1), **options: Any) -> Path:
+    options = {"names": [name for name, *_ in CLIENTS], **options}
+    for method in methods:
+        for seed in seeds:
+            write_run(path / f"{method}-seed{seed}", method, seed, **options)
+    return path

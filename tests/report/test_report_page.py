@@ -1,0 +1,206 @@
+import base64
+import hashlib
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from synthetic_runs import CLASSES, CLIENTS, METHODS, write_run, write_study
+
+from raykd.report import build_report
+from raykd.scenario.errors import RaykdError
+
+NAMES = [name for name, *_ in CLIENTS]
+VOID = {"meta", "input", "br", "hr", "link", "img"}
+
+
+class Page(HTMLParser):
+    """What a browser would find: text, attributes by tag, and whether every element is closed in order."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
+        return [found for name, found in self.tags if name == tag and attributes.items() <= found.items()]
+
+
+@pytest.fixture(scope="module")
+def page(study_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    out = tmp_path_factory.mktemp("report")
+    assert build_report([study_dir], out) == out / "report.html"
+    return Page(out / "report.html")
+
+
+def test_every_method_client_and_class_is_told(page: Page) -> None:
+    for word in (*METHODS, *NAMES, *(name.replace("_", " ") for name in CLASSES)):
+        assert word in page.text
+    assert page.open == []
+
+
+def test_the_answer_names_the_best_method_its_worst_site_and_both_yardsticks(page: Page) -> None:
+    lead = r"dual_kd is the best of 4 methods, with a mean Dice score of 0\.\d\d \(0\.\d\d to 0\.\d\d\) over 4 sites"
+    assert re.search(lead, page.text)
+    assert re.search(r"judged on 24 test scans", page.text)
+    assert re.search(r"Its weakest site is rural with 0\.\d\d", page.text)
+    assert re.search(r"Against local \(every site training alone on its own labels\) it gains 0\.\d\d", page.text)
+    assert re.search(r"Against fedavg \(plain federated averaging\) it gains 0\.\d\d", page.text)
+    assert "phantoms" in page.text
+
+
+def test_bytes_are_those_of_the_transfers(page: Page) -> None:
+    up = 20 * (1_404_816 + 500_000 + 200_000)
+    down = up + 5_600_000
+    assert f"In 20 rounds a site received {down / 1e6:.1f} MB and sent {up / 1e6:.1f} MB" in page.text
+    assert f"all sites together moved {4 * (up + down) / 1e6:.0f} MB" in page.text
+
+
+def test_seconds_are_those_of_the_rounds(page: Page) -> None:
+    assert "Simulating its rounds took 6 min 50 s" in page.text  # 410 s
+    assert "it would take about 41 min" in page.text
+
+
+def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
+    for _, attributes in page.tags:
+        for name in ("src", "href", "action", "srcset"):
+            value = attributes.get(name) or ""
+            assert value.startswith(("#", "data:image/png;base64,")) or value == ""
+    assert "url(" not in page.source and "@import" not in page.source
+    (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert (policy["content"] or "").startswith("default-src 'none'; img-src data:")
+
+
+def test_the_policy_admits_the_script_and_no_other(page: Page) -> None:
+    (script,) = re.findall(r"<script>(.*?)</script>", page.source, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page.source
+    assert not [attributes for _, attributes in page.tags if any(name.startswith("on") for name in attributes)]
+
+
+def test_headings_sort_the_comparison_by_numbers(page: Page) -> None:
+    (region,) = page.all("div", **{"aria-label": "Methods, their quality and their cost"})
+    assert region["tabindex"] == "0"
+    assert len(page.all("table", **{"class": "sortable"})) == 3
+    assert len([cell for cell in page.all("td") if "data-value" in cell]) > 4 * 8
+
+
+def test_slices_show_each_image_once_and_three_outlines_a_method(page: Page) -> None:
+    assert len(page.all("image")) == len(CLIENTS)
+    assert len(page.all("use")) == len(CLIENTS) * (len(METHODS) - 1)
+    ids = {attributes["id"] for attributes in page.all("image")}
+    assert {(attributes["href"] or "")[1:] for attributes in page.all("use")} == ids
+    shown = [a for a in page.all("path") if (a.get("class") or "").startswith("outline") and a.get("d") != "M0 3h28"]
+    assert len(shown) == 3 * len(CLIENTS) * len(METHODS)
+    for layer in ("reference", "student", "teacher"):
+        assert page.all("input", type="checkbox", id=f"show-{layer}")
+
+
+def test_figures_speak_to_screen_readers(page: Page) -> None:
+    figures = [a for a in page.all("svg") if "aria-hidden" not in a]
+    assert len(figures) > 20 and all(a["role"] == "img" and a["aria-label"] for a in figures)
+
+
+def test_the_same_runs_give_the_same_page(study_dir: Path, page: Page, tmp_path: Path) -> None:
+    assert build_report([study_dir], tmp_path / "again.html").read_text(encoding="utf-8") == page.source
+
+
+def test_one_run_is_reported_alone(study_dir: Path, tmp_path: Path) -> None:
+    page = Page(build_report([study_dir / "fedavg-seed0"], tmp_path / "one.html"))
+    assert "fedavg reaches a mean Dice score" in page.text
+    assert "No other method was run" in page.text
+    assert "One seed was run" in page.text
+
+
+def test_names_are_escaped_everywhere(make_study: Callable[..., Path], tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    study = make_study(methods=["fedavg", "dual_kd"], seeds=[0], names=[*NAMES[:3], evil])
+    page = Page(build_report([study], tmp_path / "r.html"))
+    assert evil not in page.source
+    assert evil in page.text
+    assert page.source.count("<script") == 1
+
+
+@pytest.mark.parametrize(
+    ("skipped", "sentence"),
+    [
+        ("previews", "No slices were kept."),
+        ("transfers", "No transfer was recorded"),
+        ("events", "Nothing out of the ordinary was recorded."),
+        ("clients", "The table of clients is missing, so sites go by their numbers."),
+        ("cases", "No test case has been evaluated yet"),
+        ("rounds", "On the repository"),
+        ("training", "Simulating the rounds"),
+        ("teachers", "Simulating the rounds"),
+    ],
+)
+def test_a_missing_table_becomes_a_sentence(tmp_path: Path, skipped: str, sentence: str) -> None:
+    run = write_run(tmp_path / "run", "dual_kd", 0, names=NAMES, skip=[skipped])
+    page = Page(build_report([run], tmp_path / "r.html"))
+    assert sentence.lower() in page.text.lower()
+    assert page.open == [] and "nan" not in page.text.split()
+
+
+def test_a_run_that_hardly_started_is_said_to_be_so(tmp_path: Path) -> None:
+    everything = ["clients", "cases", "rounds", "training", "transfers", "events", "previews", "teachers"]
+    run = write_run(tmp_path / "run", "dual_kd", 0, names=NAMES, skip=everything, status="running")
+    page = Page(build_report([run], tmp_path / "r.html"))
+    assert "No run is finished: run (running)." in page.text
+    assert "there is no answer" in page.text
+    assert "A learning curve needs at least two evaluated rounds" in page.text
+    assert "No time was recorded" in page.text
+
+
+def test_unfinished_and_broken_runs_are_left_out_and_named(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", methods=["local", "dual_kd"], seeds=[0])
+    write_run(study / "fedavg-seed0", "fedavg", 0, names=NAMES, status="interrupted")
+    broken = write_run(study / "fedprox-seed0", "fedprox", 0, names=NAMES)
+    (broken / "tables/cases/all.parquet").write_bytes(b"PAR1")
+    shutil.copytree(study / "local-seed0", study / "local-seed0-copy")
+    page = Page(build_report([study], tmp_path / "r.html"))
+    assert "is the best of 2 methods" in page.text
+    assert "not finished: fedavg-seed0 (interrupted)" in page.text
+    assert "cannot be read" in page.text and "all.parquet: the file is damaged" in page.text
+    assert "another run has its run_id 'local-0': local-seed0-copy" in page.text
+
+
+def test_seeds_that_differ_between_methods_are_told(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", methods=["local"], seeds=[0])
+    write_study(study, methods=["dual_kd"], seeds=[0, 1])
+    assert "Methods were run with different seeds" in Page(build_report([study], tmp_path / "r.html")).text
+
+
+def test_places_without_runs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RaykdError, match="no such directory"):
+        build_report([tmp_path / "nowhere"], tmp_path / "r.html")
+    run = write_run(tmp_path / "run", "local", 0, names=NAMES)
+    (tmp_path / "file").touch()
+    with pytest.raises(RaykdError, match="cannot be written"):
+        build_report([run], tmp_path / "file" / "r.html")
+    (run / "manifest.json").write_text("{")
+    with pytest.raises(RaykdError, match="no run could be read"):
+        build_report([run], tmp_path / "r.html")
