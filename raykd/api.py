@@ -23,7 +23,8 @@ def run(
     """Runs a scenario and opens its results.
 
     Args:
-        scenario: a YAML file, a mapping with the same keys, or a `Scenario`. Relative paths in the last two start in the current directory.
+        scenario: a YAML file, a mapping with the same keys, or a `Scenario`. Relative paths in the last two start in the
+            current directory.
         out: the run directory, empty or not there yet; None: `runs/NAME`.
         overrides: `key.path=value`, as `--set` takes them.
         backend: `ray` or `in-process`.

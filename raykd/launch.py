@@ -146,9 +146,8 @@ def _run_plan(plan: Plan, backend: Backend, progress: Progress, stop: threading.
     clients = driver.prepare()
     create_run_dir(plan.run_dir)
     write_atomically(plan.run_dir / "scenario.yaml", dump_scenario(scenario).encode())
-    writer.write_manifest(
-        {**new_manifest(scenario.content_hash(), _run_id(plan)), "method": plan.method_label, "num_slots": backend.num_slots}
-    )
+    facts = {"method": plan.method_label, "deployed": _deployed(scenario), "num_slots": backend.num_slots}
+    writer.write_manifest({**new_manifest(scenario.content_hash(), _run_id(plan)), **facts})
     try:
         models = driver.run(clients)
     except Stopped as stopped:
@@ -159,6 +158,14 @@ def _run_plan(plan: Plan, backend: Backend, progress: Progress, stop: threading.
         raise RunFailed(f"{error}; {plan.run_dir} holds what was done") from None
     _save_models(plan.run_dir / "models", models)
     writer.update_manifest(status="done")
+
+
+def _deployed(scenario: Scenario) -> str:
+    """The model that a site would use in the end: global, personal or teacher."""
+    method = METHODS.get(scenario.method.name)
+    if method.deployed == "global" and scenario.federation.personal_rounds and not method.pools_data:
+        return "personal"
+    return str(method.deployed)
 
 
 def _run_id(plan: Plan) -> str:

@@ -58,7 +58,8 @@ class Lines:
             case "stage" if values["name"] != "evaluating":
                 text = f"  {values['name']}" + (f" ({values['total']})" if values["total"] > 1 else "")
             case "teacher_step" if values["step"] % 200 == 0 or values["step"] == values["total"]:
-                text = f"  {values['network']}: step {values['step']} of {values['total']}, loss {values['loss']:.3f}{self._left(event, values['step'], values['total'])}"
+                left = self._left(event, values["step"], values["total"])
+                text = f"  {values['network']}: step {values['step']} of {values['total']}, loss {values['loss']:.3f}{left}"
             case "evaluated" if values["round"] >= 0:
                 text = f"  round {values['round'] + 1}: mean DSC {values['dsc']:.3f} on held-out cases"
             case "evaluated":
@@ -75,9 +76,11 @@ class Lines:
             case "stage":
                 return str(values["name"])
             case "teacher_step":
-                return f"{values['network']}: step {values['step']} of {values['total']}{self._left(event, values['step'], values['total'])}"
+                left = self._left(event, values["step"], values["total"])
+                return f"{values['network']}: step {values['step']} of {values['total']}{left}"
             case "round":
-                return f"round {values['round'] + 1} of {values['total']}, {values['clients']} clients{self._left(event, values['round'], values['total'])}"
+                left = self._left(event, values["round"], values["total"])
+                return f"round {values['round'] + 1} of {values['total']}, {values['clients']} clients{left}"
             case "client":
                 return f"round {values['round'] + 1}: client {values['client_id']} done, loss {values['loss']:.3f}"
             case _:

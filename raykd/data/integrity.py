@@ -114,9 +114,11 @@ def _num_inflated(chunks: Iterable[bytes]) -> int:
         while rest:
             if engine.eof:
                 rest = rest.lstrip(b"\0")
-                engine = zlib.decompressobj(wbits=AUTO_DETECT_WBITS) if rest else engine
-            total += len(engine.decompress(rest)) if rest else 0
-            rest = engine.unused_data if engine.eof else b""
+                if not rest:
+                    break
+                engine = zlib.decompressobj(wbits=AUTO_DETECT_WBITS)
+            total += len(engine.decompress(rest))
+            rest = engine.unused_data
     if not engine.eof:
         raise EOFError("the compressed stream ends before its checksum")
     return total

@@ -62,7 +62,9 @@ class TrainingCase:
 
 
 def normalise(image_CIJK: Tensor) -> Tensor:
-    """Intensities with mean 0 and standard deviation 1 over the volume, the brightest and darkest half per cent clipped first: (I, J, K)."""
+    """Intensities with mean 0 and standard deviation 1 over the volume, the brightest and darkest half per cent clipped first:
+    (I, J, K).
+    """
     image = image_CIJK[0]
     step = max(1, image.numel() // 100_000)
     low, high = torch.quantile(image.flatten()[::step], torch.tensor([0.005, 0.995]))
@@ -192,7 +194,8 @@ def batches(
     foreground: float,
     rng: torch.Generator,
 ) -> Iterator[Batch]:
-    """One batch a step: `num_labelled` patches of labelled cases, then `num_unlabelled` of unlabelled ones, cases in shuffled passes.
+    """One batch a step: `num_labelled` patches of labelled cases, then `num_unlabelled` of unlabelled ones, cases in shuffled
+    passes.
 
     Where there is no labelled (or unlabelled) case, the batch holds none; a batch of a single patch is avoided by drawing two.
     """

@@ -150,8 +150,8 @@ def _nifti_header(path: Path) -> _Header:
     num_axes = int(raw["dim"][0])
     try:
         dtype = raw.get_data_dtype()
-    except HeaderDataError as error:
-        raise DamagedFile("voxels must be of a known type", str(error)) from None
+    except (HeaderDataError, KeyError) as error:
+        raise DamagedFile("voxels must be of a known type", f"code {error}") from None
     if dtype.kind not in "uif" or not 1 <= num_axes <= 7:
         raise DamagedFile("voxels must be real numbers on 1 to 7 axes", f"{dtype} on {num_axes} axes", "convert to a scalar volume")
     shape = tuple(int(n) for n in raw["dim"][1 : num_axes + 1])

@@ -20,7 +20,7 @@ from raykd.federation.previews import preview_rows
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Row
 from raykd.federation.teacher import model_seed
 from raykd.federation.transport import seal, unseal
-from raykd.methods._base import KnowledgeRequest, Method, Voice
+from raykd.methods._base import KnowledgeRequest, Method, Voice, supervised_loss
 from raykd.models._base import SegmentationNetwork, build_network
 from raykd.numerics.local_sgd import LocalResult, Loss, Schedule, build_optimiser, local_sgd
 from raykd.numerics.params import Payload, is_finite, load_state, rename, state_of
@@ -161,7 +161,7 @@ class Client:
         previews: list[Row] = []
         predictions: dict[str, dict[str, Any]] = {}
         for role, envelope in job.models.items():
-            network = self._load("teacher" if role == "teacher" else "student", unseal(envelope))
+            network = self.load("teacher" if role == "teacher" else "student", unseal(envelope))
             for split, held in (("validation", self.data.validation), ("test", self.data.test)):
                 for case in held:
                     predicted = predict_labels(network, self._image(case))
@@ -195,7 +195,7 @@ class Client:
     def _listen(self, voice: Voice, request: KnowledgeRequest, *, is_original: bool) -> list[Knowledge]:
         """What one voice says of every case. A student is asked once and for its response alone; its word holds for one round."""
         seed, cases = self.scenario.seed, self.labelled + self.unlabelled
-        network = self._load(voice.role, voice.payload)
+        network = self.load(voice.role, voice.payload)
         if voice.role == "student":
             clean = KnowledgeRequest(num_passes=0)
             return [compute_knowledge(network, case, clean, seed=seed, version="") for case in cases]
@@ -207,12 +207,12 @@ class Client:
 
     def predict(self, role: Role, payload: Payload, image_IJK: Tensor) -> Tensor:
         """The classes that a model gives to a volume."""
-        return predict_labels(self._load(role, payload), image_IJK)
+        return predict_labels(self.load(role, payload), image_IJK)
 
     def _network(self, settings: Any) -> SegmentationNetwork:
         return build_network(settings, len(self.scenario.classes) + 1, model_seed(self.scenario, "student")).to(self.device)
 
-    def _load(self, role: Role, payload: Payload) -> SegmentationNetwork:
+    def load(self, role: Role, payload: Payload) -> SegmentationNetwork:
         """The network of a role with these parameters."""
         if role == "student":
             load_state(self.student, payload)
@@ -246,31 +246,43 @@ class _Session:
 
     def fit(self, start: Payload, loss: Loss, *, num_unlabelled: int = 0) -> tuple[Payload, LocalResult]:
         client, training = self._client, self._client.member.training
-        load_state(client.student, start)
+        total = self.num_rounds * client.num_steps
+        schedule = Schedule(training.learning_rate, training.schedule, total, self.round_index * client.num_steps)
+        network = client.load("student", start)
+        result = self._train(network, loss, schedule, client.num_steps, num_unlabelled, "patches")
+        return state_of(network), result
+
+    def adapt(self, teacher: Payload, num_steps: int) -> Payload:
+        schedule = Schedule(self._client.member.training.learning_rate, "cosine", num_steps)
+        network = self._client.load("teacher", teacher)
+        self._train(network, supervised_loss(self.annotated), schedule, num_steps, 0, "adaptation-patches")
+        return state_of(network, "teacher")
+
+    def _train(
+        self, network: SegmentationNetwork, loss: Loss, schedule: Schedule, num_steps: int, num_unlabelled: int, purpose: str
+    ) -> LocalResult:
+        """The scenario's training settings applied to a network, with patches drawn at this round's and client's address."""
+        client, training = self._client, self._client.member.training
         drawn = batches(
             self._cases[: self.num_labelled],
             self._cases[self.num_labelled :],
             shape=training.patch_shape,
             augmentation=training.augmentation,
-            num_steps=client.num_steps,
+            num_steps=num_steps,
             num_labelled=training.batch_size,
             num_unlabelled=num_unlabelled,
             foreground=training.foreground,
-            rng=generator(client.scenario.seed, "patches", self.round_index, self.client_id),
+            rng=generator(client.scenario.seed, purpose, self.round_index, self.client_id),
         )
         optimiser = build_optimiser(
-            client.student.parameters(),
+            network.parameters(),
             training.optimiser,
             training.learning_rate,
             weight_decay=training.weight_decay,
             momentum=training.momentum,
         )
-        total = self.num_rounds * client.num_steps
-        schedule = Schedule(training.learning_rate, training.schedule, total, self.round_index * client.num_steps)
-        result = local_sgd(
-            client.student, (batch.to(client.device) for batch in drawn), loss, optimiser, schedule, clip_norm=training.clip_norm
-        )
-        return state_of(client.student), result
+        on_device = (batch.to(client.device) for batch in drawn)
+        return local_sgd(network, on_device, loss, optimiser, schedule, clip_norm=training.clip_norm)
 
     def learn_from(self, voices: Sequence[Voice], request: KnowledgeRequest) -> None:
         self._cases = self._client.with_knowledge(voices, request, self.teacher)

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from raykd.federation.accounts import round_row, round_transfers
 from raykd.federation.client import POOLED
 from raykd.federation.cohort import Cohort, draw_cohort
 from raykd.federation.protocols import Backend, EvaluationJob, LocalJob, LocalReply, Progress, ResultSink, Row
@@ -15,7 +16,7 @@ from raykd.federation.teacher import model_seed
 from raykd.federation.transport import Envelope, seal, transfer_rows, unseal
 from raykd.methods._base import Method, ServerStart, Upload
 from raykd.models._base import build_network
-from raykd.numerics.params import Payload, rename, state_of
+from raykd.numerics.params import Payload, rename, select, state_of
 from raykd.scenario.errors import RunFailed
 from raykd.scenario.registry import METHODS
 from raykd.scenario.schema import Scenario
@@ -47,6 +48,7 @@ class Driver:
         self.members = scenario.members()
         self._client_ids = [POOLED] if self.method.pools_data else [member.client_id for member in self.members]
         self._teacher: Envelope | None = None
+        self._last_upload: dict[int, Payload] = {}
 
     def prepare(self) -> list[Row]:
         """Prepares all data on the workers and gives the rows of `clients`; nothing is written. Raises `DataError`."""
@@ -77,7 +79,7 @@ class Driver:
         for role, (_, curve, rows) in trained.items():
             self.sink.write("teachers", [{"role": role, **row} for row in curve], f"teachers-{role}")
             if role == "teacher":
-                self.sink.write("cases", rows, "repository")
+                self._write("cases", rows, "repository")
         transfers: list[Row] = []
         teacher: Payload = {}
         if "teacher" in trained:
@@ -88,12 +90,14 @@ class Driver:
         student = unseal(trained[self._warm_role()][0]) if self.method.is_warm else self._cold_student()
         if self.method.hands_out_student and self.method.is_warm:
             transfers += self._hand_out(student, seal(student))
-        self.sink.write("transfers", transfers, "before")
+        self._write("transfers", transfers, "before")
         server = self.method.init_server(ServerStart(student, teacher))
         return server, {client_id: self.method.init_client(student) for client_id in self._client_ids}
 
     def _repository_networks(self) -> dict[str, Any]:
-        """By role, the networks to train on the repository: the teacher, and a student where the method starts warm with another network."""
+        """By role, the networks to train on the repository: the teacher, and a student where the method starts warm with
+        another network.
+        """
         teacher, networks = self.scenario.repository.teacher.network, {}
         if self.method.needs_teacher or (self.method.is_warm and self.method.student_network() == teacher):
             networks["teacher"] = teacher
@@ -120,81 +124,60 @@ class Driver:
         ]
 
     def _round(self, round_index: int, server: Payload, states: dict[int, Payload]) -> Payload:
+        """One round; the server's next state. In a personal round every site goes on from its own model and nothing travels."""
         start = time.perf_counter()
-        cohort = self._cohort(round_index)
+        cohort, is_personal = self._cohort(round_index), self._is_personal(round_index)
         self.progress("round", round=round_index, total=self.scenario.federation.rounds, clients=len(cohort.completed))
-        download = self.method.broadcast(server)
+        download = {} if is_personal else self.method.broadcast(server)
         sealed = seal(download)
-        teacher = self._teacher if self.method.needs_teacher else None
-        jobs = [LocalJob(client_id, round_index, seal(states[client_id]), teacher) for client_id in cohort.completed]
+        jobs = [self._job(client_id, round_index, states, server, is_personal=is_personal) for client_id in cohort.completed]
         prepared = time.perf_counter()
         replies = self.backend.local_updates(jobs, sealed)
         returned = time.perf_counter()
+        uploads = self._receive(round_index, replies, states)
+        if uploads and not is_personal:
+            server = self.method.aggregate(server, uploads)
+        aggregated = time.perf_counter()
+        crossed = (
+            []
+            if is_personal or self.method.pools_data
+            else round_transfers(self.members, round_index, cohort, download, sealed, replies)
+        )
+        server_s = (prepared - start) + (aggregated - returned)
+        num_slots = self.backend.num_slots
+        row = round_row(
+            self.members, round_index, cohort, replies, crossed, num_slots, wall_s=aggregated - start, server_s=server_s
+        )
+        self._write_round(round_index, row, replies, crossed, cohort)
+        return server
+
+    def _is_personal(self, round_index: int) -> bool:
+        federation = self.scenario.federation
+        return not self.method.pools_data and round_index >= federation.rounds - federation.personal_rounds
+
+    def _job(self, client_id: int, round_index: int, states: dict[int, Payload], server: Payload, *, is_personal: bool) -> LocalJob:
+        own = None
+        if is_personal:
+            own = seal(self._last_upload.get(client_id) or self.method.broadcast(server))
+        teacher = self._teacher if self.method.needs_teacher else None
+        return LocalJob(client_id, round_index, seal(states[client_id]), teacher, own)
+
+    def _receive(self, round_index: int, replies: Sequence[LocalReply], states: dict[int, Payload]) -> list[Upload]:
+        """Files what the clients keep, and gives the finite uploads in client order."""
         for reply in replies:
             states[reply.client_id] = unseal(reply.state)
         uploads = [Upload(r.client_id, unseal(r.upload), r.num_labelled, r.num_unlabelled) for r in replies if not r.events]
-        if not uploads and replies:
+        if replies and not uploads:
             raise RunFailed(
                 f"round {round_index}: no client sent a finite upload; lower training.learning_rate or set training.clip_norm"
             )
-        if uploads:
-            server = self.method.aggregate(server, uploads)
-        aggregated = time.perf_counter()
-        transfers = self._transfers(round_index, cohort, download, sealed, replies)
-        server_s = (prepared - start) + (aggregated - returned)
-        row = self._round_row(round_index, cohort, replies, transfers, wall_s=aggregated - start, server_s=server_s)
-        self._write_round(round_index, row, replies, transfers, cohort)
-        return server
+        self._last_upload |= {upload.client_id: select(upload.payload, "params") for upload in uploads}
+        return uploads
 
     def _cohort(self, round_index: int) -> Cohort:
         if self.method.pools_data:
             return Cohort((POOLED,), (POOLED,))
         return draw_cohort(self.scenario.federation, len(self.members), self.scenario.seed, round_index)
-
-    def _transfers(
-        self, round_index: int, cohort: Cohort, download: Payload, sealed: Envelope, replies: Sequence[LocalReply]
-    ) -> list[Row]:
-        """What crossed the links of one round: a client that dropped out was sent the model and answered nothing."""
-        if self.method.pools_data:
-            return []
-        rows = []
-        uploads = {reply.client_id: reply.upload for reply in replies}
-        for client_id in cohort.selected:
-            link = self.members[client_id].group.link
-            rows += transfer_rows(download, sealed, round_index=round_index, client_id=client_id, direction="down", link=link)
-            if client_id in uploads:
-                up = uploads[client_id]
-                rows += transfer_rows(unseal(up), up, round_index=round_index, client_id=client_id, direction="up", link=link)
-        return rows
-
-    def _round_row(
-        self,
-        round_index: int,
-        cohort: Cohort,
-        replies: Sequence[LocalReply],
-        transfers: Sequence[Row],
-        *,
-        wall_s: float,
-        server_s: float,
-    ) -> Row:
-        """Times of one round. A site's simulated time is its download, its measured training on its own machine, and its upload; the round
-        ends with the slowest site."""
-        train = {reply.client_id: float(reply.training["train_s"]) for reply in replies}
-        sites = []
-        for client_id, train_s in train.items():
-            factor = 1.0 if client_id == POOLED else self.members[client_id].group.compute_factor
-            sites.append(train_s / factor + sum(row["simulated_s"] for row in transfers if row["client_id"] == client_id))
-        busy = sum(train.values()) / max(1, min(self.backend.num_slots, len(train)))
-        return {
-            "round": round_index,
-            "num_selected": len(cohort.selected),
-            "num_completed": sum(1 for reply in replies if not reply.events),
-            "num_dropped": len(cohort.dropped),
-            "wall_s": wall_s,
-            "simulated_s": max(sites, default=0.0) + server_s,
-            "engine_s": max(0.0, wall_s - server_s - busy),
-            "server_s": server_s,
-        }
 
     def _write_round(
         self, round_index: int, row: Row, replies: Sequence[LocalReply], transfers: Sequence[Row], cohort: Cohort
@@ -205,10 +188,18 @@ class Driver:
             {"round": round_index, "client_id": client_id, "kind": "dropout", "detail": "drawn with federation.client_dropout"}
             for client_id in cohort.dropped
         ]
-        self.sink.write("training", [reply.training for reply in replies], part)
-        self.sink.write("transfers", transfers, part)
-        self.sink.write("events", events, part)
-        self.sink.write("rounds", [row], part)
+        events += [
+            {"round": round_index, "client_id": client_id, "kind": "worker_lost", "detail": sentence}
+            for client_id, sentence in self.backend.incidents()
+        ]
+        self._write("training", [reply.training for reply in replies], part)
+        self._write("transfers", transfers, part)
+        self._write("events", events, part)
+        self._write("rounds", [row], part)
+
+    def _write(self, table: str, rows: Sequence[Row], part: str) -> None:
+        if rows:
+            self.sink.write(table, rows, part)
 
     def _evaluate(self, round_index: int, server: Payload, states: dict[int, Payload], *, is_final: bool) -> None:
         surface = self.scenario.evaluation.surface_metrics
@@ -218,11 +209,12 @@ class Driver:
         jobs = []
         for member in self.members:
             models: dict[str, Envelope] = {}
-            personal = self.method.personal_model(states.get(member.client_id, {}))
+            if broadcast:
+                models["global"] = broadcast
+            has_own = is_final or not broadcast or self._is_personal(round_index)
+            personal = self._personal(member.client_id, states) if has_own else {}
             if personal:
                 models["personal"] = seal(personal)
-            elif broadcast:
-                models["global"] = broadcast
             if with_teacher and self._teacher is not None:
                 models["teacher"] = self._teacher
             previews = self.scenario.evaluation.previews if is_final else 0
@@ -231,11 +223,16 @@ class Driver:
         replies = self.backend.evaluate(jobs)
         part = "before" if round_index == BEFORE else f"round-{round_index:05d}"
         rows = [row for reply in replies for row in reply.cases]
-        self.sink.write("cases", rows, part)
-        self.sink.write("previews", [row for reply in replies for row in reply.previews], part)
+        self._write("cases", rows, part)
+        self._write("previews", [row for reply in replies for row in reply.previews], part)
         scores = [row["dsc"] for row in rows if row["model"] != "teacher" and row["split"] == "test"]
         if scores:
             self.progress("evaluated", round=round_index, dsc=sum(scores) / len(scores))
+
+    def _personal(self, client_id: int, states: dict[int, Payload]) -> Payload:
+        """A client's own model: what its method keeps, or else what it last uploaded to be averaged."""
+        kept = self.method.personal_model(states.get(client_id, {}))
+        return self._last_upload.get(client_id, {}) if kept is None else kept
 
     def _models(self, server: Payload, states: dict[int, Payload]) -> dict[str, Payload]:
         """The final models by file name: the global one, the personal ones, and the teacher."""
@@ -243,7 +240,7 @@ class Driver:
         if self.method.is_trained and self.method.broadcast(server):
             models["global"] = self.method.broadcast(server)
         for member in self.members:
-            personal = self.method.personal_model(states.get(member.client_id, {}))
+            personal = self._personal(member.client_id, states)
             if personal:
                 models[f"personal-{member.name}"] = personal
         if self._teacher is not None:

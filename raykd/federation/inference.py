@@ -26,7 +26,8 @@ def pad_to_multiple(volume_BCIJK: Tensor, multiple: tuple[int, int, int]) -> Ten
 def predict_logits(network: SegmentationNetwork, volumes_BCIJK: Tensor) -> Tensor:
     """Logits (B, L, I, J, K) of volumes of any shape, in the mode that the network is in, without gradient.
 
-    A lone volume is run as a pair of itself where PyTorch would otherwise choose its slow convolution, which costs more than twice the work.
+    A lone volume is run as a pair of itself where PyTorch would otherwise choose its slow convolution, which costs more than
+    twice the work.
     """
     shape, device = volumes_BCIJK.shape[2:], _device(network)
     with torch.inference_mode():
@@ -62,9 +63,10 @@ def soft_label(
     """Mean over stochastic passes of the class probabilities (L, I, J, K).
 
     Args:
-        num_passes: passes with dropout on, normalisation in evaluation mode, and fresh noise N(0, input_noise^2) clipped at two standard
-            deviations on the input; 0: one clean pass.
-        rng: of the noise and of the dropout masks, which take it as a forked global state because torch's dropout knows no generator.
+        num_passes: passes with dropout on, normalisation in evaluation mode, and fresh noise N(0, input_noise^2) clipped at
+            two standard deviations on the input; 0: one clean pass.
+        rng: of the noise and of the dropout masks, which take it as a forked global state because torch's dropout knows no
+            generator.
     """
     image = image_IJK[None, None]
     if num_passes == 0:

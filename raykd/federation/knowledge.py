@@ -38,8 +38,8 @@ def compute_knowledge(
 ) -> Knowledge:
     """The mean soft label of the stochastic passes, its entropy, and the feature maps of a clean pass.
 
-    The reference takes its target from one more noisy pass and draws all passes anew at every step; drawn once, the mean of the passes is
-    both target and uncertainty, and nine teacher passes a step become none.
+    The reference takes its target from one more noisy pass and draws all passes anew at every step; drawn once, the mean of
+    the passes is both target and uncertainty, and nine teacher passes a step become none.
     """
     rng = generator(seed, "knowledge", case.case_id, version)
     probs = soft_label(network, case.image_IJK, num_passes=request.num_passes, input_noise=request.input_noise, rng=rng)
@@ -82,7 +82,8 @@ def cached_knowledge(
 
 
 def mix(said: Sequence[Knowledge], weights: Sequence[Sequence[float]]) -> Knowledge:
-    """What several voices say together: p_c proportional to the sum over voices of weight[voice][c] p_c[voice]; features of the first.
+    """What several voices say together: p_c proportional to the sum over voices of weight[voice][c] p_c[voice]; features of
+    the first.
 
     Args:
         said: of one case, by voice.

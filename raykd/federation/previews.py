@@ -68,7 +68,9 @@ def _as_displayed(volume_IJK: Tensor, axis: int, index: int) -> np.ndarray:
 
 
 def _slices(label_IJK: Tensor, axis: int) -> list[int]:
-    """Slices at the quarter points of the labelled voxels, counted along the axis; the middle of the volume where there are none."""
+    """Slices at the quarter points of the labelled voxels, counted along the axis; the middle of the volume where there are
+    none.
+    """
     counts = (label_IJK > 0).sum(dim=[a for a in range(3) if a != axis]).double()
     if float(counts.sum()) == 0:
         return [label_IJK.shape[axis] // 2]

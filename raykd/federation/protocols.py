@@ -17,13 +17,16 @@ Row = dict[str, Any]
 class LocalJob:
     """One client's local update in one round: a pure function of this and of the client's data.
 
-    `state` is what the client keeps between rounds; the simulation holds it, so that any worker can do the job, but it crosses no link.
+    `state` is what the client keeps between rounds; the simulation holds it, so that any worker can do the job, but it crosses
+    no link.
     """
 
     client_id: int
     round_index: int
     state: Envelope
     teacher: Envelope | None
+    own: Envelope | None = None
+    """In a personal round, the client's own model in place of the download."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ class Backend(Protocol):
         """Prepares the workers for a scenario; forgets the one before."""
 
     def prepare(self, client_ids: Sequence[int], with_repository: bool) -> list[Row]:
-        """Builds what each client holds, and the repository's cases if asked, and gives the rows of `clients`. Raises `DataError`."""
+        """Builds what each client holds, and the repository's cases if asked, and gives the rows of `clients`. Raises
+        `DataError`.
+        """
 
     def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], list[Row]]]:
         """For each network: its parameters, rows of `teachers`, and rows of `cases` on the repository's held-out cases."""
@@ -92,6 +97,10 @@ class Backend(Protocol):
 
     def evaluate(self, jobs: Sequence[EvaluationJob]) -> list[EvaluationReply]:
         """Scores models on the clients' own cases."""
+
+    def incidents(self) -> list[tuple[int, str]]:
+        """What went wrong with the machines since the last call, and was made good: whose work it was (-1: the repository's), and
+        a sentence."""
 
     def close(self) -> None:
         """Ends every process that this backend started."""

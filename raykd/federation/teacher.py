@@ -47,8 +47,8 @@ def model_seed(scenario: Scenario, role: str) -> int:
 def repository_model(
     scenario: Scenario, network: Any, root: Path, device: str = "cpu", on_step: Callable[[int, float], None] | None = None
 ) -> RepositoryModel:
-    """The network trained on the repository's cases at their own resolution, with the augmentation that lets it serve other grids and
-    contrasts; read from the cache where the same one was trained before.
+    """The network trained on the repository's cases at their own resolution, with the augmentation that lets it serve other
+    grids and contrasts; read from the cache where the same one was trained before.
 
     Args:
         scenario: gives repository, classes, seed and threads.

@@ -1,4 +1,6 @@
-"""What crosses a link: payloads serialised kind by kind, their bytes counted as they are, their time on the line derived from those bytes."""
+"""What crosses a link: payloads serialised kind by kind, their bytes counted as they are, their time on the line derived from
+those bytes.
+"""
 
 from __future__ import annotations
 

@@ -67,7 +67,9 @@ class Worker:
         return self._client(client_id).describe()
 
     def train_on_repository(self, network: Any) -> tuple[Envelope, list[Row], list[Row]]:
-        """A network trained on the repository: its parameters, its training curve, and its scores on held-out cases at their own spacing."""
+        """A network trained on the repository: its parameters, its training curve, and its scores on held-out cases at their
+        own spacing.
+        """
         scenario = self._scenario
         torch.set_num_threads(scenario.resources.threads_teacher)
 
@@ -96,7 +98,7 @@ class Worker:
 
     def local_update(self, job: LocalJob, download: Envelope) -> LocalReply:
         """One client's local update."""
-        reply = self._client(job.client_id).local_update(job, unseal(download))
+        reply = self._client(job.client_id).local_update(job, unseal(download if job.own is None else job.own))
         self._progress("client", client_id=job.client_id, round=job.round_index, loss=reply.training["loss_total"])
         return reply
 

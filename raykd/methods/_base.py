@@ -1,6 +1,7 @@
 """What a method promises, and what a client offers it.
 
-A method is a few functions of payloads: state in, state out, nothing kept on `self` after `__init__`. Where it runs is not its business.
+A method is a few functions of payloads: state in, state out, nothing kept on `self` after `__init__`. Where it runs is not its
+business.
 """
 
 from __future__ import annotations
@@ -64,12 +65,16 @@ class LocalContext(Protocol):
     """The teacher's parameters as handed out, under `teacher/`; empty where the method needs none."""
 
     def fit(self, start: Payload, loss: Loss, *, num_unlabelled: int = 0) -> tuple[Payload, LocalResult]:
-        """Trains the student from `start` by the scenario's local steps, each with `num_unlabelled` unlabelled patches beside the labelled
-        ones, and returns its parameters. The only training loop."""
+        """Trains the student from `start` by the scenario's local steps, each with `num_unlabelled` unlabelled patches beside
+        the labelled ones, and returns its parameters."""
+
+    def adapt(self, teacher: Payload, num_steps: int) -> Payload:
+        """The teacher after `num_steps` supervised steps on the site's labelled cases. Nothing of it leaves the site."""
 
     def learn_from(self, voices: Sequence[Voice], request: KnowledgeRequest) -> None:
-        """Attaches what the voices say of every training case to the batches of this update's `fit`: the soft label is their mean weighted
-        by class, the features are the first voice's. What a teacher says is computed once a (case, version, request) and cached."""
+        """Attaches what the voices say of every training case to the batches of this update's `fit`: the soft label is their
+        mean weighted by class, the features are the first voice's. What a teacher says is computed once a (case, version,
+        request) and cached."""
 
     def support_scores(self, voice: Voice) -> list[tuple[float, int]]:
         """By foreground class, the sum of a model's DSCs over the site's labelled cases that hold the class, and their number."""

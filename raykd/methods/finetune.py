@@ -1,7 +1,7 @@
 """Warm start: every site continues a model of the repository by federated averaging.
 
-The control that a distillation method must beat: it gets the same knowledge of the repository, as parameters. FedAvg is McMahan et al.,
-AISTATS 2017, https://arxiv.org/abs/1602.05629.
+The control that a distillation method must beat: it gets the same knowledge of the repository, as parameters. FedAvg is
+McMahan et al., AISTATS 2017, https://arxiv.org/abs/1602.05629.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""No training at the sites: the repository's teacher is sent once and used as it is. What a site has for the price of a download."""
+"""No training at the sites: the repository's teacher is sent once and used as it is. What a site has for the price of a
+download.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
-"""U-Net of MONAI (Kerfoot et al., STACOM 2018, https://doi.org/10.1007/978-3-030-12029-0_40) with GroupNorm and anisotropic strides."""
+"""U-Net of MONAI (Kerfoot et al., STACOM 2018, https://doi.org/10.1007/978-3-030-12029-0_40) with GroupNorm and anisotropic
+strides.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from monai.networks.nets import UNet as MonaiUNet
@@ -19,8 +22,8 @@ Stride = tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]]
 class UNet(SegmentationNetwork):
     """Encoder and decoder of one convolution a level, joined by skip connections.
 
-    Layers: `encoder_0` ... `encoder_{n-1}` after each strided convolution, `bottleneck`, and `decoder_{n-1}` ... `decoder_1` after each
-    transposed convolution. GroupNorm, because running statistics would travel and mix between sites.
+    Layers: `encoder_0` ... `encoder_{n-1}` after each strided convolution, `bottleneck`, and `decoder_{n-1}` ... `decoder_1`
+    after each transposed convolution. GroupNorm, because running statistics would travel and mix between sites.
     """
 
     class Settings(Strict):
@@ -37,6 +40,8 @@ class UNet(SegmentationNetwork):
     def __init__(self, settings: Any, num_classes: int):
         super().__init__(settings, num_classes)
         depth = len(settings.strides)
+        # MONAI normalises its last residual unit too, whose channels are the classes.
+        num_groups = math.gcd(4, num_classes) if settings.num_residual_units else 4
         self.network = MonaiUNet(
             spatial_dims=3,
             in_channels=1,
@@ -44,7 +49,7 @@ class UNet(SegmentationNetwork):
             channels=tuple(settings.width * 2**level for level in range(depth + 1)),
             strides=settings.strides,
             num_res_units=settings.num_residual_units,
-            norm=("group", {"num_groups": 4}),
+            norm=("group", {"num_groups": num_groups}),
             dropout=settings.dropout,
         )
         self._modules_by_layer: dict[str, nn.Module] = {}

@@ -9,8 +9,8 @@ Weighting = Literal["uniform", "labelled", "all"]
 
 
 def aggregation_weights(weighting: Weighting, num_labelled: Sequence[int], num_unlabelled: Sequence[int]) -> list[float]:
-    """One weight a client, summing to one: equal shares, by labelled cases, or by all training cases (FedAvg, McMahan et al., AISTATS 2017,
-    https://arxiv.org/abs/1602.05629). Clients without a single counted case all weigh alike.
+    """One weight a client, summing to one: equal shares, by labelled cases, or by all training cases (FedAvg, McMahan et al.,
+    AISTATS 2017, https://arxiv.org/abs/1602.05629). Clients without a single counted case all weigh alike.
     """
     if weighting == "uniform":
         counts = [1] * len(num_labelled)

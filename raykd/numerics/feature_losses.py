@@ -1,4 +1,5 @@
-"""What a student learns from a teacher's features. Shapes: B patches, F channels (T of the teacher, S of the student), i j k feature grid.
+"""What a student learns from a teacher's features. Shapes: B patches, F channels (T of the teacher, S of the student), i j k
+feature grid.
 
 Teacher and student may stand on different grids: `match_grid` brings the student's map to the teacher's by averaging or trilinear
 interpolation before any loss. Only `channel_kl_loss` asks for the same number of channels.
@@ -14,12 +15,12 @@ from torch import Tensor
 
 
 def match_grid(feature_BFijk: Tensor, shape: Sequence[int]) -> Tensor:
-    """The map averaged (where coarser) or trilinearly interpolated (where finer) to `shape`."""
-    if tuple(feature_BFijk.shape[2:]) == tuple(shape):
+    """The map averaged along the axes where `shape` is coarser and trilinearly interpolated along those where it is finer."""
+    averaged = tuple(min(new, old) for new, old in zip(shape, feature_BFijk.shape[2:], strict=True))
+    if averaged != tuple(feature_BFijk.shape[2:]):
+        feature_BFijk = F.adaptive_avg_pool3d(feature_BFijk, _edges(averaged))
+    if averaged == tuple(shape):
         return feature_BFijk
-    coarser = all(new <= old for new, old in zip(shape, feature_BFijk.shape[2:], strict=True))
-    if coarser:
-        return F.adaptive_avg_pool3d(feature_BFijk, _edges(shape))
     return F.interpolate(feature_BFijk, size=_edges(shape), mode="trilinear", align_corners=False)
 
 
@@ -51,7 +52,8 @@ def channel_kl_loss(student_BFijk: Tensor, teacher_BFijk: Tensor, *, per_channel
 
 def attention_loss(student_BSijk: Tensor, teacher_BTijk: Tensor) -> Tensor:
     """Squared distance of the unit-length attention maps, the mean over channels of f^2 (Zagoruyko and Komodakis, ICLR 2017,
-    https://arxiv.org/abs/1612.03928), summed over positions and averaged over patches: between 0 and 2 on any grid. Free of channels.
+    https://arxiv.org/abs/1612.03928), summed over positions and averaged over patches: between 0 and 2 on any grid. Free of
+    channels.
     """
 
     def attention(feature: Tensor) -> Tensor:
@@ -77,12 +79,12 @@ def pairwise_loss(student_BSijk: Tensor, teacher_BTijk: Tensor, nodes: tuple[int
 
 
 def region_affinity_loss(student_BSijk: Tensor, teacher_BTijk: Tensor, region_BLIJK: Tensor) -> Tensor:
-    """Sum over pairs of classes of the squared difference of the cosines between class-mean features (EMKD's region affinity, Qin et al.,
-    IEEE TMI 2021, https://arxiv.org/abs/2108.09987), mean over patches. Free of channels and of grids.
+    """Sum over pairs of classes of the squared difference of the cosines between class-mean features (EMKD's region affinity,
+    Qin et al., IEEE TMI 2021, https://arxiv.org/abs/2108.09987), mean over patches. Free of channels and of grids.
 
     Args:
-        region_BLIJK: membership of each voxel in each class, in [0, 1]; averaged to both feature grids. A class that is absent from a
-            patch takes part in no pair of it.
+        region_BLIJK: membership of each voxel in each class, in [0, 1]; averaged to both feature grids. A class that is absent
+            from a patch takes part in no pair of it.
     """
 
     def cosines(feature: Tensor) -> Tensor:

@@ -123,8 +123,8 @@ def local_sgd(
 def build_optimiser(
     parameters: Iterable[nn.Parameter], name: str, learning_rate: float, *, weight_decay: float = 0.0, momentum: float = 0.9
 ) -> torch.optim.Optimizer:
-    """Adam (betas 0.9, 0.999) or SGD with momentum. Both are new for each local update: clients keep no moments between rounds
-    , which is what the reference does and what lets a client be simulated anywhere."""
+    """Adam (betas 0.9, 0.999) or SGD with momentum. Both are new for each local update: clients keep no moments between
+    rounds, which is what the reference does and what lets a client be simulated anywhere."""
     if name == "adam":
         return torch.optim.Adam(parameters, learning_rate, weight_decay=weight_decay)
     if name == "sgd":

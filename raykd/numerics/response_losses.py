@@ -1,7 +1,7 @@
 """What a student learns from a teacher's response: soft labels, and how sure the teacher is of them.
 
-Shapes: B patches, L classes with background, I J K voxels. Teacher tensors carry no gradient. Every loss is a mean over voxels of a sum
-over classes, so that weights mean the same on any grid.
+Shapes: B patches, L classes with background, I J K voxels. Teacher tensors carry no gradient. Every loss is a mean over voxels
+of a sum over classes, so that weights mean the same on any grid.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def entropy_threshold(progress: float, num_classes: int) -> float:
 
     Args:
         progress: the sigmoid ramp over the federation, in [0, 1].
-        num_classes: of the maximum entropy. The reference code takes 2 whatever the number of classes (UA-MT's binary task), which is
-            stricter; its text means the true number (Yu et al., MICCAI 2019, https://arxiv.org/abs/1907.07034).
+        num_classes: of the maximum entropy. The reference code takes 2 whatever the number of classes (UA-MT's binary task),
+            which is stricter; its text means the true number (Yu et al., MICCAI 2019, https://arxiv.org/abs/1907.07034).
     """
     return (0.75 + 0.25 * progress) * math.log(num_classes)
 
@@ -55,7 +55,8 @@ def softmax_mse_loss(
 
 def kl_loss(logits_BLIJK: Tensor, soft_label_BLIJK: Tensor, weight_BIJK: Tensor | None = None, temperature: float = 1.0) -> Tensor:
     """temperature^2 times the mean over weighted voxels of KL(teacher || student), both softened (Hinton et al., 2015,
-    https://arxiv.org/abs/1503.02531). The teacher's probabilities are softened as p^(1/T) / sum p^(1/T), which equals softening its logits.
+    https://arxiv.org/abs/1503.02531). The teacher's probabilities are softened as p^(1/T) / sum p^(1/T), which equals
+    softening its logits.
     """
     target = soft_label_BLIJK.clamp(min=1e-8)
     if temperature != 1.0:
@@ -68,8 +69,8 @@ def kl_loss(logits_BLIJK: Tensor, soft_label_BLIJK: Tensor, weight_BIJK: Tensor 
 def soft_dice_loss(logits_BLIJK: Tensor, soft_label_BLIJK: Tensor, weight_BIJK: Tensor | None = None) -> Tensor:
     """1 - (2 sum(p q w) + 1) / (sum(p^2 w) + sum(q^2 w) + 1), mean over patches and foreground classes, p student, q teacher.
 
-    The squares in the denominator make the loss smallest at p = q also where q is not 0 or 1 (V-Net's Dice, Milletari et al., 3DV 2016,
-    https://arxiv.org/abs/1606.04797).
+    The squares in the denominator make the loss smallest at p = q also where q is not 0 or 1 (V-Net's Dice, Milletari et al.,
+    3DV 2016, https://arxiv.org/abs/1606.04797).
     """
     p, q = torch.softmax(logits_BLIJK, dim=1)[:, 1:], soft_label_BLIJK[:, 1:]
     w = torch.ones_like(p[:, :1]) if weight_BIJK is None else weight_BIJK[:, None]

@@ -15,8 +15,8 @@ UNKNOWN = 255
 def marginal_logits(logits_BLIJK: Tensor, annotated: Sequence[int]) -> Tensor:
     """Logits over background and the annotated classes, the others merged into background by log-sum-exp.
 
-    Where a site outlines some classes only, its background means "none of these": the probability of that is the sum over background and
-    the classes that it does not outline (marginal loss, Shi et al., Medical Image Analysis 70, 2021, https://arxiv.org/abs/2007.03868).
+    Where a site outlines some classes only, its background means "none of these": the probability of that is the sum over
+    background and the classes that it does not outline (marginal loss, Shi et al., Medical Image Analysis 70, 2021, https://arxiv.org/abs/2007.03868).
 
     Args:
         logits_BLIJK: over background and all classes.
@@ -28,8 +28,8 @@ def marginal_logits(logits_BLIJK: Tensor, annotated: Sequence[int]) -> Tensor:
 
 
 def dice_ce_loss(logits_BLIJK: Tensor, label_BIJK: Tensor, annotated: Sequence[int] | None = None) -> Tensor:
-    """Half cross-entropy, half soft Dice over all classes and the background, with 1 added above and below, as He et al. (ISBI 2023,
-    https://arxiv.org/abs/2303.14357) train: mean over patches and classes of 1 - (2 sum(p y) + 1) / (sum p + sum y + 1).
+    """Half cross-entropy, half soft Dice over all classes and the background, with 1 added above and below, as He et al. (ISBI
+    2023, https://arxiv.org/abs/2303.14357) train: mean over patches and classes of 1 - (2 sum(p y) + 1) / (sum p + sum y + 1).
 
     Args:
         logits_BLIJK: the model's output.
@@ -47,6 +47,8 @@ def dice_ce_loss(logits_BLIJK: Tensor, label_BIJK: Tensor, annotated: Sequence[i
     if bool(known_BIJK.all()):
         dice = DiceLoss(softmax=True, to_onehot_y=True, smooth_nr=1.0, smooth_dr=1.0)(logits_BLIJK, label_BIJK[:, None])
     else:
-        masked = MaskedDiceLoss(softmax=True, to_onehot_y=True, smooth_nr=1.0, smooth_dr=1.0)
-        dice = masked(logits_BLIJK, (label_BIJK * known_BIJK)[:, None], known_BIJK[:, None].float())
+        # One-hot before masking: MONAI would mask first and read the masked voxels as background.
+        one_hot_BLIJK = F.one_hot(label_BIJK * known_BIJK, logits_BLIJK.shape[1]).movedim(-1, 1)
+        masked = MaskedDiceLoss(softmax=True, smooth_nr=1.0, smooth_dr=1.0)
+        dice = masked(logits_BLIJK, one_hot_BLIJK, known_BIJK[:, None].to(logits_BLIJK.dtype))
     return 0.5 * (cross_entropy.sum() / known_BIJK.sum().clamp(min=1)) + 0.5 * dice

@@ -107,10 +107,11 @@ def _assemble(runs: tuple[Run, ...], notes: list[str]) -> Evidence:
     tables = {name: Tables(runs).table(name) for name in TABLES}
     for name, frame in tables.items():
         tables[name] = frame.assign(method=frame["run_id"].astype(str).map(labels))
+    deployed = {labels[run.run_id]: str(run.manifest["deployed"]) for run in runs if "deployed" in run.manifest}
     names: dict[int, str] = {}
     for client_id, name, group in tables["clients"][["client_id", "client_name", "group"]].itertuples(index=False):
         names.setdefault(int(client_id), str(name) if pd.notna(name) else f"{group} {client_id}")
-    evidence = Evidence(runs, tables, labels, deployed_cases(tables["cases"]), names, ())
+    evidence = Evidence(runs, tables, labels, deployed_cases(tables["cases"], deployed), names, ())
     return Evidence(**{**vars(evidence), "notes": (*notes, *_gaps(evidence))})
 
 

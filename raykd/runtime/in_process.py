@@ -37,5 +37,8 @@ class InProcessBackend:
     def evaluate(self, jobs: Sequence[EvaluationJob]) -> list[EvaluationReply]:
         return [self._worker.evaluate(job) for job in jobs]
 
+    def incidents(self) -> list[tuple[int, str]]:
+        return []
+
     def close(self) -> None:
         """Nothing was started."""

@@ -58,6 +58,8 @@ def slots_that_fit(nodes: Sequence[Mapping[str, Any]], resources: Resources, num
 
 
 def _shortfall(alive: Mapping[str, Mapping[str, float]], fitting: Mapping[str, int], resources: Resources, wanted: int) -> str:
+    if not alive:
+        return "the cluster must have a node that is alive, got none; start Ray on one"
     name = max(alive, key=lambda n: (fitting[n], alive[n].get("GPU", 0.0), alive[n].get("CPU", 0.0)))
     cpu, gpu = alive[name].get("CPU", 0.0), alive[name].get("GPU", 0.0)
     missing = []

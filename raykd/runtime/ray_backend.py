@@ -1,8 +1,8 @@
 """Clients as Ray actors, rounds in a driver actor. The only module that imports ray.
 
-Plain classes are made remote here at the last moment. A pool of worker actors, as many as the scenario's resources allow, multiplexes the
-clients: each client stays with one worker, which keeps its data and student. The driver, not Ray, retries what an actor lost: a local
-update is a pure function of its job, so done again elsewhere it gives the same bits.
+Plain classes are made remote here at the last moment. A pool of worker actors, as many as the scenario's resources allow,
+multiplexes the clients: each client stays with one worker, which keeps its data and student. The driver, not Ray, retries what
+an actor lost: a local update is a pure function of its job, so done again elsewhere it gives the same bits.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ Call = tuple[int, str, tuple[Any, ...]]
 MAX_ATTEMPTS = 3
 """Tries of one piece of work before the run fails."""
 START_TIMEOUT_S = 120.0
+POLL_S = 0.25
 LOST = (
     ray_errors.RayActorError,
     ray_errors.OutOfMemoryError,
@@ -142,18 +143,25 @@ def run_on_ray(
         slots_that_fit(ray.nodes(), resources, num_clients)
         driver = ray.remote(DriverActor).options(num_cpus=0, max_concurrency=8).remote()
         result = driver.execute.remote(job, resources, num_clients)
-        num_seen, is_told = 0, False
-        while True:
-            done, _ = ray.wait([result], timeout=0.25)
+        num_seen, is_told, is_done = 0, False, False
+        while not is_done:
+            is_done = bool(ray.wait([result], timeout=POLL_S)[0])
             if stop.is_set() and not is_told:
                 driver.stop.remote()
                 is_told = True
-            events = [] if done else ray.get(driver.events_since.remote(num_seen))
-            for event, values in events:
+            for event, values in _events(driver, num_seen):
                 progress(event, **values)
-            num_seen += len(events)
-            if done:
-                return _result(result)
+                num_seen += 1
+        return _result(result)
+
+
+def _events(driver: Any, num_seen: int) -> list[tuple[str, dict[str, Any]]]:
+    """What the driver was told since; nothing where it died, which its result will say."""
+    try:
+        told: list[tuple[str, dict[str, Any]]] = ray.get(driver.events_since.remote(num_seen))
+    except ray_errors.RayActorError:
+        return []
+    return told
 
 
 def _result(ref: Any) -> Any:
@@ -201,7 +209,7 @@ class RayBackend:
         self.num_slots = slots_that_fit(ray.nodes(), resources, num_clients)
         self._resources, self._progress = resources, progress
         self._opened: tuple[Scenario, Path] | None = None
-        self.lost: list[str] = []
+        self._incidents: list[tuple[int, str]] = []
         self._workers = [self._start_worker() for _ in range(self.num_slots)]
         self._await_start()
 
@@ -223,8 +231,8 @@ class RayBackend:
         ready, pending = ray.wait([w.is_ready.remote() for w in self._workers], num_returns=self.num_slots, timeout=START_TIMEOUT_S)
         if pending:
             raise ResourceError(
-                f"only {len(ready)} of {self.num_slots} workers started within {START_TIMEOUT_S:.0f} s; free now: {ray.available_resources()}; "
-                "set resources.slots lower or free the cluster"
+                f"only {len(ready)} of {self.num_slots} workers started within {START_TIMEOUT_S:.0f} s; "
+                f"free now: {ray.available_resources()}; set resources.slots lower or free the cluster"
             )
         ray.get(ready)
 
@@ -247,6 +255,10 @@ class RayBackend:
 
     def evaluate(self, jobs: Sequence[EvaluationJob]) -> list[EvaluationReply]:
         return self._map([(self._slot(job.client_id), "evaluate", (job,)) for job in jobs])
+
+    def incidents(self) -> list[tuple[int, str]]:
+        told, self._incidents = self._incidents, []
+        return told
 
     def close(self) -> None:
         for worker in self._workers:
@@ -277,12 +289,14 @@ class RayBackend:
             except ray_errors.RayTaskError as error:
                 raise _as_failure(_cause(error), calls[index][1]) from None
             except LOST as error:
-                self._replace(slot, attempts[index], calls[index][1], error)
+                self._replace(slot, attempts[index], calls[index], error)
 
-    def _replace(self, slot: int, attempt: int, work: str, error: Exception) -> None:
+    def _replace(self, slot: int, attempt: int, call: Call, error: Exception) -> None:
         """A new worker in the slot of a lost one, unless the work was lost too often."""
+        _, work, arguments = call
+        client_id = getattr(arguments[0], "client_id", arguments[0]) if arguments else -1
         reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        self.lost.append(f"{work}, attempt {attempt}: {reason}")
+        self._incidents.append((client_id if isinstance(client_id, int) else -1, f"{work}, attempt {attempt}: {reason}"))
         self._progress("worker_lost", slot=slot, work=work, attempt=attempt, reason=reason)
         if attempt >= MAX_ATTEMPTS:
             raise RunFailed(f"{work} was lost {attempt} times with its worker, last by {reason}")

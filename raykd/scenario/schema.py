@@ -218,7 +218,12 @@ class ClientGroup(Strict):
 
 
 class Federation(Strict):
+    """How the federation proceeds."""
+
     rounds: PositiveInt = 20
+    personal_rounds: NonNegativeInt = 0
+    """How many of the rounds, the last ones, every site goes on alone from its own model: nothing travels, and `personal` is
+    what it deploys."""
     participation: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of the clients selected in a round (at least one)."""
     client_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
@@ -290,6 +295,10 @@ class Scenario(Strict):
     def _consistent(self) -> Scenario:
         if len(set(self.classes)) != len(self.classes):
             raise PydanticCustomError("classes", "must differ from one another", {"at": "classes"})
+        if self.federation.personal_rounds >= self.federation.rounds:
+            raise PydanticCustomError(
+                "personal_rounds", "must be less than federation.rounds", {"at": ("federation", "personal_rounds")}
+            )
         names = [group.group for group in self.clients]
         if len(set(names)) != len(names):
             raise PydanticCustomError(

@@ -76,7 +76,7 @@ def test_every_format_and_orientation_gives_the_same_ras_volume(tmp_path: Path, 
     landmark = (4, 1, 6)
     place_mm = (ras_affine @ [*landmark, 1])[:3]
     # The stored grid: axis a of the file runs along axis source[a] of RAS, backwards where the letter is L, P or I.
-    source = ["RL".find(c) >= 0 and 0 or "AP".find(c) >= 0 and 1 or 2 for c in axes]
+    source = [{"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}[letter] for letter in axes]
     stored, turn = ras_array.transpose(source), np.zeros((4, 4))
     turn[3, 3] = 1
     for axis, (letter, ras_axis) in enumerate(zip(axes, source, strict=True)):
@@ -234,7 +234,7 @@ def test_missing_foreign_and_detached_files_are_refused(tmp_path: Path) -> None:
     header = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 3 3 3\nspacings: 1 1 1\nencoding: raw\ndata file: voxels.raw\n"
     (tmp_path / "away.nrrd").write_text(header)
     _refused(tmp_path / "away.nrrd", "hold its voxels itself")
-    meta = "ObjectType = Image\nNDims = 3\nDimSize = 3 3 3\nElementSpacing = 1 1 1\nElementType = MET_UCHAR\nElementDataFile = voxels.raw\n"
+    meta = "NDims = 3\nDimSize = 3 3 3\nElementSpacing = 1 1 1\nElementType = MET_UCHAR\nElementDataFile = voxels.raw\n"
     (tmp_path / "away.mha").write_text(meta)
     _refused(tmp_path / "away.mha", "hold its voxels itself")
 

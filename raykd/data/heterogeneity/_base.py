@@ -15,7 +15,8 @@ class Shift(ABC):
     Args:
         settings: the validated block of the scenario.
         seed: of the scenario.
-        site: the client's name. What is drawn at (seed, site) is fixed for the run; what is drawn at (seed, site, case_id) varies by scan.
+        site: the client's name. What is drawn at (seed, site) is fixed for the run; what is drawn at (seed, site, case_id)
+            varies by scan.
     """
 
     Settings: ClassVar[type[Strict]]

@@ -49,4 +49,6 @@ class Source(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """What the content depends on (settings, seed, file sizes and times ...), as JSON values: the key of the cache of prepared cases."""
+        """What the content depends on (settings, seed, file sizes and times ...), as JSON values: the key of the cache of
+        prepared cases.
+        """

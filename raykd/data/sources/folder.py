@@ -216,9 +216,9 @@ class FolderSource(Source):
                 f"a label must have its image's shape {shape}", path=path, case_id=case_id, got=str(values_IJK.shape), hint=hint
             )
         if np.abs(np.linalg.solve(affine, label_affine) - np.eye(4)).max() > GRID_TOLERANCE:
-            rule = f"a label must have its image's affine {affine[:3].tolist()}"
+            rule = f"a label must have its image's affine {affine[:3].round(4).tolist()}"
             hint = "resample the label onto the image, or copy its header where only that is wrong"
-            raise refusal(rule, path=path, case_id=case_id, got=str(label_affine[:3].tolist()), hint=hint)
+            raise refusal(rule, path=path, case_id=case_id, got=str(label_affine[:3].round(4).tolist()), hint=hint)
         label_IJK = np.zeros(shape, dtype=np.uint8)
         for index, values in enumerate(self._values, start=1):
             label_IJK[np.isin(values_IJK, values)] = index

@@ -1,0 +1,75 @@
+"""Who takes part in a round is drawn, the same in every run, as often as the scenario says."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from raykd.federation.cohort import Cohort, draw_cohort
+from raykd.scenario.schema import Federation
+
+
+def cohorts(participation: float, dropout: float, num_clients: int, num_rounds: int, seed: int = 0) -> list[Cohort]:
+    federation = Federation(participation=participation, client_dropout=dropout)
+    return [draw_cohort(federation, num_clients, seed, index) for index in range(num_rounds)]
+
+
+def test_a_round_has_the_same_cohort_whenever_it_is_drawn() -> None:
+    forwards = cohorts(0.5, 0.3, 8, 20)
+    federation = Federation(participation=0.5, client_dropout=0.3)
+    assert [draw_cohort(federation, 8, 0, index) for index in reversed(range(20))] == forwards[::-1]
+
+
+def test_rounds_and_seeds_differ() -> None:
+    assert len({cohort.selected for cohort in cohorts(0.5, 0.0, 8, 20)}) > 10
+    assert cohorts(0.5, 0.0, 8, 20, seed=0) != cohorts(0.5, 0.0, 8, 20, seed=1)
+
+
+def test_everybody_takes_part_where_nothing_is_drawn() -> None:
+    assert all(c == Cohort((0, 1, 2), (0, 1, 2)) and c.dropped == () for c in cohorts(1.0, 0.0, 3, 5))
+
+
+@pytest.mark.parametrize(
+    ("participation", "num_clients", "size"), [(0.5, 8, 4), (0.3, 10, 3), (0.34, 3, 1), (0.5, 5, 2), (0.7, 4, 3), (1.0, 7, 7)]
+)
+def test_the_share_of_clients_is_selected_each_once_by_ascending_id(participation: float, num_clients: int, size: int) -> None:
+    for cohort in cohorts(participation, 0.0, num_clients, 20):
+        assert len(set(cohort.selected)) == len(cohort.selected) == size
+        assert list(cohort.selected) == sorted(cohort.selected) and set(cohort.selected) <= set(range(num_clients))
+
+
+@pytest.mark.parametrize("participation", [1e-6, 0.01, 0.1])
+def test_at_least_one_client_is_selected(participation: float) -> None:
+    assert all(len(cohort.selected) == 1 for cohort in cohorts(participation, 0.0, 4, 10))
+
+
+def test_clients_are_selected_alike() -> None:
+    counts = Counter(client for cohort in cohorts(0.5, 0.0, 6, 400) for client in cohort.selected)
+    # Binomial with n = 400, p = 1/2: mean 200, standard deviation 10.
+    assert set(counts) == set(range(6)) and all(abs(count - 200) < 50 for count in counts.values())
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
+def test_clients_drop_out_as_often_as_their_probability_says(dropout: float) -> None:
+    dropped = Counter(client for cohort in cohorts(1.0, dropout, 5, 400) for client in cohort.dropped)
+    deviation = (400 * dropout * (1 - dropout)) ** 0.5
+    assert all(abs(dropped[client] - 400 * dropout) < 5 * deviation for client in range(5))
+
+
+def test_clients_drop_out_independently_of_one_another() -> None:
+    both = sum({0, 1} <= set(cohort.dropped) for cohort in cohorts(1.0, 0.5, 2, 400))
+    # Binomial with n = 400, p = 1/4: mean 100, standard deviation 8.7.
+    assert abs(both - 100) < 5 * 8.7
+
+
+def test_dropouts_do_not_change_who_is_selected_and_more_dropout_adds_to_less() -> None:
+    for none, some, more in zip(*(cohorts(0.6, dropout, 10, 30) for dropout in (0.0, 0.3, 0.6)), strict=True):
+        assert none.selected == some.selected == more.selected
+        assert set(some.dropped) <= set(more.dropped)
+
+
+def test_selected_clients_either_complete_or_drop_in_order() -> None:
+    for cohort in cohorts(0.6, 0.5, 10, 30):
+        assert sorted(cohort.completed + cohort.dropped) == list(cohort.selected)
+        assert list(cohort.completed) == sorted(cohort.completed)

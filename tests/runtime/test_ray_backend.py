@@ -1,0 +1,182 @@
+"""Workers that die, fail or share a GPU. What they do is compared with the run in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import cloudpickle
+
+from raykd.federation.protocols import Progress
+from raykd.launch import Interrupted, Plan, launch, run_plans
+from raykd.results.reader import open_run
+from raykd.runtime.ray_backend import RayBackend
+from raykd.scenario.errors import DataError, ResourceError, RunFailed
+
+METHOD = "method={name: dual_kd, num_passes: 2, teacher_schedule: frozen}"
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def by_value() -> Iterator[None]:
+    """What this module defines travels to the workers as code, since they cannot import it."""
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+class Trap:
+    """A progress that acts in the worker when client 1 has finished its update of round 1 but has not answered yet.
+
+    Args:
+        folder: holds one file for each time that it acted.
+        act: what to do there.
+        times: how often at most.
+    """
+
+    def __init__(self, folder: Path, act: Callable[[], None], times: int):
+        self.folder, self.act, self.times = folder, act, times
+        self.told: list[tuple[str, dict[str, Any]]] = []
+
+    def __call__(self, event: str, **values: Any) -> None:
+        self.told.append((event, values))
+        if event == "client" and (values["client_id"], values["round"]) == (1, 1) and self.num_acted < self.times:
+            (self.folder / f"acted-{self.num_acted}").touch()
+            self.act()
+
+    @property
+    def num_acted(self) -> int:
+        return len(list(self.folder.glob("acted-*")))
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _fail() -> None:
+    raise ZeroDivisionError("the scanner caught fire")
+
+
+def _run_on_workers(scenario: Any, folder: Path, progress: Progress, num_slots: int = 2) -> None:
+    resources = scenario.resources.model_copy(update={"slots": num_slots})
+    backend = RayBackend(resources, len(scenario.members()), progress)
+    try:
+        run_plans([Plan(folder, scenario.method.name, scenario, folder.parent)], backend, progress, threading.Event())
+    finally:
+        backend.close()
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Callable[..., Trap]:
+    return lambda act, times: Trap(tmp_path, act, times)
+
+
+def test_a_worker_killed_in_the_middle_of_a_round_changes_no_number(
+    trap: Callable[..., Trap],
+    load: Callable[..., Any],
+    run: Callable[..., Any],
+    outcome_at: Callable[[Path], Any],
+    assert_same_tables: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    once = trap(_die, 1)
+    _run_on_workers(load(METHOD), tmp_path / "run", once)
+    assert once.num_acted == 1
+    assert_same_tables(outcome_at(tmp_path / "run"), run(METHOD))
+    assert outcome_at(tmp_path / "run").models == run(METHOD).models
+    (lost,) = [values for event, values in once.told if event == "worker_lost"]
+    assert (lost["work"], lost["attempt"]) == ("local_update", 1)
+
+
+def test_a_worker_that_dies_each_time_fails_the_run_after_three_attempts(
+    trap: Callable[..., Trap], load: Callable[..., Any], tmp_path: Path
+) -> None:
+    always = trap(_die, 99)
+    with pytest.raises(RunFailed, match="local_update was lost 3 times"):
+        _run_on_workers(load(METHOD), tmp_path / "run", always, num_slots=1)
+    assert always.num_acted == 3
+    manifest = open_run(tmp_path / "run").manifest
+    assert manifest["status"] == "failed" and "lost 3 times" in manifest["reason"]
+
+
+def test_what_a_client_raises_fails_the_run_at_once_with_its_words(
+    trap: Callable[..., Trap], load: Callable[..., Any], tmp_path: Path
+) -> None:
+    faulty = trap(_fail, 99)
+    with pytest.raises(RunFailed, match="local_update failed: ZeroDivisionError: the scanner caught fire"):
+        _run_on_workers(load(METHOD), tmp_path / "run", faulty, num_slots=1)
+    assert faulty.num_acted == 1
+
+
+def test_a_share_of_a_gpu_is_asked_of_ray_and_without_cuda_the_cpu_gives_the_same_numbers(
+    load: Callable[..., Any],
+    run: Callable[..., Any],
+    outcome_at: Callable[[Path], Any],
+    assert_same_tables: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("here the share is one of a real GPU, whose sums are in another order")
+    scenario = load(METHOD, "resources={gpus_per_client: 0.5, cpus_per_client: 0.5}")
+    launch([Plan(tmp_path / "run", "dual_kd", scenario, tmp_path)], backend="ray")
+    outcome = outcome_at(tmp_path / "run")
+    assert outcome.run.manifest["num_slots"] == 3  # four fit, three are needed
+    assert_same_tables(outcome, run(METHOD))
+
+
+def test_a_refusal_of_data_stays_a_refusal_across_processes(load: Callable[..., Any], tmp_path: Path) -> None:
+    source = "clients[1].source={name: folder, images: 'data/*_t1.nii.gz', labels: 'data/*_seg.nii.gz'}"
+    scenario = load(METHOD, source)
+    with pytest.raises(DataError, match="university"):
+        launch([Plan(tmp_path / "run", "dual_kd", scenario, tmp_path)], backend="ray")
+    assert not (tmp_path / "run").exists()
+
+
+def test_divergence_across_processes_is_told_as_in_one(load: Callable[..., Any], tmp_path: Path) -> None:
+    scenario = load("method={name: fedavg}", "training.learning_rate=1e30", "resources.slots=1")
+    with pytest.raises(RunFailed, match="learning_rate"):
+        launch([Plan(tmp_path / "run", "fedavg", scenario, tmp_path)], backend="ray")
+    assert open_run(tmp_path / "run").manifest["status"] == "failed"
+
+
+def test_asked_to_stop_from_outside_it_ends_between_rounds(load: Callable[..., Any], tmp_path: Path) -> None:
+    """The stop is set before the driver starts, so not one round is begun."""
+    scenario, stop = load("method={name: fedavg}", "federation.rounds=500", "resources.slots=1"), threading.Event()
+    stop.set()
+    with pytest.raises(Interrupted):
+        launch([Plan(tmp_path / "run", "fedavg", scenario, tmp_path)], backend="ray", stop=stop)
+    left = open_run(tmp_path / "run")
+    assert left.manifest["status"] == "interrupted"
+    assert len(left.rounds) < 500
+
+
+def test_what_happens_there_is_told_here(load: Callable[..., Any], tmp_path: Path) -> None:
+    told: list[tuple[str, dict[str, Any]]] = []
+    scenario = load("method={name: fedavg}", "resources.slots=1")
+    launch(
+        [Plan(tmp_path / "run", "fedavg", scenario, tmp_path)],
+        backend="ray",
+        progress=lambda event, **values: told.append((event, values)),
+    )
+    assert [values["round"] for event, values in told if event == "round"] == [0, 1]
+
+
+def test_more_slots_than_fit_are_refused(load: Callable[..., Any], tmp_path: Path) -> None:
+    scenario = load("method={name: fedavg}", "resources.slots=3")
+    with pytest.raises(ResourceError, match="3 clients at 1 CPU and 0 GPU must fit, got 2"):
+        launch([Plan(tmp_path / "run", "fedavg", scenario, tmp_path)], backend="ray")
+    assert not (tmp_path / "run").exists()
+
+
+def test_cells_that_ask_for_different_resources_are_refused(load: Callable[..., Any], tmp_path: Path) -> None:
+    plans = [Plan(tmp_path / str(slots), "fedavg", load(f"resources.slots={slots}"), tmp_path) for slots in (1, 2)]
+    with pytest.raises(ResourceError, match="same resources"):
+        launch(plans, backend="ray")

@@ -1,0 +1,387 @@
+"""What a user types, reads and gets as exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from raykd.cli import main
+from raykd.data.volume_io import write_nifti
+from raykd.results.reader import open_run
+from raykd.scenario.registry import METHODS
+
+FEDAVG = ("--set", "method={name: fedavg}", "--set", "federation.rounds=1")
+IN_PROCESS = ("--backend", "in-process")
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+Raykd = Callable[..., Ended]
+
+
+@pytest.fixture
+def raykd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Raykd]:
+    """Runs a command here, in an empty directory, and gives its exit code and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def raykd(*words: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["raykd", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return Ended(ended.value.code if isinstance(ended.value.code, int) else -1, printed.out, printed.err)
+
+    yield raykd
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def scenario(tiny: dict[str, Any], tmp_path: Path) -> Path:
+    """The tiny scenario as a file."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny))
+    return path
+
+
+def _refused(ended: Ended, *words: str) -> None:
+    """Exit code 2, one sentence with these words on stderr, nothing on stdout, no traceback."""
+    assert ended.code == 2, ended
+    assert ended.out == ""
+    assert all(word in ended.err for word in words), ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_run_ends_with_0_and_its_directory_in_the_last_line_of_stdout(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
+    ended = raykd("run", scenario, *IN_PROCESS, *FEDAVG, "--out", tmp_path / "out")
+    assert ended.code == 0
+    assert ended.out.splitlines() == [str(tmp_path / "out")]
+    assert open_run(tmp_path / "out").manifest["status"] == "done"
+
+
+def test_progress_goes_to_stderr_and_quiet_silences_it(raykd: Raykd, scenario: Path) -> None:
+    loud = raykd("run", scenario, *IN_PROCESS, *FEDAVG)
+    quiet = raykd("run", scenario, *IN_PROCESS, *FEDAVG, "--quiet")
+    assert "fedavg" in loud.err and "round 1" in loud.err
+    assert (quiet.code, quiet.err) == (0, "")
+
+
+def test_without_out_runs_are_numbered_by_name(raykd: Raykd, scenario: Path) -> None:
+    words = ("run", scenario, *IN_PROCESS, "--set", "method={name: teacher_only}")
+    assert [raykd(*words).out.strip() for _ in range(3)] == ["runs/tiny", "runs/tiny-2", "runs/tiny-3"]
+
+
+def test_an_unknown_key_is_refused_with_its_line_and_the_nearest_word(raykd: Raykd, tiny: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "typo.yaml"
+    path.write_text("rouns: 3\n" + yaml.safe_dump(tiny))
+    _refused(raykd("run", path, *IN_PROCESS), "typo.yaml:1:1: rouns: unknown key")
+
+
+def test_an_unknown_key_of_set_is_refused(raykd: Raykd, scenario: Path) -> None:
+    _refused(raykd("run", scenario, "--set", "federation.roundz=3"), "federation.roundz", "did you mean 'rounds'?")
+
+
+def test_a_missing_scenario_is_refused(raykd: Raykd) -> None:
+    _refused(raykd("run", "nowhere.yaml"), "nowhere.yaml")
+
+
+def test_a_directory_as_scenario_is_refused(raykd: Raykd, tmp_path: Path) -> None:
+    _refused(raykd("run", tmp_path), str(tmp_path))
+
+
+def test_no_scenario_at_all_is_refused(raykd: Raykd) -> None:
+    _refused(raykd("run"), "SCENARIO")
+
+
+def test_an_unknown_command_is_refused(raykd: Raykd) -> None:
+    _refused(raykd("launch"), "launch")
+
+
+def test_an_unknown_option_is_refused(raykd: Raykd, scenario: Path) -> None:
+    _refused(raykd("run", scenario, "--rounds", "3"), "--rounds")
+
+
+def test_an_output_that_is_not_empty_is_refused(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/notes.txt").write_text("mine")
+    _refused(raykd("run", scenario, *IN_PROCESS, "--out", tmp_path / "out"), str(tmp_path / "out"), "--out")
+    assert (tmp_path / "out/notes.txt").read_text() == "mine"
+
+
+def test_an_output_that_is_a_file_is_refused(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    _refused(raykd("run", scenario, *IN_PROCESS, "--out", tmp_path / "out"), str(tmp_path / "out"))
+
+
+def test_an_output_below_a_file_is_refused(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    _refused(raykd("run", scenario, *IN_PROCESS, "--out", tmp_path / "file/out"), str(tmp_path / "file"))
+
+
+def test_an_output_where_nothing_can_be_written_is_refused(
+    raykd: Raykd, scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`os.access` is made to say what it would of a read-only folder, because root may write everywhere."""
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path and may(path, mode))
+    _refused(raykd("run", scenario, *IN_PROCESS, "--out", tmp_path / "out"), "written", "--out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_backend_is_refused(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
+    _refused(raykd("run", scenario, "--backend", "cloud", "--out", tmp_path / "out"), "ray or in-process", "'cloud'")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_study_is_refused_by_run_and_sent_to_study(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("base: tiny.yaml\nseeds: [1, 2]\n")
+    _refused(raykd("run", path), "raykd study")
+
+
+def test_study_runs_every_cell_and_ends_with_its_directory(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
+    path = tmp_path / "both.yaml"
+    path.write_text("base: tiny.yaml\nmethods: [{name: teacher_only}, {name: fedavg}]\nvary: {federation.rounds: [1]}\n")
+    ended = raykd("study", path, *IN_PROCESS, "--out", tmp_path / "out")
+    assert (ended.code, ended.out.splitlines()[-1]) == (0, str(tmp_path / "out"))
+    manifests = [json.loads(file.read_text()) for file in (tmp_path / "out").rglob("manifest.json")]
+    assert sorted((m["method"], m["status"]) for m in manifests) == [("fedavg", "done"), ("teacher_only", "done")]
+
+
+def test_impossible_resources_are_refused_with_the_shortfall(
+    raykd: Raykd, scenario: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    ended = raykd("run", scenario, "--set", "resources.cpus_per_client=64", "--out", tmp_path / "out")
+    _refused(ended, "64 CPU", "short of 62 CPU", "resources.cpus_per_client")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_diverges_ends_with_3_and_says_why(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
+    ended = raykd("run", scenario, *IN_PROCESS, *FEDAVG, "--set", "training.learning_rate=1e30", "--out", tmp_path / "out")
+    assert ended.code == 3
+    assert "the run failed" in ended.err and "learning_rate" in ended.err and str(tmp_path / "out") in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_contradictory_settings_are_refused_before_anything_starts(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
+    words = ("--set", "method={name: dual_kd, preset: paper-intent}", "--out", tmp_path / "out")
+    _refused(raykd("run", scenario, *IN_PROCESS, *words), "channel_kl", "teacher_schedule ema")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_feature_layer_is_refused_with_those_that_there_are(raykd: Raykd, scenario: Path) -> None:
+    words = ("--set", "method={name: dual_kd, feature_layers: [decoder_9]}")
+    _refused(raykd("run", scenario, *IN_PROCESS, *words), "decoder_9", "bottleneck")
+
+
+def test_check_says_that_a_scenario_is_fine(raykd: Raykd, scenario: Path) -> None:
+    ended = raykd("check", scenario)
+    assert ended.code == 0
+    assert "fine" in ended.out and "3 clients" in ended.out
+
+
+@pytest.fixture
+def two_bad_files(tiny: dict[str, Any], tmp_path: Path) -> tuple[Path, Path]:
+    """Two files with two problems each."""
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text(yaml.safe_dump({**tiny, "seed": -1, "federation": {"rounds": 0}}))
+    two.write_text(yaml.safe_dump({**tiny, "classes": [], "method": {"name": "fedavgg"}}))
+    return one, two
+
+
+def test_check_lists_all_problems_of_all_files(raykd: Raykd, two_bad_files: tuple[Path, Path]) -> None:
+    ended = raykd("check", *two_bad_files)
+    assert ended.code == 2
+    lines = ended.err.splitlines()
+    assert len(lines) == 4
+    for name, words in (("one", ("seed", "federation.rounds")), ("two", ("classes", "fedavgg"))):
+        mine = [line for line in lines if f"{name}.yaml:" in line]
+        assert len(mine) == 2
+        assert all(any(word in line for line in mine) for word in words)
+
+
+def test_check_as_json_holds_file_line_path_and_message(raykd: Raykd, two_bad_files: tuple[Path, Path]) -> None:
+    ended = raykd("check", *two_bad_files, "--json")
+    found = json.loads(ended.out)
+    assert (ended.code, ended.err) == (2, "")
+    assert sorted(Path(problem["file"]).name for problem in found) == ["one.yaml", "one.yaml", "two.yaml", "two.yaml"]
+    assert all(problem["line"] > 0 and problem["message"] for problem in found)
+    assert {"seed", "federation.rounds", "classes", "method.name"} == {problem["path"] for problem in found}
+
+
+def test_check_as_json_of_a_fine_file_is_an_empty_list(raykd: Raykd, scenario: Path) -> None:
+    ended = raykd("check", scenario, "--json")
+    assert (ended.code, json.loads(ended.out)) == (0, [])
+
+
+def test_check_does_not_stop_at_a_file_that_is_missing(raykd: Raykd, scenario: Path) -> None:
+    ended = raykd("check", "nowhere.yaml", scenario)
+    assert ended.code == 2
+    assert "nowhere.yaml" in ended.err and "fine" in ended.out
+
+
+def test_check_runs_nothing(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    raykd("check", scenario)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_list_names_every_method_with_a_summary(raykd: Raykd) -> None:
+    ended = raykd("list", "methods")
+    assert [line.split()[0] for line in ended.out.splitlines()] == METHODS.names()
+    assert all(len(line.split()) > 2 for line in ended.out.splitlines())
+
+
+def test_list_as_json_describes_settings(raykd: Raykd) -> None:
+    rows = {row["name"]: row for row in json.loads(raykd("list", "methods", "--json").out)}
+    assert list(rows) == METHODS.names()
+    assert "weighting" in rows["fedavg"]["settings"]
+    assert all(row["summary"] for row in rows.values())
+
+
+@pytest.mark.parametrize(("kind", "word"), [("networks", "unet"), ("sources", "phantom"), ("shifts", "scanner")])
+def test_list_knows_every_kind(raykd: Raykd, kind: str, word: str) -> None:
+    ended = raykd("list", kind)
+    assert ended.code == 0
+    assert word in [line.split()[0] for line in ended.out.splitlines()]
+
+
+def test_list_refuses_an_unknown_kind_with_the_nearest(raykd: Raykd) -> None:
+    _refused(raykd("list", "method"), "'method'", "did you mean 'methods'?")
+
+
+def test_schema_is_a_json_schema_with_the_words_of_a_scenario(raykd: Raykd) -> None:
+    schema = json.loads(raykd("schema").out)
+    assert schema["type"] == "object"
+    assert {"name", "classes", "repository", "clients", "student", "method"} <= set(schema["required"])
+    assert set(schema["required"]) < set(schema["properties"])
+
+
+def test_version_is_printed(raykd: Raykd) -> None:
+    import raykd as package
+
+    ended = raykd("--version")
+    assert (ended.code, ended.out.strip()) == (0, package.__version__)
+
+
+def test_help_names_the_commands(raykd: Raykd) -> None:
+    ended = raykd("--help")
+    assert ended.code == 0
+    assert all(word in ended.out for word in ("run", "study", "check", "report", "list", "schema"))
+
+
+SHAPE, AFFINE = (16, 16, 16), np.diag([3.0, 3.0, 3.0, 1.0])
+
+
+def _image(case: str) -> np.ndarray:
+    index = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
+    return np.sin(index * (1 + ord(case[-1]))) * 100.0
+
+
+def _label() -> np.ndarray:
+    label = np.zeros(SHAPE, dtype=np.int16)
+    label[4:8, 4:8, 4:8], label[8:12, 8:12, 8:12] = 1, 2
+    return label
+
+
+@pytest.fixture
+def folder_scenario(tiny: dict[str, Any], tmp_path: Path) -> Path:
+    """A scenario whose university keeps its cases a, b and c in files."""
+    for case in "abc":
+        write_nifti(tmp_path / f"data/{case}_t1.nii.gz", _image(case), AFFINE)
+        write_nifti(tmp_path / f"data/{case}_seg.nii.gz", _label(), AFFINE)
+    source = {"name": "folder", "images": "data/*_t1.nii.gz", "labels": "data/*_seg.nii.gz"}
+    source["label_values"] = {"femoral_cartilage": 1, "tibial_cartilage": 2}  # type: ignore[assignment]
+    tiny["clients"][1]["source"] = {**source, "other_values": "refuse"}
+    path = tmp_path / "folder.yaml"
+    path.write_text(yaml.safe_dump({**tiny, "method": {"name": "local"}}))
+    return path
+
+
+def test_cases_in_files_run(raykd: Raykd, folder_scenario: Path, tmp_path: Path) -> None:
+    ended = raykd("run", folder_scenario, *IN_PROCESS, "--out", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    spacing = open_run(tmp_path / "out").clients.set_index("client_name").loc["university", "spacing_i_mm"]
+    assert spacing == pytest.approx(3.0)
+
+
+def _lose_label(data: Path) -> None:
+    (data / "b_seg.nii.gz").unlink()
+
+
+def _cut_label(data: Path) -> None:
+    write_nifti(data / "b_seg.nii.gz", _label()[:-1], AFFINE)
+
+
+def _spoil_image(data: Path) -> None:
+    image = _image("b")
+    image[3, 4, 5] = np.nan
+    write_nifti(data / "b_t1.nii.gz", image, AFFINE)
+
+
+def _add_class(data: Path) -> None:
+    label = _label()
+    label[0, 0, 0] = 7
+    write_nifti(data / "b_seg.nii.gz", label, AFFINE)
+
+
+def _move_label(data: Path) -> None:
+    write_nifti(data / "b_seg.nii.gz", _label(), np.diag([3.0, 3.0, 3.5, 1.0]))
+
+
+def _truncate_image(data: Path) -> None:
+    file = data / "b_t1.nii.gz"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "file", "words"),
+    [
+        (_lose_label, "b_seg.nii.gz", ["label"]),
+        (_cut_label, "b_seg.nii.gz", ["(16, 16, 16)", "(15, 16, 16)"]),
+        (_spoil_image, "b_t1.nii.gz", ["finite"]),
+        (_add_class, "b_seg.nii.gz", ["7"]),
+        (_move_label, "b_seg.nii.gz", ["affine"]),
+        (_truncate_image, "b_t1.nii.gz", ["checksum"]),
+    ],
+    ids=["missing label", "shape mismatch", "NaN", "label out of range", "affine mismatch", "truncated"],
+)
+def test_a_spoilt_case_is_refused_with_one_sentence_and_nothing_is_left_behind(
+    raykd: Raykd, folder_scenario: Path, tmp_path: Path, spoil: Callable[[Path], None], file: str, words: list[str]
+) -> None:
+    spoil(tmp_path / "data")
+    ended = raykd("run", folder_scenario, *IN_PROCESS, "--quiet", "--out", tmp_path / "out")
+    _refused(ended, f"data/{file}", "'b'" if "'b'" in ended.err else "b", *words)
+    assert len(ended.err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_piped_output_has_no_colour_and_its_last_line_is_the_directory(scenario: Path, tmp_path: Path) -> None:
+    """In a process of its own, with a terminal claimed by the environment and colour refused."""
+    words = ["run", str(scenario), *IN_PROCESS, *FEDAVG, "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", "raykd.cli", *words],
+        capture_output=True,
+        env={**os.environ, "NO_COLOR": "1", "FORCE_COLOR": "1", "TERM": "xterm-256color"},
+        check=True,
+    )
+    assert done.stdout.decode().splitlines()[-1] == str(tmp_path / "out")
+    assert b"\x1b" not in done.stdout + done.stderr

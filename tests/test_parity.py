@@ -1,0 +1,72 @@
+"""Every method gives the same bits in this process, on one Ray worker and on two. None of the three sees what another had
+cached.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raykd.launch import Plan, launch
+from raykd.scenario.registry import METHODS
+
+NAMES = METHODS.names()
+STRESS = ("federation.client_dropout=0.3", "federation.rounds=2")
+
+
+@pytest.fixture(scope="module")
+def in_process(record: Callable[..., Any]) -> Callable[[str], Any]:
+    """By method, the reference run with a cache of its own."""
+    known: dict[str, Any] = {}
+
+    def in_process(name: str) -> Any:
+        if name not in known:
+            known[name] = record(f"method={{name: {name}}}", *STRESS, fresh=True).outcome
+        return known[name]
+
+    return in_process
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one slot", "two slots"])
+def on_ray(
+    request: pytest.FixtureRequest,
+    ray_cluster: None,
+    cache: Path,
+    load: Callable[..., Any],
+    outcome_at: Callable[[Path], Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """By method, a run on workers that go from method to method, as the cells of a study do."""
+    for folder in cache.iterdir():
+        shutil.rmtree(folder)
+    root = tmp_path_factory.mktemp(f"slots-{request.param}")
+    plans = []
+    for name in NAMES:
+        scenario = load(f"method={{name: {name}}}", *STRESS, f"resources.slots={request.param}")
+        plans.append(Plan(root / name, name, scenario, root))
+    launch(plans, backend="ray")
+    return {name: outcome_at(root / name) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tables_agree_to_the_last_bit(
+    name: str, in_process: Callable[[str], Any], on_ray: dict[str, Any], assert_same_tables: Callable[..., None]
+) -> None:
+    assert not in_process(name).table("cases").empty
+    assert_same_tables(in_process(name), on_ray[name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_final_models_agree_to_the_last_bit(name: str, in_process: Callable[[str], Any], on_ray: dict[str, Any]) -> None:
+    assert in_process(name).models
+    assert in_process(name).models == on_ray[name].models
+
+
+def test_the_ray_runs_had_the_slots_that_they_were_given(on_ray: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    asked = {outcome.run.scenario["resources"]["slots"] for outcome in on_ray.values()}
+    had = {outcome.run.manifest["num_slots"] for outcome in on_ray.values()}
+    assert len(had) == 1 and had == asked
