@@ -20,7 +20,7 @@ demo: install
 
 demo-real: install
 	$(BIN)/python scenarios/real/fetch.py data/real
-	$(BIN)/raykd study scenarios/real/vertebra.yaml --out runs/vertebra-$(NOW)
+	$(BIN)/raykd study scenarios/real/vertebra-study.yaml --out runs/vertebra-$(NOW)
 	$(BIN)/raykd report runs/vertebra-$(NOW)
 
 test: install

@@ -110,7 +110,7 @@ def main() -> None:
     """Prints the table."""
     loaded = load_scenario(SCENARIO)
     job = functools.partial(rounds_of, loaded.scenario, loaded.root)
-    times, engine = [], []
+    times = []
     for _ in range(REPEATS):
         bare = BareBackend()
         plain = job(bare, silent, threading.Event())
@@ -120,13 +120,10 @@ def main() -> None:
         if [row["dsc"] for row in plain.rows["cases"]] != [row["dsc"] for row in ray.rows["cases"]]:
             raise SystemExit("the two runs do not agree; nothing is compared")
         times.append((wall_s(plain), wall_s(ray)))
-        engine.append(sum(row["engine_s"] for row in ray.rows["rounds"][1:]))
     ratio = statistics.median(ray / plain for plain, ray in times)
     plain_s, ray_s = (statistics.median(column) for column in zip(*times, strict=True))
-    rounds, clients = loaded.scenario.federation.rounds - 1, len(loaded.scenario.members())
-    print(
-        f"{clients} clients x {rounds} rounds x {loaded.scenario.training.num_local_steps} steps, {NUM_PROCESSES} processes, {REPEATS} repeats\n"
-    )
+    rounds, steps = loaded.scenario.federation.rounds - 1, loaded.scenario.training.num_local_steps
+    print(f"{num_clients} clients x {rounds} rounds x {steps} steps, {NUM_PROCESSES} processes, {REPEATS} repeats\n")
     print("| bare processes | Ray | ratio |\n|---|---|---|")
     print(f"| {plain_s:.2f} s | {ray_s:.2f} s | {ratio:.3f} |")
 

@@ -45,21 +45,19 @@ def main() -> NoReturn:
     from raykd.scenario.errors import RaykdError, RunFailed
 
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # what `typer.Exit` was raised with, since it is not raised here
     except RaykdError as error:
         _end(str(error), REFUSED)
     except RunFailed as error:
         _end(f"the run failed: {error}", FAILED)
     except (KeyboardInterrupt, typer.Abort):
         _end("interrupted", INTERRUPTED)
-    except typer.Exit as error:
-        sys.exit(error.exit_code)
     except Exception as error:
         if not hasattr(error, "show"):
             raise
         error.show()
         sys.exit(REFUSED)
-    sys.exit(0)
+    sys.exit(code or 0)
 
 
 def _end(message: str, code: int) -> NoReturn:

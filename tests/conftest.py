@@ -133,9 +133,7 @@ def _tiny() -> dict[str, Any]:
 
     data: dict[str, Any] = yaml.safe_load((ROOT / "scenarios/smoke.yaml").read_text())
     data["repository"]["source"].update(num_cases=2, field_of_view_mm=list(FIELD_OF_VIEW_MM))
-    data["repository"]["teacher"].update(
-        network={"name": "unet", "width": 8}, num_steps=4, patch_shape=[8, 16, 16]
-    )
+    data["repository"]["teacher"].update(network={"name": "unet", "width": 8}, num_steps=4, patch_shape=[8, 16, 16])
     for group in data["clients"]:
         group["source"].update(num_cases=3, field_of_view_mm=list(FIELD_OF_VIEW_MM))
         group["num_test"] = 1

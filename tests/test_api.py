@@ -199,7 +199,10 @@ def test_a_client_that_diverges_is_left_out_and_told(run: Callable[..., Any]) ->
 
 
 def test_runs_of_a_study_are_cells_of_their_own(load: Callable[..., Any], tmp_path: Path) -> None:
-    plans = [Plan(tmp_path / name, name, load(f"method={{name: {name}}}", "federation.rounds=1"), tmp_path) for name in ("local", "fedavg")]
+    plans = [
+        Plan(tmp_path / name, name, load(f"method={{name: {name}}}", "federation.rounds=1"), tmp_path)
+        for name in ("local", "fedavg")
+    ]
     assert launch(plans, backend="in-process") == [tmp_path / "local", tmp_path / "fedavg"]
     methods = pd.concat([raykd.load_runs([tmp_path]).rounds])["method"].astype(str).tolist()
     assert sorted(methods) == ["fedavg", "local"]

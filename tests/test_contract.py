@@ -121,9 +121,7 @@ def _crossed(recording: Any, tensors_in: Callable[..., Any]) -> list[tuple[Any, 
 
 
 @every_method
-def test_transfers_hold_what_crossed_the_links_and_nothing_else(
-    name: str, record: Record, tensors_in: Callable[..., Any]
-) -> None:
+def test_transfers_hold_what_crossed_the_links_and_nothing_else(name: str, record: Record, tensors_in: Callable[..., Any]) -> None:
     recording = record(f"method={{name: {name}}}", "federation.client_dropout=0.5", "federation.rounds=3")
     columns = ["round", "client_id", "direction", "kind", "num_values", "num_bytes"]
     told = recording.outcome.table("transfers")[columns].itertuples(index=False, name=None)

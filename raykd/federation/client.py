@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import resource
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from raykd.data.case import Case
 from raykd.data.federation import ClientData, build_client_data
-from raykd.data.patches import Knowledge, TrainingCase, batches, normalise, training_case
+from raykd.data.patches import TrainingCase, batches, normalise, training_case
 from raykd.federation.evaluation import case_rows, support_scores
 from raykd.federation.inference import predict_labels
-from raykd.federation.knowledge import cached_knowledge, compute_knowledge, mix, payload_hash
+from raykd.federation.knowledge import cached_knowledge, compute_knowledge, payload_hash
 from raykd.federation.previews import preview_rows
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Row
 from raykd.federation.teacher import model_seed
 from raykd.federation.transport import seal, unseal
-from raykd.methods._base import KnowledgeRequest, Method, Voice, supervised_loss
+from raykd.methods._base import KnowledgeRequest, Method, Role, supervised_loss
 from raykd.models._base import SegmentationNetwork, build_network
 from raykd.numerics.local_sgd import LocalResult, Loss, Schedule, build_optimiser, local_sgd
 from raykd.numerics.params import Payload, is_finite, load_state, rename, state_of
 from raykd.numerics.rng import generator
 from raykd.scenario.schema import Client as Member
 from raykd.scenario.schema import Scenario
-
-Role = Literal["student", "teacher"]
 
 POOLED = -2
 """The client id of the one trainer that holds everybody's data, under a method that pools them."""
@@ -82,7 +80,7 @@ class Client:
         own = member.group.student
         self.student = self._network(own.network if own else method.student_network())
         self._teacher: SegmentationNetwork | None = None
-        self._heard: dict[tuple[str, KnowledgeRequest], list[Knowledge]] = {}
+        self._heard: dict[tuple[str, KnowledgeRequest], list[TrainingCase]] = {}
         self._normalised: dict[str, Tensor] = {}
 
     @classmethod
@@ -180,30 +178,18 @@ class Client:
             previews += preview_rows(case, predictions[case.case_id], round_index=job.round_index, client_id=self.member.client_id)
         return EvaluationReply(self.member.client_id, tuple(cases), tuple(previews))
 
-    def with_knowledge(self, voices: Sequence[Voice], request: KnowledgeRequest, original: Payload) -> list[TrainingCase]:
-        """The site's training cases with what the voices say of them, labelled first, then unlabelled.
+    def with_knowledge(self, teacher: Payload, request: KnowledgeRequest, *, is_original: bool) -> list[TrainingCase]:
+        """The site's training cases with what this teacher says of them, labelled first, then unlabelled.
 
-        Only what the `original` teacher says is kept on disk; any other voice changes from round to round.
+        Only what the teacher says that was handed out is kept on disk; one that changed at the site speaks for this run alone.
         """
-        heard = [self._listen(voice, request, is_original=voice.payload is original) for voice in voices]
-        cases = self.labelled + self.unlabelled
-        if len(voices) == 1 and voices[0].weights is None:
-            return [case.with_knowledge(said) for case, said in zip(cases, heard[0], strict=True)]
-        weights = [voice.weights or (1.0,) * (len(self.scenario.classes) + 1) for voice in voices]
-        return [case.with_knowledge(mix(said, weights)) for case, *said in zip(cases, *heard, strict=True)]
-
-    def _listen(self, voice: Voice, request: KnowledgeRequest, *, is_original: bool) -> list[Knowledge]:
-        """What one voice says of every case. A student is asked once and for its response alone; its word holds for one round."""
-        seed, cases = self.scenario.seed, self.labelled + self.unlabelled
-        network = self.load(voice.role, voice.payload)
-        if voice.role == "student":
-            clean = KnowledgeRequest(num_passes=0)
-            return [compute_knowledge(network, case, clean, seed=seed, version="") for case in cases]
-        version = payload_hash(voice.payload)
-        if (version, request) not in self._heard:
+        key = (payload_hash(teacher), request)
+        if key not in self._heard:
+            network = self.load("teacher", teacher)
             learn = cached_knowledge if is_original else compute_knowledge
-            self._heard = {(version, request): [learn(network, case, request, seed=seed, version=version) for case in cases]}
-        return self._heard[version, request]
+            said = functools.partial(learn, network, request=request, seed=self.scenario.seed, version=key[0])
+            self._heard = {key: [case.with_knowledge(said(case)) for case in self.labelled + self.unlabelled]}
+        return self._heard[key]
 
     def predict(self, role: Role, payload: Payload, image_IJK: Tensor) -> Tensor:
         """The classes that a model gives to a volume."""
@@ -284,14 +270,12 @@ class _Session:
         on_device = (batch.to(client.device) for batch in drawn)
         return local_sgd(network, on_device, loss, optimiser, schedule, clip_norm=training.clip_norm)
 
-    def learn_from(self, voices: Sequence[Voice], request: KnowledgeRequest) -> None:
-        self._cases = self._client.with_knowledge(voices, request, self.teacher)
+    def learn_from(self, teacher: Payload, request: KnowledgeRequest) -> None:
+        self._cases = self._client.with_knowledge(teacher, request, is_original=teacher is self.teacher)
 
-    def support_scores(self, voice: Voice) -> list[tuple[float, int]]:
+    def support_scores(self, model: Payload, role: Role) -> list[tuple[float, int]]:
         client = self._client
         pairs = [
-            (client.predict(voice.role, voice.payload, case.image_IJK), case.label_IJK)
-            for case in client.labelled
-            if case.label_IJK is not None
+            (client.predict(role, model, case.image_IJK), case.label_IJK) for case in client.labelled if case.label_IJK is not None
         ]
         return support_scores(pairs, self.num_classes - 1)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -34,7 +33,7 @@ def image_hash(image_IJK: Tensor) -> str:
 
 
 def compute_knowledge(
-    network: SegmentationNetwork, case: TrainingCase, request: KnowledgeRequest, *, seed: int, version: str
+    network: SegmentationNetwork, case: TrainingCase, *, request: KnowledgeRequest, seed: int, version: str
 ) -> Knowledge:
     """The mean soft label of the stochastic passes, its entropy, and the feature maps of a clean pass.
 
@@ -53,12 +52,12 @@ def compute_knowledge(
 
 
 def cached_knowledge(
-    network: SegmentationNetwork, case: TrainingCase, request: KnowledgeRequest, *, seed: int, version: str
+    network: SegmentationNetwork, case: TrainingCase, *, request: KnowledgeRequest, seed: int, version: str
 ) -> Knowledge:
     """`compute_knowledge`, read from the cache on disk where this case met this version of the teacher before."""
 
     def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
-        fresh = compute_knowledge(network, case, request, seed=seed, version=version)
+        fresh = compute_knowledge(network, case, request=request, seed=seed, version=version)
         tensors = {"soft_label": fresh.soft_label_LIJK, **{f"feature/{layer}": value for layer, value in fresh.features.items()}}
         return tensors, {"strides": {layer: list(stride) for layer, stride in fresh.strides.items()}}
 
@@ -79,17 +78,3 @@ def cached_knowledge(
         features={name.removeprefix("feature/"): value for name, value in tensors.items() if name.startswith("feature/")},
         strides={layer: (i, j, k) for layer, (i, j, k) in values["strides"].items()},
     )
-
-
-def mix(said: Sequence[Knowledge], weights: Sequence[Sequence[float]]) -> Knowledge:
-    """What several voices say together: p_c proportional to the sum over voices of weight[voice][c] p_c[voice]; features of
-    the first.
-
-    Args:
-        said: of one case, by voice.
-        weights: of every voice, for background and each class, non-negative and for no class all zero.
-    """
-    shares = [torch.tensor(weight).view(-1, 1, 1, 1) for weight in weights]
-    total = torch.stack([share * one.soft_label_LIJK.float() for share, one in zip(shares, said, strict=True)]).sum(dim=0)
-    probs = total / total.sum(dim=0, keepdim=True).clamp(min=1e-8)
-    return replace(said[0], soft_label_LIJK=probs.half(), entropy_IJK=entropy(probs[None])[0].half())

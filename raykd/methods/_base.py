@@ -19,6 +19,9 @@ from raykd.numerics.params import Payload, select, weighted_mean
 from raykd.numerics.segmentation_losses import dice_ce_loss
 from raykd.scenario.schema import Scenario, Strict
 
+Role = Literal["student", "teacher"]
+"""Whose network a model is of."""
+
 
 @dataclass(frozen=True)
 class KnowledgeRequest:
@@ -33,21 +36,6 @@ class KnowledgeRequest:
     num_passes: int = 8
     input_noise: float = 0.1
     layers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Voice:
-    """A model that is listened to: a teacher (`teacher/...`) or a student (`params/...`).
-
-    Attributes:
-        payload: its parameters.
-        role: which network they belong to.
-        weights: how much its word counts for background and each class, non-negative; None: 1 for all.
-    """
-
-    payload: Payload
-    role: Literal["student", "teacher"]
-    weights: tuple[float, ...] | None = None
 
 
 class LocalContext(Protocol):
@@ -71,12 +59,11 @@ class LocalContext(Protocol):
     def adapt(self, teacher: Payload, num_steps: int) -> Payload:
         """The teacher after `num_steps` supervised steps on the site's labelled cases. Nothing of it leaves the site."""
 
-    def learn_from(self, voices: Sequence[Voice], request: KnowledgeRequest) -> None:
-        """Attaches what the voices say of every training case to the batches of this update's `fit`: the soft label is their
-        mean weighted by class, the features are the first voice's. What a teacher says is computed once a (case, version,
-        request) and cached."""
+    def learn_from(self, teacher: Payload, request: KnowledgeRequest) -> None:
+        """Attaches the teacher's knowledge of every training case to the batches of this update's `fit`. What a teacher says is
+        computed once a (case, version, request), whatever the round."""
 
-    def support_scores(self, voice: Voice) -> list[tuple[float, int]]:
+    def support_scores(self, model: Payload, role: Role) -> list[tuple[float, int]]:
         """By foreground class, the sum of a model's DSCs over the site's labelled cases that hold the class, and their number."""
 
 

@@ -1,22 +1,21 @@
 """Federated few-shot learning with dual knowledge distillation. He et al., ISBI 2023. https://arxiv.org/abs/2303.14357
 
-Every site learns from its few labels, from the teacher's response (soft labels) and from its features; the students are averaged. The
-teacher is sent once and never comes back. Symbols in brackets are the paper's or its code's.
+Every site learns from its few labels, from the teacher's response (soft labels) and from its features; the students are
+averaged. The teacher is sent once and never comes back. Symbols in brackets are the paper's or its code's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from raykd.methods._base import KnowledgeRequest, LocalContext, LocalUpdate, Method, MethodSettings, Upload, Voice, average
+from raykd.methods._base import KnowledgeRequest, LocalContext, LocalUpdate, Method, MethodSettings, Upload, average
 from raykd.methods.fedavg import same_network_problems
 from raykd.numerics.aggregation import Weighting
-from raykd.numerics.dual_distillation import DualDistillation
+from raykd.numerics.dual_distillation import DualDistillation, trust_in_teacher
 from raykd.numerics.local_sgd import Batch, Loss
 from raykd.numerics.params import Payload, interpolate, rename, select
 from raykd.numerics.response_losses import entropy_threshold, sigmoid_ramp
@@ -24,24 +23,12 @@ from raykd.numerics.segmentation_losses import dice_ce_loss
 from raykd.scenario.registry import METHODS
 from raykd.scenario.schema import NonNegativeFloat, NonNegativeInt, PositiveFloat
 
-NAMES = (
-    "start",
-    "response",
-    "response_weight",
-    "response_ramp",
-    "mask",
-    "feature",
-    "feature_weight",
-    "feature_layers",
-    "teacher",
-    "trust",
-)
+NAMES = "start response response_weight response_ramp mask feature feature_weight feature_layers teacher trust".split()  # noqa: SIM905
+PAPER = ("cold", "softmax_mse", 0.1, True, "classes", "channel_kl", 1.0, ("bottleneck",), "ema", False)
+ADVISED = ("warm", "dice_kl", 1.0, False, "classes", "region_affinity", 0.1, ("decoder_1",), "adapted", True)
 PRESETS: dict[str, dict[str, Any]] = {
-    name: dict(zip(NAMES, values, strict=True))
-    for name, values in {
-        "paper-intent": ("cold", "softmax_mse", 0.1, True, "classes", "channel_kl", 1.0, ("bottleneck",), "ema", False),
-        "raykd": ("warm", "dice_kl", 1.0, False, "classes", "region_affinity", 0.1, ("decoder_1",), "adapted", False),
-    }.items()
+    "paper-intent": dict(zip(NAMES, PAPER, strict=True)),
+    "raykd": dict(zip(NAMES, ADVISED, strict=True)),
 }
 
 
@@ -85,11 +72,7 @@ class DualKD(Method):
         ema_start_round: NonNegativeInt = 7
         adapt_steps: NonNegativeInt = 120
         trust: bool | None = None
-        """Whether teacher and received student are weighed, class by class, by their DSC on the site's labelled cases."""
-        trust_prior: tuple[PositiveFloat, PositiveFloat] = (1.0, 0.5)
-        """Pseudo-count n0 and score d0 towards which those DSCs are shrunk: (sum + n0 d0) / (n + n0)."""
-        trust_power: PositiveFloat = 4.0
-        """How sharply trust follows score: the weights are scores to this power."""
+        """Whether distillation of a class fades out where the received student is as good as the teacher on the site's labels."""
 
         def get(self, name: str) -> Any:
             """A setting as given, else as its preset has it."""
@@ -108,24 +91,21 @@ class DualKD(Method):
         found = same_network_problems(self)
         if self.scenario.repository.teacher.network != self.scenario.student.network:
             if self.settings.get("teacher") == "ema":
-                found.append(
-                    "teacher: ema moves the teacher towards the student, so both must be one network; choose frozen or adapted"
-                )
+                found.append("teacher: ema moves the teacher towards the student, so both must be one network; choose adapted")
             if self.settings.get("feature") == "channel_kl":
                 found.append("feature: channel_kl needs one network on both sides; choose attention, pairwise or region_affinity")
         return found
 
     def local_update(self, context: LocalContext, state: Payload, download: Payload) -> LocalUpdate:
         teacher = self._teacher(context, select(state, "teacher") or context.teacher, download)
-        voices: list[Voice] = [Voice(teacher, "teacher")]
-        notes: dict[str, float] = {}
+        trust = None
         if self.settings.get("trust"):
-            voices, notes = self._weigh(context, [*voices, Voice(download, "student")])
+            trust = trust_in_teacher(context.support_scores(teacher, "teacher"), context.support_scores(download, "student"))
         if context.num_unlabelled and (self.settings.get("response") != "none" or self.settings.layers()):
-            context.learn_from(
-                voices, KnowledgeRequest(self.settings.num_passes, self.settings.input_noise, self.settings.layers())
-            )
-        params, result = context.fit(download, self._loss(context), num_unlabelled=self.settings.num_unlabelled)
+            passes, noise = self.settings.num_passes, self.settings.input_noise
+            context.learn_from(teacher, KnowledgeRequest(passes, noise, self.settings.layers()))
+        params, result = context.fit(download, self._loss(context, trust), num_unlabelled=self.settings.num_unlabelled)
+        notes = {} if trust is None else {"share_trust": sum(trust) / len(trust)}
         return LocalUpdate({} if teacher is context.teacher else teacher, params, result, notes)
 
     def aggregate(self, server: Payload, uploads: Sequence[Upload]) -> Payload:
@@ -140,14 +120,7 @@ class DualKD(Method):
             return interpolate(teacher, rename(student, "params", "teacher"), min(context.round_index / context.num_rounds, 0.99))
         return teacher
 
-    def _weigh(self, context: LocalContext, voices: list[Voice]) -> tuple[list[Voice], dict[str, float]]:
-        """Each voice weighed class by class by its shrunken DSC on the site's few labels."""
-        (count, score), power = self.settings.trust_prior, self.settings.trust_power
-        trust = [[((total + count * score) / (num + count)) ** power for total, num in context.support_scores(v)] for v in voices]
-        weighed = [replace(voice, weights=(sum(t) / len(t), *t)) for voice, t in zip(voices, trust, strict=True)]
-        return weighed, {"share_teacher": sum(trust[0]) / sum(map(sum, trust))}
-
-    def _loss(self, context: LocalContext) -> Loss:
+    def _loss(self, context: LocalContext, trust: tuple[float, ...] | None) -> Loss:
         get, layers = self.settings.get, self.settings.layers()
         progress = sigmoid_ramp(context.round_index + 1, context.num_rounds)
         base = {"none": None, "two": 2, "classes": context.num_classes}[get("mask")]
@@ -158,6 +131,7 @@ class DualKD(Method):
             feature_weight=get("feature_weight"),
             temperature=self.settings.temperature,
             max_entropy=None if base is None else entropy_threshold(progress, base),
+            trust=trust,
         )
 
         def loss(model: Any, batch: Batch) -> dict[str, Tensor]:

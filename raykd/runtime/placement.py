@@ -68,8 +68,8 @@ def _shortfall(alive: Mapping[str, Mapping[str, float]], fitting: Mapping[str, i
     if gpu < resources.gpus_per_client:
         missing.append(f"{resources.gpus_per_client - gpu:g} GPU")
     short = f"short of {' and '.join(missing)}" if missing else "each fits once only so often"
+    asked = f"{wanted} client{'s' if wanted > 1 else ''} at {resources.cpus_per_client:g} CPU and {resources.gpus_per_client:g} GPU"
     return (
-        f"{wanted} client{'s' if wanted > 1 else ''} at {resources.cpus_per_client:g} CPU and {resources.gpus_per_client:g} GPU must fit, "
-        f"got {sum(fitting.values())}: the best node '{name}' has {cpu:g} CPU and {gpu:g} GPU ({short}); "
+        f"{asked} must fit, got {sum(fitting.values())}: the best node '{name}' has {cpu:g} CPU and {gpu:g} GPU ({short}); "
         "lower resources.cpus_per_client, resources.gpus_per_client or resources.slots"
     )

@@ -1,4 +1,4 @@
-"""What repository and clients hold: disjoint splits, labels only where they are paid for, and the same bits however it is asked for."""
+"""What repository and clients hold: disjoint splits, labels only where they are paid for, and the same bits every time."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from raykd.results.reader import open_run
 from raykd.runtime.ray_backend import RayBackend
 from raykd.scenario.errors import DataError, ResourceError, RunFailed
 
-METHOD = "method={name: dual_kd, num_passes: 2, teacher_schedule: frozen}"
+METHOD = "method={name: dual_kd, num_passes: 2}"
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 

@@ -1,0 +1,106 @@
+"""Scores of a model on a case as rows of a table, and as the sums that trust is built from."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from raykd.data.case import Case, affine_from_spacing
+from raykd.federation.evaluation import case_rows, support_scores
+from raykd.scenario.load import scenario_from_dict
+from raykd.scenario.schema import Scenario
+
+SOURCE = {"name": "phantom", "num_cases": 2}
+SCENARIO: dict[str, Any] = {
+    "name": "scores",
+    "classes": ["femoral_cartilage", "tibial_cartilage", "patellar_cartilage"],
+    "repository": {"source": SOURCE, "num_validation": 0, "teacher": {"network": {"name": "unet"}}},
+    "clients": [{"group": "a", "source": SOURCE}],
+    "student": {"network": {"name": "unet"}},
+    "method": {"name": "fedavg"},
+}
+SPACING_MM = (2.0, 1.0, 0.5)
+
+
+def scenario(*overrides: str) -> Scenario:
+    return scenario_from_dict(copy.deepcopy(SCENARIO), Path("/"), overrides).scenario
+
+
+def line(*values: int) -> Tensor:
+    """A row of voxels along I."""
+    return torch.tensor(values, dtype=torch.uint8).reshape(-1, 1, 1)
+
+
+LABEL, PREDICTED = line(1, 1, 1, 2, 0, 0), line(1, 0, 0, 2, 2, 0)
+
+
+def rows(label: Tensor = LABEL, predicted: Tensor = PREDICTED, *overrides: str, has_surface: bool = False) -> list[dict[str, Any]]:
+    shape = tuple(label.shape)
+    case = Case("c-1", "p-1", torch.zeros(1, *shape), label, affine_from_spacing(SPACING_MM, shape))  # type: ignore[arg-type]
+    return case_rows(
+        scenario(*overrides), case, predicted, split="test", model="global", round_index=4, client_id=2, has_surface=has_surface
+    )
+
+
+def test_there_is_a_row_a_foreground_class_with_its_place_in_the_table() -> None:
+    found = rows()
+    assert [(row["class_index"], row["class_name"]) for row in found] == list(enumerate(SCENARIO["classes"], start=1))
+    common = {"round": 4, "client_id": 2, "split": "test", "case_id": "c-1", "model": "global"}
+    assert all(common.items() <= row.items() for row in found)
+
+
+def test_dice_volumes_and_empty_classes_by_hand() -> None:
+    first, second, third = rows()
+    # Class 1: 3 and 1 voxels, 1 in common; class 2: 1 and 2, 1 in common; a voxel has 2 * 1 * 0.5 = 1 mm3.
+    assert first["dsc"] == pytest.approx(2 * 1 / 4) and second["dsc"] == pytest.approx(2 * 1 / 3) and third["dsc"] == 1.0
+    assert (first["volume_ref_mm3"], first["volume_pred_mm3"]) == pytest.approx((3.0, 1.0))
+    assert [(row["is_ref_empty"], row["is_pred_empty"]) for row in (first, second, third)] == [
+        (False, False),
+        (False, False),
+        (True, True),
+    ]
+
+
+def test_surface_distances_are_left_out_unless_asked_for() -> None:
+    assert all(row["nsd"] is None and row["hd95_mm"] is None and row["assd_mm"] is None for row in rows())
+
+
+def test_surface_distances_are_in_mm_of_the_case_s_own_spacing() -> None:
+    first = rows(line(1, 0, 0, 0), line(0, 0, 1, 0), has_surface=True)[0]
+    # One voxel each, two steps of 2 mm apart.
+    assert (first["nsd"], first["hd95_mm"], first["assd_mm"]) == (0.0, pytest.approx(4.0), pytest.approx(4.0))
+
+
+def test_the_tolerance_of_nsd_is_the_scenario_s() -> None:
+    apart = line(1, 0, 0, 0), line(0, 0, 1, 0)
+    assert [rows(*apart, f"evaluation.nsd_tolerance_mm={mm}", has_surface=True)[0]["nsd"] for mm in (3.9, 4.0)] == [0.0, 1.0]
+
+
+def test_voxels_that_nobody_annotated_do_not_count() -> None:
+    first = rows(line(1, 1, 255, 255), line(1, 1, 1, 1))[0]
+    assert first["dsc"] == 1.0 and first["volume_pred_mm3"] == pytest.approx(2.0)
+
+
+def test_support_sums_dice_over_the_labels_that_hold_a_class() -> None:
+    pairs = [
+        (PREDICTED, LABEL),  # 1: 1/2, 2: 2/3, 3: not in the label
+        (line(1, 1, 1, 1, 3, 3), line(1, 1, 0, 0, 3, 3)),  # 1: 2 * 2 / 6, 2: neither, 3: 1
+        (line(2, 2, 0, 0, 0, 0), line(0, 0, 1, 0, 0, 0)),  # 1: missed, 2: invented
+    ]
+    scores = support_scores(pairs, 3)
+    assert [count for _, count in scores] == [3, 1, 1]
+    assert [total for total, _ in scores] == pytest.approx([1 / 2 + 2 / 3 + 0, 2 / 3, 1.0])
+
+
+def test_support_ignores_voxels_that_nobody_annotated() -> None:
+    assert support_scores([(line(1, 1, 1), line(1, 255, 255))], 1) == [(1.0, 1)]
+    assert support_scores([(line(0, 1, 1), line(0, 255, 255))], 1) == [(0.0, 0)]
+
+
+def test_without_labels_there_is_no_support() -> None:
+    assert support_scores([], 2) == [(0.0, 0), (0.0, 0)]
