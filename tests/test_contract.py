@@ -158,24 +158,17 @@ def test_a_round_in_which_all_drop_out_changes_nothing(name: str, record: Record
     assert three.models == record(method, dropout, "federation.rounds=2").outcome.models
 
 
-@pytest.mark.xfail(strict=True, reason="dropout in training draws from torch's global generator, which no address seeds")
 def test_a_network_with_dropout_is_as_reproducible_as_one_without(record: Record) -> None:
     overrides = ("method={name: fedavg}", "student.network={name: unet, width: 4, dropout: 0.3}")
     assert record(*overrides).outcome.models == record(*overrides, fresh=True).outcome.models
 
 
-@pytest.mark.xfail(strict=True, reason="dropout in training draws from torch's global generator, which no address seeds")
 def test_a_teacher_with_dropout_is_as_reproducible_as_one_without(record: Record) -> None:
     overrides = ("method={name: teacher_only}", "repository.teacher.network={name: unet, width: 4, dropout: 0.3}")
     assert record(*overrides).outcome.models == record(*overrides, fresh=True).outcome.models
 
 
-NO_BATCH = pytest.mark.xfail(strict=True, raises=RuntimeError, reason="batches() stacks nothing where nothing can be learnt from")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[NO_BATCH] if name in ("fedavg", "finetune", "local") else []) for name in NAMES]
-)
+@every_method
 def test_a_site_without_labels_is_survived_or_refused_with_a_sentence(name: str, record: Record) -> None:
     try:
         outcome = record(f"method={{name: {name}}}", "clients[0].labels.num_shots=0").outcome

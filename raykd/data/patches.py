@@ -45,7 +45,7 @@ class TrainingCase:
         image_IJK: z-scored intensities, float32.
         label_IJK: uint8, or None where the site has no annotation.
         sample: intensities at evenly spaced voxels.
-        foreground: by class, the flat indices of its voxels.
+        foreground: by class, the flat indices of its voxels: those outlined, or else those the teacher sees.
         knowledge: the teacher's, where the method distils.
     """
 
@@ -56,9 +56,17 @@ class TrainingCase:
     foreground: Mapping[int, Tensor]
     knowledge: Knowledge | None = None
 
-    def with_knowledge(self, knowledge: Knowledge | None) -> TrainingCase:
-        """The same case with what a teacher says of it."""
-        return replace(self, knowledge=knowledge)
+    def with_knowledge(self, knowledge: Knowledge) -> TrainingCase:
+        """The same case with what a teacher says of it. Where nobody outlined the classes, patches are placed by the teacher's."""
+        if self.label_IJK is not None:
+            return replace(self, knowledge=knowledge)
+        return replace(self, knowledge=knowledge, foreground=class_voxels(best_class(knowledge.soft_label_LIJK)))
+
+
+def class_voxels(label_IJK: Tensor) -> dict[int, Tensor]:
+    """By foreground class, the flat indices of its voxels."""
+    flat = label_IJK.flatten()
+    return {c: (flat == c).nonzero()[:, 0] for c in flat.unique().tolist() if c not in (0, LABEL_UNKNOWN)}
 
 
 def normalise(image_CIJK: Tensor) -> Tensor:
@@ -75,10 +83,7 @@ def normalise(image_CIJK: Tensor) -> Tensor:
 def training_case(case: Case) -> TrainingCase:
     """A case made ready for training; its label is kept only where the site has it."""
     image = normalise(case.image_CIJK)
-    foreground = {}
-    if case.label_IJK is not None:
-        flat = case.label_IJK.flatten()
-        foreground = {c: (flat == c).nonzero()[:, 0] for c in flat.unique().tolist() if c not in (0, LABEL_UNKNOWN)}
+    foreground = {} if case.label_IJK is None else class_voxels(case.label_IJK)
     flat_image = image.flatten()
     sample = flat_image[:: max(1, flat_image.numel() // NUM_SAMPLED_INTENSITIES)]
     return TrainingCase(case.case_id, image, case.label_IJK, sample, foreground)
@@ -108,7 +113,7 @@ def draw_patch(
         shape: of the patch, in voxels.
         augmentation: what to draw; a case with cached feature maps keeps its spacing, because they cannot be averaged to another.
         rng: source of every draw.
-        foreground: probability that the patch is centred on a voxel of a class drawn uniformly.
+        foreground: probability that the patch holds a given voxel of a class drawn uniformly, at a uniform place.
     """
     can_coarsen = case.knowledge is None or not case.knowledge.features
     factor = [math.exp(uniform(rng, 0.0, math.log(f))) if can_coarsen and f > 1 else 1.0 for f in augmentation.spacing_factor]
@@ -124,17 +129,21 @@ def draw_patch(
 
 
 def _draw_start(case: TrainingCase, extent: Sequence[int], rng: torch.Generator, foreground: float) -> list[int]:
-    """First voxel of the patch, a multiple of the coarsest cached map's stride along each axis, so that maps crop exactly."""
+    """First voxel of the patch: a multiple of the coarsest cached map's stride along each axis, so that maps crop exactly, and such
+    that the whole case is within reach."""
     size = case.image_IJK.shape
     strides = case.knowledge.strides.values() if case.knowledge else ()
     align = [max((stride[axis] for stride in strides), default=1) for axis in range(3)]
-    if case.foreground and foreground > 0 and uniform(rng) < foreground:
-        voxels = list(case.foreground.values())[integer(rng, len(case.foreground))]
-        centre = torch.unravel_index(voxels[integer(rng, len(voxels))], size)
-        start = [int(c) - integer(rng, n) for c, n in zip(centre, extent, strict=True)]
-    else:
-        start = [integer(rng, max(n - e, 0) + 1) for n, e in zip(size, extent, strict=True)]
-    return [min(max(s, 0), max(n - e, 0)) // a * a for s, n, e, a in zip(start, size, extent, align, strict=True)]
+    last = [-(-max(n - e, 0) // a) for n, e, a in zip(size, extent, align, strict=True)]
+    if not (case.foreground and foreground > 0 and uniform(rng) < foreground):
+        return [integer(rng, count + 1) * a for count, a in zip(last, align, strict=True)]
+    voxels = list(case.foreground.values())[integer(rng, len(case.foreground))]
+    centre = torch.unravel_index(voxels[integer(rng, len(voxels))], size)
+    start = []
+    for c, e, a, count in zip((int(c) for c in centre), extent, align, last, strict=True):
+        first = max(-(-(c - e + 1) // a), 0)
+        start.append(min(first + integer(rng, max(min(c // a, count) - first, 0) + 1), count) * a)
+    return start
 
 
 def _window(tensor: Tensor, start: Sequence[int], extent: Sequence[int], fill: float) -> Tensor:

@@ -20,11 +20,11 @@ from raykd.federation.previews import preview_rows
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Row
 from raykd.federation.teacher import model_seed
 from raykd.federation.transport import seal, unseal
-from raykd.methods._base import KnowledgeRequest, Method, Role, supervised_loss
+from raykd.methods._base import KnowledgeRequest, LocalUpdate, Method, Role, supervised_loss
 from raykd.models._base import SegmentationNetwork, build_network
 from raykd.numerics.local_sgd import LocalResult, Loss, Schedule, build_optimiser, local_sgd
 from raykd.numerics.params import Payload, is_finite, load_state, rename, state_of
-from raykd.numerics.rng import generator
+from raykd.numerics.rng import generator, seeded_layers
 from raykd.scenario.schema import Client as Member
 from raykd.scenario.schema import Scenario
 
@@ -131,27 +131,16 @@ class Client:
             "round": job.round_index,
             "client_id": self.member.client_id,
             "num_steps": update.result.num_steps,
-            "loss_total": sum(update.result.terms.values()),
+            "loss_total": sum(update.result.terms.values()) if update.result.terms else None,
             **{f"loss_{name}": value for name, value in update.result.terms.items()},
             **update.notes,
             "train_s": train_s,
             "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
-        events: tuple[Row, ...] = ()
-        payload = update.payload
-        if not is_finite(payload):
-            events = (
-                {
-                    "round": job.round_index,
-                    "client_id": self.member.client_id,
-                    "kind": "excluded",
-                    "detail": "its upload held NaN or infinity",
-                },
-            )
-            payload = {}
-        return LocalReply(
-            self.member.client_id, seal(update.state), seal(payload), len(self.labelled), len(self.unlabelled), training, events
-        )
+        flaw = _flaw(update)
+        payload, state = (update.payload, seal(update.state)) if flaw is None else ({}, job.state)
+        events = () if flaw is None else ({"round": job.round_index, "client_id": self.member.client_id, **flaw},)
+        return LocalReply(self.member.client_id, state, seal(payload), len(self.labelled), len(self.unlabelled), training, events)
 
     def evaluate(self, job: EvaluationJob) -> EvaluationReply:
         """Scores every model of the job on the site's validation and test cases."""
@@ -214,6 +203,15 @@ class Client:
         return self._normalised[case.case_id]
 
 
+def _flaw(update: LocalUpdate) -> Row | None:
+    """Why an update is left out of its round, as kind and detail of an event; None: it counts."""
+    if not (is_finite(update.payload) and is_finite(update.state)):
+        return {"kind": "excluded", "detail": "its parameters held NaN or infinity"}
+    if update.result.num_steps == 0:
+        return {"kind": "idle", "detail": "it holds nothing that this method learns from"}
+    return None
+
+
 class _Session:
     """One local update of one client: the `LocalContext` that a method sees."""
 
@@ -249,6 +247,8 @@ class _Session:
     ) -> LocalResult:
         """The scenario's training settings applied to a network, with patches drawn at this round's and client's address."""
         client, training = self._client, self._client.member.training
+        if not self.num_labelled and not (self.num_unlabelled and num_unlabelled):
+            return LocalResult(0, {})
         drawn = batches(
             self._cases[: self.num_labelled],
             self._cases[self.num_labelled :],
@@ -268,7 +268,8 @@ class _Session:
             momentum=training.momentum,
         )
         on_device = (batch.to(client.device) for batch in drawn)
-        return local_sgd(network, on_device, loss, optimiser, schedule, clip_norm=training.clip_norm)
+        with seeded_layers(generator(client.scenario.seed, f"{purpose}-layers", self.round_index, self.client_id), client.device):
+            return local_sgd(network, on_device, loss, optimiser, schedule, clip_norm=training.clip_norm)
 
     def learn_from(self, teacher: Payload, request: KnowledgeRequest) -> None:
         self._cases = self._client.with_knowledge(teacher, request, is_original=teacher is self.teacher)

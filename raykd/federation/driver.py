@@ -168,8 +168,10 @@ class Driver:
             states[reply.client_id] = unseal(reply.state)
         uploads = [Upload(r.client_id, unseal(r.upload), r.num_labelled, r.num_unlabelled) for r in replies if not r.events]
         if replies and not uploads:
+            reasons = "; ".join(sorted({str(event["detail"]) for reply in replies for event in reply.events}))
             raise RunFailed(
-                f"round {round_index}: no client sent a finite upload; lower training.learning_rate or set training.clip_norm"
+                f"round {round_index}: no client's update counts ({reasons}); lower training.learning_rate, set training.clip_norm, "
+                "or give sites labels"
             )
         self._last_upload |= {upload.client_id: select(upload.payload, "params") for upload in uploads}
         return uploads

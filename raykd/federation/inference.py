@@ -11,6 +11,7 @@ from torch import Tensor
 
 from raykd.models._base import SegmentationNetwork, set_dropout_only_training
 from raykd.numerics.label_map import best_class
+from raykd.numerics.rng import seeded_layers
 
 MAX_VOXELS = 1_500_000
 """Largest volume that goes through a network in one piece; a larger one goes in windows with Gaussian blending."""
@@ -30,11 +31,16 @@ def predict_logits(network: SegmentationNetwork, volumes_BCIJK: Tensor) -> Tenso
     twice the work.
     """
     shape, device = volumes_BCIJK.shape[2:], _device(network)
+
+    def in_pairs(batch: Tensor) -> Tensor:
+        logits: Tensor = network(_at_least_two(batch))[: len(batch)]
+        return logits
+
     with torch.inference_mode():
         if volumes_BCIJK[0].numel() > MAX_VOXELS:
             window = [min(w, -(-n // m) * m) for w, n, m in zip(WINDOW, shape, network.total_stride, strict=True)]
             logits: Tensor = sliding_window_inference(
-                volumes_BCIJK, window, 2, network, overlap=0.25, mode="gaussian", sw_device=device, device="cpu"
+                volumes_BCIJK, window, 2, in_pairs, overlap=0.25, mode="gaussian", sw_device=device, device="cpu"
             )
             return logits
         padded = pad_to_multiple(volumes_BCIJK, network.total_stride)
@@ -65,8 +71,7 @@ def soft_label(
     Args:
         num_passes: passes with dropout on, normalisation in evaluation mode, and fresh noise N(0, input_noise^2) clipped at
             two standard deviations on the input; 0: one clean pass.
-        rng: of the noise and of the dropout masks, which take it as a forked global state because torch's dropout knows no
-            generator.
+        rng: seeds noise and dropout masks, in a fork of torch's global state, because its dropout takes no generator.
     """
     image = image_IJK[None, None]
     if num_passes == 0:
@@ -74,8 +79,7 @@ def soft_label(
         return torch.softmax(predict_logits(network, image)[0], dim=0)
     set_dropout_only_training(network)
     total = torch.zeros(())
-    with torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(rng.get_state())
+    with seeded_layers(rng, _device(network)):
         for first in range(0, num_passes, 2):
             size = min(2, num_passes - first)
             noise = (input_noise * torch.randn((size, *image.shape[1:]))).clamp(-2 * input_noise, 2 * input_noise)

@@ -17,7 +17,7 @@ from raykd.methods._base import supervised_loss
 from raykd.models._base import build_network
 from raykd.numerics.local_sgd import Schedule, build_optimiser, local_sgd
 from raykd.numerics.params import Payload, state_of
-from raykd.numerics.rng import generator
+from raykd.numerics.rng import generator, seeded_layers
 from raykd.scenario.schema import Scenario
 
 CURVE_POINTS = 50
@@ -104,9 +104,9 @@ def _train(
     )
     optimiser = build_optimiser(model.parameters(), "adam", settings.learning_rate)
     schedule = Schedule(settings.learning_rate, "cosine", settings.num_steps)
-    local_sgd(
-        model, (batch.to(device) for batch in drawn), supervised_loss(None), optimiser, schedule, clip_norm=10.0, on_step=note
-    )
+    on_device = (batch.to(device) for batch in drawn)
+    with seeded_layers(generator(scenario.seed, "repository-layers"), device):
+        local_sgd(model, on_device, supervised_loss(None), optimiser, schedule, clip_norm=10.0, on_step=note)
     return RepositoryModel(state_of(model), _curve(losses), time.perf_counter() - start)
 
 

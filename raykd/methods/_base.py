@@ -17,7 +17,8 @@ from raykd.numerics.aggregation import Weighting, aggregation_weights
 from raykd.numerics.local_sgd import Batch, LocalResult, Loss
 from raykd.numerics.params import Payload, select, weighted_mean
 from raykd.numerics.segmentation_losses import dice_ce_loss
-from raykd.scenario.schema import Scenario, Strict
+from raykd.scenario.fields import Strict
+from raykd.scenario.schema import Scenario
 
 Role = Literal["student", "teacher"]
 """Whose network a model is of."""

@@ -20,8 +20,8 @@ from raykd.numerics.local_sgd import Batch, Loss
 from raykd.numerics.params import Payload, interpolate, rename, select
 from raykd.numerics.response_losses import entropy_threshold, sigmoid_ramp
 from raykd.numerics.segmentation_losses import dice_ce_loss
+from raykd.scenario.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from raykd.scenario.registry import METHODS
-from raykd.scenario.schema import NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 NAMES = "start response response_weight response_ramp mask feature feature_weight feature_layers teacher trust".split()  # noqa: SIM905
 PAPER = ("cold", "softmax_mse", 0.1, True, "classes", "channel_kl", 1.0, ("bottleneck",), "ema", False)

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from raykd.numerics.rng import seeded_layers
+from raykd.scenario.fields import Strict
 from raykd.scenario.registry import NETWORKS
-from raykd.scenario.schema import Strict
 
 
 class SegmentationNetwork(nn.Module, ABC):
@@ -49,15 +50,12 @@ class SegmentationNetwork(nn.Module, ABC):
 def build_network(settings: Any, num_classes: int, seed: int) -> SegmentationNetwork:
     """A network with initial parameters that depend on `seed` alone.
 
-    Torch's initialisers take no generator, so the global one is borrowed and given back: the only place that does.
-
     Args:
         settings: a validated network block.
         num_classes: L, with background.
         seed: of the initial parameters.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # noqa: TID251
+    with seeded_layers(torch.Generator().manual_seed(seed)):
         network: SegmentationNetwork = NETWORKS.get(settings.name)(settings, num_classes)
     return network
 

@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from raykd.models._base import SegmentationNetwork
+from raykd.scenario.fields import Strict
 from raykd.scenario.registry import NETWORKS
-from raykd.scenario.schema import Strict
 
 Stride = tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]]
 

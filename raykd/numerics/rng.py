@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -25,6 +27,24 @@ def generator(seed: int, purpose: str, *address: int | str) -> torch.Generator:
 def numpy_generator(seed: int, purpose: str, *address: int | str) -> np.random.Generator:
     """The same, as a NumPy generator."""
     return np.random.default_rng(np.random.SeedSequence(_entropy(seed, purpose, address)))
+
+
+@contextmanager
+def seeded_layers(rng: torch.Generator, device: torch.device | str = "cpu") -> Iterator[None]:
+    """For what in torch takes no generator, dropout and initial parameters: its global state is borrowed, seeded from `rng`, and
+    given back. Nothing else in raykd touches that state.
+
+    Args:
+        rng: advances by one draw.
+        device: its state is borrowed beside the CPU's.
+    """
+    device = torch.device(device)
+    seed = int(torch.randint(2**62, (), generator=rng))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+        yield
 
 
 def uniform(rng: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:

@@ -8,7 +8,6 @@ an actor lost: a local update is a pure function of its job, so done again elsew
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections import deque
@@ -28,7 +27,7 @@ from ray import exceptions as ray_errors
 from raykd.federation.protocols import Backend, EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row
 from raykd.federation.transport import Envelope
 from raykd.federation.worker import Worker
-from raykd.runtime.placement import slots_that_fit
+from raykd.runtime.placement import probe_address, slots_that_fit
 from raykd.scenario.errors import RaykdError, ResourceError, RunFailed
 from raykd.scenario.schema import Scenario
 
@@ -61,7 +60,7 @@ def ray_session(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _probe(target)
+    probe_address(target)
     try:
         ray.init(address=target, include_dashboard=False if target == "local" else None, log_to_driver=False, logging_level="ERROR")
     except ConnectionError as error:
@@ -70,19 +69,6 @@ def ray_session(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def _probe(target: str) -> None:
-    """Says within seconds that nobody listens, where Ray would try for minutes."""
-    host, colon, port = target.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=3.0).close()
-    except OSError as error:
-        raise ResourceError(
-            f"no Ray cluster listens at {target} ({error.strerror or error}); start one or leave --address out"
-        ) from None
 
 
 class DriverActor:

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field
 
 from raykd.scenario.document import KeyPath, Node, Place, as_written, format_path, locate, parse_path, set_at
 from raykd.scenario.errors import Problem, ScenarioError
+from raykd.scenario.fields import SafeName, Strict
 from raykd.scenario.load import (
     LoadedScenario,
     Override,
@@ -26,7 +27,7 @@ from raykd.scenario.load import (
     relative_file,
     validated,
 )
-from raykd.scenario.schema import SafeName, Scenario, Strict
+from raykd.scenario.schema import Scenario
 from raykd.scenario.yaml_reader import read_yaml
 
 MAX_CELLS = 10_000

@@ -90,7 +90,6 @@ def test_no_network_is_given_a_batch_of_one() -> None:
     assert min(len(batch) for batch in net.seen) == 2
 
 
-@pytest.mark.xfail(reason="the last batch of an odd number of windows holds one", strict=True)
 def test_no_network_is_given_a_batch_of_one_window(small_windows: None) -> None:
     net = Pointwise()
     predict_logits(net, volume((8, 40, 40)))  # three by three windows

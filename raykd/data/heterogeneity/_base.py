@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from raykd.data.case import Case
-from raykd.scenario.schema import Strict
+from raykd.scenario.fields import Strict
 
 
 class Shift(ABC):

@@ -13,8 +13,8 @@ from torch import Tensor
 from raykd.data.case import Case
 from raykd.data.heterogeneity._base import Shift
 from raykd.scenario.errors import DataError
+from raykd.scenario.fields import NonNegativeFloat, Spacing, Strict
 from raykd.scenario.registry import SHIFTS
-from raykd.scenario.schema import NonNegativeFloat, Spacing, Strict
 
 SAME_SPACING_MM = 1e-3
 """Grids whose spacings differ by no more than this are the same."""

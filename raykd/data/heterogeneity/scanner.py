@@ -15,8 +15,9 @@ from torch import Tensor
 from raykd.data.case import Case
 from raykd.data.heterogeneity._base import Shift
 from raykd.numerics.rng import generator, integer, uniform
+from raykd.scenario.fields import Strict
 from raykd.scenario.registry import SHIFTS
-from raykd.scenario.schema import Scanner, Strict
+from raykd.scenario.schema import Scanner
 
 if TYPE_CHECKING:
     import torchio

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from raykd.data.case import Case
-from raykd.scenario.schema import Strict
+from raykd.scenario.fields import Strict
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from raykd.data.case import Case
 from raykd.data.sources._base import CaseKey, Source
 from raykd.data.volume_io import file_digest, read_volume, refusal
 from raykd.scenario.errors import DataError, did_you_mean
+from raykd.scenario.fields import Strict
 from raykd.scenario.registry import SOURCES
-from raykd.scenario.schema import Strict
 
 GRID_TOLERANCE = 1e-3
 """Largest difference, relative to a voxel, between the affines of an image and its label."""

@@ -14,8 +14,8 @@ from raykd.data.phantom import STRUCTURES, Side, build_anatomy, draw_subject, re
 from raykd.data.sources._base import CaseKey, Source
 from raykd.numerics.rng import numpy_generator
 from raykd.scenario.errors import DataError, did_you_mean
+from raykd.scenario.fields import PositiveInt, Spacing, Strict
 from raykd.scenario.registry import SOURCES
-from raykd.scenario.schema import PositiveInt, Spacing, Strict
 
 PHANTOM_VERSION = 1
 """Raised whenever the same settings and seed give other voxels."""
