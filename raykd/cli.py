@@ -187,11 +187,11 @@ def list_(
 
 
 @app.command()
-def schema() -> None:
+def schema(study: Annotated[bool, typer.Option("--study", help="That of a study instead.")] = False) -> None:
     """Prints the JSON Schema of a scenario, for editors that complete keys."""
-    from raykd.scenario.json_schema import json_schema
+    from raykd.scenario.json_schema import json_schema, study_schema
 
-    _say(json.dumps(json_schema(), indent=2))
+    _say(json.dumps(study_schema() if study else json_schema(), indent=2))
 
 
 def plan_scenario(path: Path, overrides: list[str], out: Path | None) -> Plan:

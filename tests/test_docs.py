@@ -7,7 +7,7 @@ import re
 import runpy
 from pathlib import Path
 
-from raykd.scenario.json_schema import json_schema
+from raykd.scenario.json_schema import json_schema, study_schema
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,9 +19,10 @@ def test_the_column_dictionary_is_the_schema() -> None:
 
 
 def test_the_editors_schema_is_the_one_that_validates() -> None:
-    """scenarios/scenario.schema.json is what `raykd schema` prints."""
-    stored = json.loads((ROOT / "scenarios" / "scenario.schema.json").read_text(encoding="utf-8"))
-    assert stored == json_schema(), "run raykd schema > scenarios/scenario.schema.json"
+    """scenarios/*.schema.json are what `raykd schema` and `raykd schema --study` print."""
+    for name, schema in (("scenario", json_schema()), ("study", study_schema())):
+        stored = json.loads((ROOT / "scenarios" / f"{name}.schema.json").read_text(encoding="utf-8"))
+        assert stored == schema, f"run raykd schema again for scenarios/{name}.schema.json"
 
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:

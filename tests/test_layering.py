@@ -61,7 +61,6 @@ IMPURE = {
 """Of the standard library, what pure numerics have no use for: files, clocks, processes, another source of randomness."""
 
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 300, 60
-TOO_LONG = {"runtime/ray_backend.py", "scenario/schema.py"}
 
 
 def imported(source: str, module: str) -> Iterator[tuple[int, str]]:
@@ -200,13 +199,7 @@ def test_importing_a_layer_loads_nothing_heavier(statement: str, absent: set[str
     assert process.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        pytest.param(module, marks=pytest.mark.xfail(reason="to be split", strict=True)) if module in TOO_LONG else module
-        for module in MODULES
-    ],
-)
+@pytest.mark.parametrize("module", MODULES)
 def test_a_module_is_short(module: str) -> None:
     assert len((PACKAGE / module).read_text().splitlines()) <= MAX_MODULE_LINES
 

@@ -170,8 +170,8 @@ class Driver:
         if replies and not uploads:
             reasons = "; ".join(sorted({str(event["detail"]) for reply in replies for event in reply.events}))
             raise RunFailed(
-                f"round {round_index}: no client's update counts ({reasons}); lower training.learning_rate, set training.clip_norm, "
-                "or give sites labels"
+                f"round {round_index}: no client's update counts ({reasons}); lower training.learning_rate, set "
+                "training.clip_norm, or give sites labels"
             )
         self._last_upload |= {upload.client_id: select(upload.payload, "params") for upload in uploads}
         return uploads

@@ -25,7 +25,7 @@ from raykd.scenario.registry import METHODS
 
 NAMES = "start response response_weight response_ramp mask feature feature_weight feature_layers teacher trust".split()  # noqa: SIM905
 PAPER = ("cold", "softmax_mse", 0.1, True, "classes", "channel_kl", 1.0, ("bottleneck",), "ema", False)
-ADVISED = ("warm", "dice_kl", 1.0, False, "classes", "region_affinity", 0.1, ("decoder_1",), "adapted", True)
+ADVISED = ("warm", "kl", 1.0, False, "classes", "region_affinity", 0.1, ("decoder_1",), "adapted", True)
 PRESETS: dict[str, dict[str, Any]] = {
     "paper-intent": dict(zip(NAMES, PAPER, strict=True)),
     "raykd": dict(zip(NAMES, ADVISED, strict=True)),
@@ -70,7 +70,7 @@ class DualKD(Method):
         """`frozen` as it was sent; `ema`: from `ema_start_round` on, each site moves its teacher by a = min(r/R, 0.99) towards the
         received student; `adapted`: each site first trains its teacher on its own labels for `adapt_steps`."""
         ema_start_round: NonNegativeInt = 7
-        adapt_steps: NonNegativeInt = 120
+        adapt_steps: NonNegativeInt = 200
         trust: bool | None = None
         """Whether distillation of a class fades out where the received student is as good as the teacher on the site's labels."""
 

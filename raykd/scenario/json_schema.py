@@ -6,6 +6,7 @@ from typing import Any
 
 from raykd.scenario.registry import REGISTRIES
 from raykd.scenario.schema import Scenario
+from raykd.scenario.study import StudyFile
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _NAMELESS = {
@@ -62,3 +63,8 @@ def _allow_parts(block: dict[str, Any], definitions: dict[str, Any]) -> None:
         inner = definitions.get(child.get("$ref", "").removeprefix("#/$defs/"))
         if inner is not None:
             _allow_parts(inner, definitions)
+
+
+def study_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a study's file."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **StudyFile.model_json_schema(by_alias=True)}
