@@ -10,7 +10,7 @@ import functools
 import multiprocessing
 import statistics
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,11 @@ class BareBackend:
     def local_updates(self, jobs: Sequence[LocalJob], download: Envelope) -> list[LocalReply]:
         return self._all([(job.client_id % NUM_PROCESSES, "local_update", (job, download)) for job in jobs])
 
-    def evaluate(self, jobs: Sequence[EvaluationJob]) -> list[EvaluationReply]:
-        return self._all([(job.client_id % NUM_PROCESSES, "evaluate", (job,)) for job in jobs])
+    def hand_out(self, teacher: Envelope) -> None:
+        self._all([(slot, "receive", (teacher,)) for slot in range(NUM_PROCESSES)])
+
+    def evaluate(self, jobs: Sequence[EvaluationJob], shared: Mapping[str, Envelope]) -> list[EvaluationReply]:
+        return self._all([(job.client_id % NUM_PROCESSES, "evaluate", (job, shared)) for job in jobs])
 
     def incidents(self) -> list[tuple[int, str]]:
         return []

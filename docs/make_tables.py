@@ -8,9 +8,9 @@ from raykd.results.schema import COMMON, TABLES, Column, TableSchema
 
 HEAD = """# The tables of a run
 
-Every table is long and tidy: Parquet parts under `tables/NAME/`, one part a round. Every row carries `run_id`, `scenario`, `method` and
-`seed`. Round 0 is the first; -1 marks what happens before it. Two runs of one scenario and seed agree in every column that is not marked
-*measured*.
+Every table is long and tidy: Parquet parts under `tables/NAME/`, one part a round. Every row carries `run_id`, `scenario`,
+`method` and `seed`. Round 0 is the first; -1 marks what happens before it. Two runs of one scenario and seed agree in every column
+that is not marked *measured*.
 """
 
 

@@ -15,6 +15,7 @@ from raykd.scenario.errors import Problem, RaykdError, ResourceError, RunFailed,
 from raykd.scenario.load import dump_scenario
 from raykd.scenario.registry import METHODS, NETWORKS
 from raykd.scenario.schema import Scenario
+from raykd.watch import Lines
 
 if TYPE_CHECKING:
     from raykd.federation.protocols import Backend, Progress
@@ -142,11 +143,25 @@ def _run_plan(plan: Plan, backend: Backend, progress: Progress, stop: threading.
     writer = RunWriter(
         plan.run_dir, {"run_id": _run_id(plan), "scenario": scenario.name, "method": plan.method_label, "seed": scenario.seed}
     )
-    driver = Driver(scenario, plan.root, backend, writer, progress, stop)
+    lines, kept = Lines(), []
+
+    def note(event: str, **values: Any) -> None:
+        if (line := lines.permanent(event, values)) is not None:
+            kept.append(line)
+            if plan.run_dir.is_dir():
+                (plan.run_dir / "run.log").write_text("\n".join(kept) + "\n", encoding="utf-8")
+        progress(event, **values)
+
+    driver = Driver(scenario, plan.root, backend, writer, note, stop)
     clients = driver.prepare()
     create_run_dir(plan.run_dir)
     write_atomically(plan.run_dir / "scenario.yaml", dump_scenario(scenario).encode())
-    facts = {"method": plan.method_label, "deployed": _deployed(scenario), "num_slots": backend.num_slots}
+    facts = {
+        "method": plan.method_label,
+        "deployed": _deployed(scenario),
+        "num_slots": backend.num_slots,
+        "scenario_root": os.path.relpath(plan.root, plan.run_dir),
+    }
     writer.write_manifest({**new_manifest(scenario.content_hash(), _run_id(plan)), **facts})
     try:
         models = driver.run(clients)

@@ -71,7 +71,10 @@ class Recording:
     outcome: Outcome
     rounds: list[tuple[list[Any], Any, list[Any]]] = field(default_factory=list)
     """Jobs, download and replies of every round."""
-    evaluations: list[list[Any]] = field(default_factory=list)
+    teacher: Any = None
+    """What was handed out before the first round."""
+    clients: list[int] = field(default_factory=list)
+    """Those that were evaluated, and so stand behind a link."""
 
     @property
     def jobs(self) -> list[Any]:
@@ -199,9 +202,13 @@ def _record(scenario: Any, folder: Path) -> Recording:
             recording.rounds.append((list(jobs), download, list(replies)))
             return replies
 
-        def evaluate(self, jobs: Any) -> Any:
-            recording.evaluations.append(list(jobs))
-            return super().evaluate(jobs)
+        def hand_out(self, teacher: Any) -> None:
+            recording.teacher = teacher
+            super().hand_out(teacher)
+
+        def evaluate(self, jobs: Any, shared: Any) -> Any:
+            recording.clients = [job.client_id for job in jobs]
+            return super().evaluate(jobs, shared)
 
     def silent(event: str, **values: Any) -> None:
         pass

@@ -108,8 +108,7 @@ def _crossed(recording: Any, tensors_in: Callable[..., Any]) -> list[tuple[Any, 
         return []
     found = []
     if method.needs_teacher:
-        teacher = recording.evaluations[0][0].models["teacher"]
-        found += [row for job in recording.evaluations[0] for row in rows(-1, job.client_id, "down", teacher)]
+        found += [row for client_id in recording.clients for row in rows(-1, client_id, "down", recording.teacher)]
     dropped = recording.outcome.table("events").query("kind == 'dropout'")
     for round_index, (jobs, download, replies) in enumerate(recording.rounds):
         silent = dropped[dropped["round"] == round_index]["client_id"].tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import resource
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +122,9 @@ class Client:
         }
         return row
 
-    def local_update(self, job: LocalJob, download: Payload) -> LocalReply:
+    def local_update(self, job: LocalJob, download: Payload, teacher: Payload) -> LocalReply:
         """One round's work: the method's local update, timed, its result checked for finite numbers."""
         start = time.perf_counter()
-        teacher = unseal(job.teacher) if job.teacher is not None else {}
         update = self.method.local_update(_Session(self, job.round_index, teacher), unseal(job.state), download)
         train_s = time.perf_counter() - start
         training: Row = {
@@ -142,13 +142,13 @@ class Client:
         events = () if flaw is None else ({"round": job.round_index, "client_id": self.member.client_id, **flaw},)
         return LocalReply(self.member.client_id, state, seal(payload), len(self.labelled), len(self.unlabelled), training, events)
 
-    def evaluate(self, job: EvaluationJob) -> EvaluationReply:
-        """Scores every model of the job on the site's validation and test cases."""
+    def evaluate(self, job: EvaluationJob, models: Mapping[str, Payload]) -> EvaluationReply:
+        """Scores every model, by role, on the site's validation and test cases."""
         cases: list[Row] = []
         previews: list[Row] = []
         predictions: dict[str, dict[str, Any]] = {}
-        for role, envelope in job.models.items():
-            network = self.load("teacher" if role == "teacher" else "student", unseal(envelope))
+        for role, params in models.items():
+            network = self.load("teacher" if role == "teacher" else "student", params)
             for split, held in (("validation", self.data.validation), ("test", self.data.test)):
                 for case in held:
                     predicted = predict_labels(network, self._image(case))

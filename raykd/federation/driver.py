@@ -86,6 +86,7 @@ class Driver:
             teacher = rename(unseal(trained["teacher"][0]), "params", "teacher")
             self._teacher = seal(teacher)
             if self.method.needs_teacher:
+                self.backend.hand_out(self._teacher)
                 transfers += self._hand_out(teacher, self._teacher)
         student = unseal(trained[self._warm_role()][0]) if self.method.is_warm else self._cold_student()
         if self.method.hands_out_student and self.method.is_warm:
@@ -159,8 +160,7 @@ class Driver:
         own = None
         if is_personal:
             own = seal(self._last_upload.get(client_id) or self.method.broadcast(server))
-        teacher = self._teacher if self.method.needs_teacher else None
-        return LocalJob(client_id, round_index, seal(states[client_id]), teacher, own)
+        return LocalJob(client_id, round_index, seal(states[client_id]), own)
 
     def _receive(self, round_index: int, replies: Sequence[LocalReply], states: dict[int, Payload]) -> list[Upload]:
         """Files what the clients keep, and gives the finite uploads in client order."""
@@ -206,23 +206,20 @@ class Driver:
     def _evaluate(self, round_index: int, server: Payload, states: dict[int, Payload], *, is_final: bool) -> None:
         surface = self.scenario.evaluation.surface_metrics
         has_surface = surface == "always" or (surface == "final" and is_final)
-        with_teacher = self._teacher is not None and (is_final or round_index == BEFORE)
-        broadcast = seal(self.method.broadcast(server)) if self.method.is_trained else {}
+        shared = {}
+        if self.method.is_trained and (broadcast := self.method.broadcast(server)):
+            shared["global"] = seal(broadcast)
+        has_own = is_final or "global" not in shared or self._is_personal(round_index)
+        if self._teacher is not None and (is_final or round_index == BEFORE):
+            shared["teacher"] = self._teacher
+        num_previews = self.scenario.evaluation.previews if is_final else 0
         jobs = []
         for member in self.members:
-            models: dict[str, Envelope] = {}
-            if broadcast:
-                models["global"] = broadcast
-            has_own = is_final or not broadcast or self._is_personal(round_index)
             personal = self._personal(member.client_id, states) if has_own else {}
-            if personal:
-                models["personal"] = seal(personal)
-            if with_teacher and self._teacher is not None:
-                models["teacher"] = self._teacher
-            previews = self.scenario.evaluation.previews if is_final else 0
-            jobs.append(EvaluationJob(member.client_id, round_index, models, has_surface, previews))
+            own = seal(personal) if personal else None
+            jobs.append(EvaluationJob(member.client_id, round_index, own, has_surface, num_previews))
         self.progress("stage", name="evaluating", total=len(jobs))
-        replies = self.backend.evaluate(jobs)
+        replies = self.backend.evaluate(jobs, shared)
         part = "before" if round_index == BEFORE else f"round-{round_index:05d}"
         rows = [row for reply in replies for row in reply.cases]
         self._write("cases", rows, part)

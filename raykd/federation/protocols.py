@@ -24,7 +24,6 @@ class LocalJob:
     client_id: int
     round_index: int
     state: Envelope
-    teacher: Envelope | None
     own: Envelope | None = None
     """In a personal round, the client's own model in place of the download."""
 
@@ -44,11 +43,11 @@ class LocalReply:
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """Which models a client scores on which of its cases. `models` by role: global, personal, teacher."""
+    """What a client scores on its own cases: the models shared by all, and `own`, its personal one, where it has one."""
 
     client_id: int
     round_index: int
-    models: Mapping[str, Envelope]
+    own: Envelope | None
     has_surface: bool
     num_previews: int
 
@@ -92,11 +91,14 @@ class Backend(Protocol):
     def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], list[Row]]]:
         """For each network: its parameters, rows of `teachers`, and rows of `cases` on the repository's held-out cases."""
 
+    def hand_out(self, teacher: Envelope) -> None:
+        """Brings the teacher to every worker, once a run."""
+
     def local_updates(self, jobs: Sequence[LocalJob], download: Envelope) -> list[LocalReply]:
         """The local updates of one round; `download` is the same for all."""
 
-    def evaluate(self, jobs: Sequence[EvaluationJob]) -> list[EvaluationReply]:
-        """Scores models on the clients' own cases."""
+    def evaluate(self, jobs: Sequence[EvaluationJob], shared: Mapping[str, Envelope]) -> list[EvaluationReply]:
+        """Scores the shared models, by role (global, teacher), and each client's own on the clients' cases."""
 
     def incidents(self) -> list[tuple[int, str]]:
         """What went wrong with the machines since the last call, and was made good: whose work it was (-1: the repository's), and

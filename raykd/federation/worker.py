@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from raykd.federation.teacher import repository_model
 from raykd.federation.transport import Envelope, seal, unseal
 from raykd.methods._base import Method
 from raykd.models._base import build_network
-from raykd.numerics.params import load_state
+from raykd.numerics.params import Payload, load_state
 from raykd.scenario.registry import METHODS
 from raykd.scenario.schema import Scenario
 
@@ -56,7 +57,12 @@ class Worker:
         self._scenario, self._root = scenario, root
         self._method: Method = METHODS.get(scenario.method.name)(scenario.method, scenario)
         self._clients = {}
+        self._teacher: Payload = {}
         torch.set_num_threads(scenario.resources.threads_per_client)
+
+    def receive(self, teacher: Envelope) -> None:
+        """Keeps the teacher that the run hands out."""
+        self._teacher = unseal(teacher)
 
     def prepare_repository(self) -> None:
         """Prepares the repository's cases, which stay in the cache. Raises `DataError`."""
@@ -98,13 +104,15 @@ class Worker:
 
     def local_update(self, job: LocalJob, download: Envelope) -> LocalReply:
         """One client's local update."""
-        reply = self._client(job.client_id).local_update(job, unseal(download if job.own is None else job.own))
+        reply = self._client(job.client_id).local_update(job, unseal(download if job.own is None else job.own), self._teacher)
         self._progress("client", client_id=job.client_id, round=job.round_index, loss=reply.training["loss_total"])
         return reply
 
-    def evaluate(self, job: EvaluationJob) -> EvaluationReply:
-        """Scores models on a client's cases."""
-        return self._client(job.client_id).evaluate(job)
+    def evaluate(self, job: EvaluationJob, shared: Mapping[str, Envelope]) -> EvaluationReply:
+        """Scores the shared models and the client's own on its cases."""
+        own = {} if job.own is None else {"personal": job.own}
+        models = {role: unseal(envelope) for role, envelope in {**shared, **own}.items()}
+        return self._client(job.client_id).evaluate(job, models)
 
     def _client(self, client_id: int) -> Client:
         if client_id not in self._clients:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,14 @@ class InProcessBackend:
     def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], list[Row]]]:
         return [self._worker.train_on_repository(network) for network in networks]
 
+    def hand_out(self, teacher: Envelope) -> None:
+        self._worker.receive(teacher)
+
     def local_updates(self, jobs: Sequence[LocalJob], download: Envelope) -> list[LocalReply]:
         return [self._worker.local_update(job, download) for job in jobs]
 
-    def evaluate(self, jobs: Sequence[EvaluationJob]) -> list[EvaluationReply]:
-        return [self._worker.evaluate(job) for job in jobs]
+    def evaluate(self, jobs: Sequence[EvaluationJob], shared: Mapping[str, Envelope]) -> list[EvaluationReply]:
+        return [self._worker.evaluate(job, shared) for job in jobs]
 
     def incidents(self) -> list[tuple[int, str]]:
         return []

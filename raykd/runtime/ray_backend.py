@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -195,6 +195,7 @@ class RayBackend:
         self.num_slots = slots_that_fit(ray.nodes(), resources, num_clients)
         self._resources, self._progress = resources, progress
         self._opened: tuple[Scenario, Path] | None = None
+        self._teacher: Any = None
         self._incidents: list[tuple[int, str]] = []
         self._workers = [self._start_worker() for _ in range(self.num_slots)]
         self._await_start()
@@ -223,7 +224,7 @@ class RayBackend:
         ray.get(ready)
 
     def open(self, scenario: Scenario, root: Path) -> None:
-        self._opened = (scenario, root)
+        self._opened, self._teacher = (scenario, root), None
         ray.get([worker.open.remote(scenario, root) for worker in self._workers])
 
     def prepare(self, client_ids: Sequence[int], with_repository: bool) -> list[Row]:
@@ -235,12 +236,17 @@ class RayBackend:
     def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], list[Row]]]:
         return self._map([(index % self.num_slots, "train_on_repository", (network,)) for index, network in enumerate(networks)])
 
+    def hand_out(self, teacher: Envelope) -> None:
+        self._teacher = ray.put(teacher)
+        ray.get([worker.receive.remote(self._teacher) for worker in self._workers])
+
     def local_updates(self, jobs: Sequence[LocalJob], download: Envelope) -> list[LocalReply]:
         sealed = ray.put(download)
         return self._map([(self._slot(job.client_id), "local_update", (job, sealed)) for job in jobs])
 
-    def evaluate(self, jobs: Sequence[EvaluationJob]) -> list[EvaluationReply]:
-        return self._map([(self._slot(job.client_id), "evaluate", (job,)) for job in jobs])
+    def evaluate(self, jobs: Sequence[EvaluationJob], shared: Mapping[str, Envelope]) -> list[EvaluationReply]:
+        sealed = ray.put(dict(shared))
+        return self._map([(self._slot(job.client_id), "evaluate", (job, sealed)) for job in jobs])
 
     def incidents(self) -> list[tuple[int, str]]:
         told, self._incidents = self._incidents, []
@@ -290,6 +296,8 @@ class RayBackend:
         self._workers[slot] = self._start_worker()
         if self._opened is not None:
             ray.get(self._workers[slot].open.remote(*self._opened))
+        if self._teacher is not None:
+            ray.get(self._workers[slot].receive.remote(self._teacher))
 
 
 def _as_failure(cause: BaseException, work: str) -> BaseException:

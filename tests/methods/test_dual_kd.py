@@ -100,22 +100,22 @@ def ema(record: Record) -> Any:
     return record(method, EQUAL_NETWORKS, "federation.rounds=3")
 
 
-def _teacher_after(reply: Any, job: Any, tensors_in: TensorsIn) -> dict[str, np.ndarray]:
+def _teacher_after(reply: Any, sent: Any, tensors_in: TensorsIn) -> dict[str, np.ndarray]:
     """The site's teacher after a round: what it keeps, else what it was handed."""
     kept = {key: value for key, value in tensors_in(reply.state).items() if key.startswith("teacher/")}
-    return kept or tensors_in(job.teacher)
+    return kept or tensors_in(sent)
 
 
 def test_row_1_before_its_start_round_the_teacher_stays_as_it_was_sent(ema: Any, tensors_in: TensorsIn) -> None:
-    jobs, _, replies = ema.rounds[0]
-    for job, reply in zip(jobs, replies, strict=True):
-        sent, after = tensors_in(job.teacher), _teacher_after(reply, job, tensors_in)
+    _, _, replies = ema.rounds[0]
+    for reply in replies:
+        sent, after = tensors_in(ema.teacher), _teacher_after(reply, ema.teacher, tensors_in)
         assert all(np.array_equal(after[key], value) for key, value in sent.items())
 
 
 def test_rows_1_and_2_from_its_start_round_on_the_teacher_moves_by_r_of_R_once_a_round(ema: Any, tensors_in: TensorsIn) -> None:
     """theta_T <- (1 - r/3) theta_T + r/3 theta_S with the received student, in rounds 1 and 2."""
-    teacher = tensors_in(ema.rounds[0][0][0].teacher)
+    teacher = tensors_in(ema.teacher)
     for r in (1, 2):
         jobs, download, replies = ema.rounds[r]
         student = tensors_in(download)
@@ -124,7 +124,7 @@ def test_rows_1_and_2_from_its_start_round_on_the_teacher_moves_by_r_of_R_once_a
             for key, value in teacher.items()
         }
         for job, reply in zip(jobs, replies, strict=True):
-            after = _teacher_after(reply, job, tensors_in)
+            after = _teacher_after(reply, ema.teacher, tensors_in)
             assert after.keys() == teacher.keys()
             for key, value in teacher.items():
                 np.testing.assert_allclose(after[key], value, rtol=0, atol=1e-6, err_msg=key)
