@@ -120,6 +120,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Says everything that is wrong with scenarios or studies, or that nothing is, without running them."""
+    from raykd.data.federation import check_cases
     from raykd.launch import check_plans
     from raykd.scenario.errors import RaykdError, ScenarioError
     from raykd.scenario.study import is_study
@@ -129,6 +130,8 @@ def check(
         try:
             plans = plan_study(path, set_, Path())[0] if is_study(path) else [plan_scenario(path, set_, Path())]
             check_plans(plans)
+            for plan in {plan.scenario.model_dump_json(exclude={"method", "seed"}): plan for plan in plans}.values():
+                check_cases(plan.scenario, plan.root)
             sites = len(plans[0].scenario.members())
             if not as_json:
                 _say(f"{path}: fine, {len(plans)} run{'s' * (len(plans) > 1)} of {sites} client{'s' * (sites > 1)}")

@@ -380,6 +380,17 @@ def test_a_spoilt_case_is_refused_with_one_sentence_and_nothing_is_left_behind(
     assert not (tmp_path / "out").exists()
 
 
+def test_check_reads_every_case_and_tells_of_all_that_are_spoilt(raykd: Raykd, folder_scenario: Path, tmp_path: Path) -> None:
+    assert raykd("check", folder_scenario).code == 0
+    _spoil_image(tmp_path / "data")
+    label = _label()
+    label[0, 0, 0] = 7
+    write_nifti(tmp_path / "data" / "a_seg.nii.gz", label, AFFINE)
+    ended = raykd("check", folder_scenario)
+    _refused(ended, "a_seg.nii.gz", "7", "b_t1.nii.gz", "finite")
+    assert len(ended.err.splitlines()) == 2
+
+
 def test_piped_output_has_no_colour_and_its_last_line_is_the_directory(scenario: Path, tmp_path: Path) -> None:
     """In a process of its own, with a terminal claimed by the environment and colour refused."""
     words = ["run", str(scenario), *IN_PROCESS, *FEDAVG, "--out", str(tmp_path / "out")]

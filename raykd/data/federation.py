@@ -126,6 +126,13 @@ def list_cases(scenario: Scenario, root: Path) -> None:
     _repository_split(scenario, repository_site(scenario, root))
 
 
+def check_cases(scenario: Scenario, root: Path) -> None:
+    """Reads every case of every source. Raises `DataError` with all that is wrong in the first source that is not sound."""
+    for client in scenario.members():
+        client_site(scenario, client, root).source.check()
+    repository_site(scenario, root).source.check()
+
+
 def _split(scenario: Scenario, client: Client, site: Site) -> Split:
     group = client.group
     return split_patients(

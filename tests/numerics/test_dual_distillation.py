@@ -85,7 +85,7 @@ def test_half_trust_halves_the_response() -> None:
 
 
 def test_trust_by_hand() -> None:
-    """Class 1: teacher 1.6 of 2, student 1.2 of 2: lead 0.4 / 3 > 0.08, full. Class 2: equal: 0.02 / 0.1. Class 3: teacher far behind."""
+    """Class 1: teacher 1.6 of 2, student 1.2 of 2: lead 0.4 / 3 > 0.08, full. Class 2: equal, 0.02 / 0.1. Class 3: far behind."""
     trust = trust_in_teacher([(1.6, 2), (1.0, 2), (0.1, 2)], [(1.2, 2), (1.0, 2), (1.8, 2)])
     assert trust == pytest.approx(((1.0 + 0.2 + 0.0) / 3, 1.0, 0.2, 0.0))
 

@@ -47,6 +47,10 @@ class Source(ABC):
     def load(self, key: CaseKey) -> Case:
         """The case in RAS+, with labels as the scenario numbers them. Raises `DataError` naming case, file, rule and value."""
 
+    def check(self) -> None:
+        """Reads every case and raises `DataError` with all that is wrong; does nothing where cases are made, not read."""
+        return
+
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """What the content depends on (settings, seed, file sizes and times ...), as JSON values: the key of the cache of
