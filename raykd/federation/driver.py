@@ -125,13 +125,14 @@ class Driver:
         ]
 
     def _round(self, round_index: int, server: Payload, states: dict[int, Payload]) -> Payload:
-        """One round; the server's next state. In a personal round every site goes on from its own model and nothing travels."""
+        """One round; the server's next state. In a personal round every site goes on from its own model; only a site that has none
+        yet is sent the last average."""
         start = time.perf_counter()
         cohort, is_personal = self._cohort(round_index), self._is_personal(round_index)
         self.progress("round", round=round_index, total=self.scenario.federation.rounds, clients=len(cohort.completed))
-        download = {} if is_personal else self.method.broadcast(server)
+        download = self.method.broadcast(server)
         sealed = seal(download)
-        jobs = [self._job(client_id, round_index, states, server, is_personal=is_personal) for client_id in cohort.completed]
+        jobs = [self._job(client_id, round_index, states, is_personal=is_personal) for client_id in cohort.completed]
         prepared = time.perf_counter()
         replies = self.backend.local_updates(jobs, sealed)
         returned = time.perf_counter()
@@ -139,16 +140,15 @@ class Driver:
         if uploads and not is_personal:
             server = self.method.aggregate(server, uploads)
         aggregated = time.perf_counter()
-        crossed = (
-            []
-            if is_personal or self.method.pools_data
-            else round_transfers(self.members, round_index, cohort, download, sealed, replies)
-        )
-        server_s = (prepared - start) + (aggregated - returned)
-        num_slots = self.backend.num_slots
-        row = round_row(
-            self.members, round_index, cohort, replies, crossed, num_slots, wall_s=aggregated - start, server_s=server_s
-        )
+        if is_personal:
+            fresh = Cohort(tuple(job.client_id for job in jobs if job.own is None), ())
+            crossed = round_transfers(self.members, round_index, fresh, download, sealed, [])
+        else:
+            crossed = (
+                [] if self.method.pools_data else round_transfers(self.members, round_index, cohort, download, sealed, replies)
+            )
+        times = {"wall_s": aggregated - start, "server_s": (prepared - start) + (aggregated - returned)}
+        row = round_row(self.members, round_index, cohort, replies, crossed, self.backend.num_slots, **times)
         self._write_round(round_index, row, replies, crossed, cohort)
         return server
 
@@ -156,10 +156,8 @@ class Driver:
         federation = self.scenario.federation
         return not self.method.pools_data and round_index >= federation.rounds - federation.personal_rounds
 
-    def _job(self, client_id: int, round_index: int, states: dict[int, Payload], server: Payload, *, is_personal: bool) -> LocalJob:
-        own = None
-        if is_personal:
-            own = seal(self._last_upload.get(client_id) or self.method.broadcast(server))
+    def _job(self, client_id: int, round_index: int, states: dict[int, Payload], *, is_personal: bool) -> LocalJob:
+        own = seal(self._last_upload[client_id]) if is_personal and client_id in self._last_upload else None
         return LocalJob(client_id, round_index, seal(states[client_id]), own)
 
     def _receive(self, round_index: int, replies: Sequence[LocalReply], states: dict[int, Payload]) -> list[Upload]:
