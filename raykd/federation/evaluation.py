@@ -46,6 +46,7 @@ def case_rows(
             "client_id": client_id,
             "split": split,
             "case_id": case.case_id,
+            "patient_id": case.patient_id,
             "model": model,
             "class_index": index,
             "class_name": name,

@@ -130,6 +130,7 @@ CASES = (
     CLIENT,
     _key("split", "validation or test", TEXT),
     _key("case_id", "unique within its client", TEXT),
+    Column("patient_id", TEXT, "whose case it is, the unit of statistics; one patient keeps it in every run"),
     _key("model", "global, personal or teacher", TEXT),
     _key("class_index", "1, 2, ... in the order of the scenario's classes"),
     _key("class_name", "the class's name", TEXT),

@@ -16,7 +16,7 @@ MODELS = ("global", "personal", "teacher")
 
 HIGHER_IS_BETTER = {"dsc": True, "nsd": True, "hd95_mm": False, "assd_mm": False}
 NUM_RESAMPLES = 4000
-KEYS = ["method", "seed", "client_id", "case_id"]
+KEYS = ["method", "seed", "client_id", "patient_id", "case_id"]
 
 Metric = Literal["dsc", "nsd", "hd95_mm", "assd_mm"]
 
@@ -86,8 +86,12 @@ def deployed_cases(cases: pd.DataFrame, models: Mapping[str, str] | None = None)
 
 
 def case_scores(deployed: pd.DataFrame, metric: Metric = "dsc") -> pd.DataFrame:
-    """One row a method, seed, client and case, whose `score` is the mean over the classes that have a value."""
+    """One row a method, seed, client and case, whose `score` is the mean over the classes that have a value. Where a table does not
+    say whose case it is, every case is a patient."""
     valued = deployed.dropna(subset=[metric])
+    case_ids = valued["case_id"].astype(str)
+    patients = valued["patient_id"].astype(object).fillna(case_ids) if "patient_id" in valued else case_ids
+    valued = valued.assign(case_id=case_ids, patient_id=patients.astype(str))
     scores = valued.groupby(KEYS, observed=True)[metric].mean().rename("score").reset_index()
     return scores.astype({"client_id": "int64"})
 
@@ -119,7 +123,7 @@ def paired_difference(scores_a: pd.DataFrame, scores_b: pd.DataFrame, rng: np.ra
         scores_a, scores_b: from `case_scores`, of one method each.
         rng: draws the bootstrap's resamples.
     """
-    pairs = scores_a.merge(scores_b, on=["seed", "client_id", "case_id"], suffixes=("_a", "_b"))
+    pairs = scores_a.merge(scores_b, on=["seed", "client_id", "patient_id", "case_id"], suffixes=("_a", "_b"))
     if pairs.empty:
         return Difference(Estimate(np.nan, np.nan, np.nan), np.nan, 0)
     pairs["score"] = pairs["score_a"] - pairs["score_b"]
@@ -131,11 +135,11 @@ def paired_difference(scores_a: pd.DataFrame, scores_b: pd.DataFrame, rng: np.ra
 
 
 def _bootstrap(rows: pd.DataFrame, rng: np.random.Generator) -> tuple[dict[int, NDArray[np.float64]], NDArray[np.float64]]:
-    """The cases' scores by client, seeds averaged, and the resampled mean of each client (clients x resamples).
+    """The patients' scores by client, their cases and seeds averaged, and the resampled mean of each client (clients x resamples).
 
-    A client with a single case has NaN resamples: its spread between patients is not known, and zero would feign certainty.
+    A client with a single patient has NaN resamples: its spread between patients is not known, and zero would feign certainty.
     """
-    means = rows.groupby(["client_id", "case_id"], observed=True)["score"].mean()
+    means = rows.groupby(["client_id", "patient_id"], observed=True)["score"].mean()
     clients = {cast(int, c): values.to_numpy(dtype=np.float64) for c, values in means.groupby(level="client_id")}
     draws = []
     for values in clients.values():

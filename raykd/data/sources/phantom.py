@@ -56,7 +56,8 @@ class PhantomSource(Source):
 
     def keys(self) -> list[CaseKey]:
         names = [f"{self.owner}-{index:03d}" for index in range(self.settings.num_cases)]
-        return [CaseKey(name, name) for name in names]
+        # Another seed draws another population: the same name is then another patient.
+        return [CaseKey(name, f"{name}@seed{self.seed}") for name in names]
 
     def load(self, key: CaseKey) -> Case:
         keys = self.keys()
