@@ -46,7 +46,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._start = time.monotonic()
-        self._since: dict[str, tuple[float, int]] = {}
+        self._pace: dict[str, tuple[float, int, int]] = {}
 
     def permanent(self, event: str, values: dict[str, Any]) -> str | None:
         """The line that stays for an event; None: not worth one."""
@@ -87,13 +87,12 @@ class Lines:
                 return None
 
     def _left(self, event: str, done: int, total: int) -> str:
-        """The time left at the pace since the first event of this kind."""
+        """The time left at the pace since this count began; a count that falls has begun anew."""
         now = time.monotonic()
-        since, first = self._since.get(event, (now, done))
-        if event not in self._since or done < first:
-            self._since[event] = (now, done)
+        since, first, last = self._pace.get(event, (now, done, done))
+        if done < last:
+            since, first = now, done
+        self._pace[event] = (since, first, done)
+        if done == first:
             return ""
-        if done <= first:
-            return ""
-        seconds = (now - since) / (done - first) * (total - done)
-        return f", {seconds:.0f} s left"
+        return f", {(now - since) / (done - first) * (total - done):.0f} s left"
