@@ -45,19 +45,12 @@ def main() -> NoReturn:
     from raykd.scenario.errors import RaykdError, RunFailed
 
     try:
-        code = app(standalone_mode=False)  # what `typer.Exit` was raised with, since it is not raised here
+        app()
     except RaykdError as error:
         _end(str(error), REFUSED)
     except RunFailed as error:
         _end(f"the run failed: {error}", FAILED)
-    except (KeyboardInterrupt, typer.Abort):
-        _end("interrupted", INTERRUPTED)
-    except Exception as error:
-        if not hasattr(error, "show"):
-            raise
-        error.show()
-        sys.exit(REFUSED)
-    sys.exit(code or 0)
+    sys.exit(0)
 
 
 def _end(message: str, code: int) -> NoReturn:
@@ -174,7 +167,7 @@ def list_(
 
     registries = {f"{name}s": registry for name, registry in REGISTRIES.items()}
     if kind not in registries:
-        raise RaykdError(f"KIND must be one of {', '.join(sorted(registries))}, got {kind!r}; {did_you_mean(kind, registries)}")
+        raise RaykdError(f"KIND must be one of the known words, got {kind!r}; {did_you_mean(kind, registries)}")
     registry = registries[kind]
     rows = []
     for name in registry.names():

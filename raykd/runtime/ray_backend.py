@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,15 +82,12 @@ class DriverActor:
         me = ray.get_runtime_context().current_actor
         backend = RayBackend(resources, num_clients, lambda event, **values: me.note.remote(event, values))
         try:
-            return job(backend, self._note_here, self._stop)
+            return job(backend, lambda event, **values: self.note(event, values), self._stop)
         finally:
             backend.close()
 
     def note(self, event: str, values: dict[str, Any]) -> None:
-        """Files what a worker tells."""
-        self._events.append((event, values))
-
-    def _note_here(self, event: str, **values: Any) -> None:
+        """Files what the job or a worker tells."""
         self._events.append((event, values))
 
     def events_since(self, number: int) -> list[tuple[str, dict[str, Any]]]:
@@ -130,34 +126,21 @@ def run_on_ray(
         driver = ray.remote(DriverActor).options(num_cpus=0, max_concurrency=8).remote()
         result = driver.execute.remote(job, resources, num_clients)
         num_seen, is_told, is_done = 0, False, False
-        while not is_done:
-            is_done = bool(ray.wait([result], timeout=POLL_S)[0])
-            if stop.is_set() and not is_told:
-                driver.stop.remote()
-                is_told = True
-            for event, values in _events(driver, num_seen):
-                progress(event, **values)
-                num_seen += 1
-        return _result(result)
-
-
-def _events(driver: Any, num_seen: int) -> list[tuple[str, dict[str, Any]]]:
-    """What the driver was told since; nothing where it died, which its result will say."""
-    try:
-        told: list[tuple[str, dict[str, Any]]] = ray.get(driver.events_since.remote(num_seen))
-    except ray_errors.RayActorError:
-        return []
-    return told
-
-
-def _result(ref: Any) -> Any:
-    """A remote result; what the remote code raised is raised here as it was."""
-    try:
-        return ray.get(ref)
-    except ray_errors.RayTaskError as error:
-        raise _cause(error) from None
-    except ray_errors.RayActorError as error:
-        raise RunFailed(f"the driver actor died: {error}") from None
+        try:
+            while not is_done:
+                is_done = bool(ray.wait([result], timeout=POLL_S)[0])
+                if stop.is_set() and not is_told:
+                    driver.stop.remote()
+                    is_told = True
+                for event, values in ray.get(driver.events_since.remote(num_seen)):
+                    progress(event, **values)
+                    num_seen += 1
+            ended: T = ray.get(result)
+        except ray_errors.RayTaskError as error:
+            raise _cause(error) from None
+        except ray_errors.RayActorError as error:
+            raise RunFailed(f"the driver actor died: {error}") from None
+        return ended
 
 
 def _cause(error: ray_errors.RayTaskError) -> BaseException:
@@ -292,7 +275,6 @@ class RayBackend:
         self._progress("worker_lost", slot=slot, work=work, attempt=attempt, reason=reason)
         if attempt >= MAX_ATTEMPTS:
             raise RunFailed(f"{work} was lost {attempt} times with its worker, last by {reason}")
-        time.sleep(0.1)
         self._workers[slot] = self._start_worker()
         if self._opened is not None:
             ray.get(self._workers[slot].open.remote(*self._opened))
