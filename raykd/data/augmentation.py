@@ -47,7 +47,7 @@ def random_contrast(image_IJK: Tensor, label_IJK: Tensor | None, sample: Tensor,
     In the spirit of SynthSeg (Billot et al., Medical Image Analysis 86, 2023, https://arxiv.org/abs/2107.09559), which renders
     any contrast from labels; here the unlabelled tissues keep the real texture and change their order of brightness.
     """
-    low, high = sample.quantile(0.01), sample.quantile(0.99)
+    low, high = sample.quantile(sample.new_tensor([0.01, 0.99]))
     values = torch.rand(NUM_CONTROL_POINTS, generator=rng)
     kind = integer(rng, 3)
     if kind < 2:
@@ -74,7 +74,7 @@ def random_gamma(image_IJK: Tensor, sample: Tensor, half_width: float, rng: torc
     """Intensities scaled to [0, 1] by the volume's percentiles, raised to a power exp(u), u uniform in +- half_width, and
     z-scored again.
     """
-    low, high = sample.quantile(0.01), sample.quantile(0.99)
+    low, high = sample.quantile(sample.new_tensor([0.01, 0.99]))
     power = float(torch.exp(torch.tensor(uniform(rng, -half_width, half_width))))
 
     def remap(x: Tensor) -> Tensor:

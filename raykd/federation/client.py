@@ -83,6 +83,7 @@ class Client:
         self._teacher: SegmentationNetwork | None = None
         self._heard: dict[tuple[str, KnowledgeRequest], list[TrainingCase]] = {}
         self._normalised: dict[str, Tensor] = {}
+        self.known_scores: dict[tuple[str, Role], list[tuple[float, int]]] = {}
 
     @classmethod
     def build(cls, scenario: Scenario, method: Method, member: Member, root: Path, device: str) -> Client:
@@ -275,8 +276,13 @@ class _Session:
         self._cases = self._client.with_knowledge(teacher, request, is_original=teacher is self.teacher)
 
     def support_scores(self, model: Payload, role: Role) -> list[tuple[float, int]]:
-        client = self._client
+        client, key = self._client, (payload_hash(model), role)
+        if key in client.known_scores:
+            return client.known_scores[key]
         pairs = [
             (client.predict(role, model, case.image_IJK), case.label_IJK) for case in client.labelled if case.label_IJK is not None
         ]
-        return support_scores(pairs, self.num_classes - 1)
+        scores = support_scores(pairs, self.num_classes - 1)
+        if role == "teacher":  # a student is another one in every round
+            client.known_scores = {key: scores}
+        return scores

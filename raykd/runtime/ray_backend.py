@@ -77,10 +77,9 @@ class DriverActor:
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._stop = threading.Event()
 
-    def execute(self, job: Callable[[Backend, Progress, threading.Event], T], resources: Any, num_clients: int) -> T:
+    def execute(self, job: Callable[[Backend, Progress, threading.Event], T], resources: Any, workers: Sequence[Any]) -> T:
         """The job's result; the backend's workers are gone when it returns."""
-        me = ray.get_runtime_context().current_actor
-        backend = RayBackend(resources, num_clients, lambda event, **values: me.note.remote(event, values))
+        backend = RayBackend(resources, workers, teller(ray.get_runtime_context().current_actor))
         try:
             return job(backend, lambda event, **values: self.note(event, values), self._stop)
         finally:
@@ -97,6 +96,11 @@ class DriverActor:
     def stop(self) -> None:
         """Asks the job to end after the round in hand."""
         self._stop.set()
+
+
+def teller(driver: Any) -> Progress:
+    """A progress that any process can use to tell a driver actor."""
+    return lambda event, **values: driver.note.remote(event, values)
 
 
 def run_on_ray(
@@ -122,9 +126,11 @@ def run_on_ray(
         RaykdError, RunFailed, Interrupted: as the job raises them.
     """
     with ray_session(address):
-        slots_that_fit(ray.nodes(), resources, num_clients)
+        num_slots = slots_that_fit(ray.nodes(), resources, num_clients)
         driver = ray.remote(DriverActor).options(num_cpus=0, max_concurrency=8).remote()
-        result = driver.execute.remote(job, resources, num_clients)
+        # Started here and not by the driver, so that all processes import their libraries at the same time.
+        workers = [start_worker(resources, teller(driver)) for _ in range(num_slots)]
+        result = driver.execute.remote(job, resources, workers)
         num_seen, is_told, is_done = 0, False, False
         try:
             while not is_done:
@@ -165,37 +171,36 @@ class WorkerActor(Worker):
         return True
 
 
+def start_worker(resources: Any, progress: Progress) -> Any:
+    """A worker actor with the scenario's share of a machine and its number of threads; Ray never restarts it."""
+    threads = str(resources.threads_per_client)
+    options = {
+        "num_cpus": resources.cpus_per_client,
+        "num_gpus": resources.gpus_per_client,
+        "max_restarts": 0,
+        "max_task_retries": 0,
+        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}},
+    }
+    return ray.remote(WorkerActor).options(**options).remote(progress, resources.gpus_per_client)
+
+
 class RayBackend:
     """A pool of worker actors.
 
     Args:
         resources: the scenario's `resources` block.
-        num_clients: no more workers than this.
-        progress: told by the workers; must survive serialisation.
+        workers: from `start_worker`, as many as there are slots; ended with the backend.
+        progress: told by workers that replace lost ones; must survive serialisation.
     """
 
-    def __init__(self, resources: Any, num_clients: int, progress: Progress):
-        self.num_slots = slots_that_fit(ray.nodes(), resources, num_clients)
+    def __init__(self, resources: Any, workers: Sequence[Any], progress: Progress):
+        self.num_slots = len(workers)
         self._resources, self._progress = resources, progress
         self._opened: tuple[Scenario, Path] | None = None
         self._teacher: Any = None
         self._incidents: list[tuple[int, str]] = []
-        self._workers = [self._start_worker() for _ in range(self.num_slots)]
+        self._workers = list(workers)
         self._await_start()
-
-    def _start_worker(self) -> Any:
-        resources, threads = self._resources, str(self._resources.threads_per_client)
-        return (
-            ray.remote(WorkerActor)
-            .options(
-                num_cpus=resources.cpus_per_client,
-                num_gpus=resources.gpus_per_client,
-                max_restarts=0,
-                max_task_retries=0,
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}},
-            )
-            .remote(self._progress, resources.gpus_per_client)
-        )
 
     def _await_start(self) -> None:
         ready, pending = ray.wait([w.is_ready.remote() for w in self._workers], num_returns=self.num_slots, timeout=START_TIMEOUT_S)
@@ -275,7 +280,7 @@ class RayBackend:
         self._progress("worker_lost", slot=slot, work=work, attempt=attempt, reason=reason)
         if attempt >= MAX_ATTEMPTS:
             raise RunFailed(f"{work} was lost {attempt} times with its worker, last by {reason}")
-        self._workers[slot] = self._start_worker()
+        self._workers[slot] = start_worker(self._resources, self._progress)
         if self._opened is not None:
             ray.get(self._workers[slot].open.remote(*self._opened))
         if self._teacher is not None:

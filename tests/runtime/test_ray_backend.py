@@ -16,7 +16,7 @@ from ray import cloudpickle
 from raykd.federation.protocols import Progress
 from raykd.launch import Interrupted, Plan, launch, run_plans
 from raykd.results.reader import open_run
-from raykd.runtime.ray_backend import RayBackend
+from raykd.runtime.ray_backend import RayBackend, start_worker
 from raykd.scenario.errors import DataError, ResourceError, RunFailed
 
 METHOD = "method={name: dual_kd, num_passes: 2}"
@@ -65,7 +65,7 @@ def _fail() -> None:
 
 def _run_on_workers(scenario: Any, folder: Path, progress: Progress, num_slots: int = 2) -> None:
     resources = scenario.resources.model_copy(update={"slots": num_slots})
-    backend = RayBackend(resources, len(scenario.members()), progress)
+    backend = RayBackend(resources, [start_worker(resources, progress) for _ in range(num_slots)], progress)
     try:
         run_plans([Plan(folder, scenario.method.name, scenario, folder.parent)], backend, progress, threading.Event())
     finally:
