@@ -133,11 +133,16 @@ def _spreads(evidence: Evidence, metric: str, sites: Sequence[int], order: Mappi
 
 
 def _curves(evidence: Evidence, sites: Sequence[int], order: Mapping[str, int]) -> list[Drawing]:
-    """The mean over all sites, then every site; empty where only one round was evaluated."""
+    """The mean over all sites, then every site; empty where only one round was evaluated.
+
+    In each round the model that is deployed in the end, or the shared one in rounds before there are others.
+    """
     cases = evidence.tables["cases"]
     model = evidence.deployed.groupby("run_id", observed=True)["model"].first().astype(str)
-    is_shown = (cases["split"] == "test") & (cases["client_id"] >= 0)
-    is_shown &= cases["model"].astype(str) == cases["run_id"].map(model).astype(str)
+    names = cases["model"].astype(str)
+    is_deployed = names == cases["run_id"].map(model).astype(str)
+    has_deployed = is_deployed.groupby([cases["run_id"], cases["client_id"], cases["round"]], observed=True).transform("any")
+    is_shown = (cases["split"] == "test") & (cases["client_id"] >= 0) & (is_deployed | (~has_deployed & (names == "global")))
     shown = cases[is_shown].assign(rounds_done=lambda rows: rows["round"].astype("int64") + 1)
     if shown["rounds_done"].nunique() < 2:
         return []
