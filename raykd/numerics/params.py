@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -71,11 +71,6 @@ def interpolate(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: f
     return weighted_mean([start, end], [1.0 - share, share])
 
 
-def num_bytes(payload: Mapping[str, Tensor]) -> int:
-    """Raw size of the tensors, without the header that serialisation adds."""
-    return sum(value.numel() * value.element_size() for value in payload.values())
-
-
 def num_values(payload: Mapping[str, Tensor]) -> int:
     """Number of scalars in a payload."""
     return sum(value.numel() for value in payload.values())
@@ -84,13 +79,3 @@ def num_values(payload: Mapping[str, Tensor]) -> int:
 def is_finite(payload: Mapping[str, Tensor]) -> bool:
     """Whether no tensor holds NaN or infinity."""
     return all(bool(torch.isfinite(value).all()) for value in payload.values() if value.is_floating_point())
-
-
-def merge(parts: Iterable[Mapping[str, Tensor]]) -> Payload:
-    """One payload of several with disjoint keys."""
-    merged: Payload = {}
-    for part in parts:
-        if clash := merged.keys() & part.keys():
-            raise ValueError(f"payloads to merge must have different keys, both have {sorted(clash)[:3]}")
-        merged.update(part)
-    return merged

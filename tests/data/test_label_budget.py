@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from raykd.data.case import Case
-from raykd.data.heterogeneity.label_budget import Split, annotated_indices, limit_classes, split_patients
+from raykd.data.heterogeneity.label_budget import ANNOTATED, Split, limit_classes, split_patients
 from raykd.data.sources._base import CaseKey
 from raykd.numerics.rng import generator
 from raykd.scenario.errors import DataError
@@ -104,7 +104,7 @@ def test_classes_not_outlined_look_like_background() -> None:
     limited = limit_classes(case, CLASSES, ("patella", "femur"))
     assert limited.label_IJK is not None and limited.label_IJK.dtype == torch.uint8
     assert limited.label_IJK.flatten().tolist() == [0, 1, 0, 3, 255]
-    assert annotated_indices(limited, 3) == (1, 3)
+    assert limited.record[ANNOTATED] == "1 3"
     assert limited.record["phantom.age"] == 3.0
     assert case.label_IJK is not None and case.label_IJK.flatten().tolist() == [0, 1, 2, 3, 255]
 
@@ -112,7 +112,7 @@ def test_classes_not_outlined_look_like_background() -> None:
 def test_nothing_to_hide() -> None:
     full, unlabelled = case_with([0, 1, 2, 3, 255]), case_with(None)
     assert limit_classes(full, CLASSES, CLASSES) is full
-    assert annotated_indices(full, 3) == (1, 2, 3)
+    assert ANNOTATED not in full.record
     assert limit_classes(unlabelled, CLASSES, ("femur",)) is unlabelled
 
 

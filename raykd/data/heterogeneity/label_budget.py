@@ -101,9 +101,3 @@ def limit_classes(case: Case, classes_all: Sequence[str], classes_annotated: Seq
     seen_as[hidden] = 0
     indices = " ".join(str(index) for index in range(1, len(classes_all) + 1) if index not in hidden)
     return replace(case.with_record(**{ANNOTATED: indices}), label_IJK=seen_as[case.label_IJK.long()])
-
-
-def annotated_indices(case: Case, num_classes: int) -> tuple[int, ...]:
-    """The foreground classes that a label 0 rules out: those that `limit_classes` wrote down, or else 1, ..., `num_classes`."""
-    indices = case.record.get(ANNOTATED)
-    return tuple(range(1, num_classes + 1)) if indices is None else tuple(int(index) for index in str(indices).split())
