@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raykd.cli import plan_scenario, plan_study
+from raykd.commands.options import plan_scenario, plan_study
 from raykd.launch import check_plans
 from raykd.scenario.errors import DataError
 from raykd.scenario.study import is_study

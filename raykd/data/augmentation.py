@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raykd.numerics.rng import integer, uniform
-from raykd.scenario.schema import Augmentation
+from raykd.scenario.training import Augmentation
 
 NUM_CONTROL_POINTS = 6
 

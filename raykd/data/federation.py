@@ -21,7 +21,8 @@ from raykd.data.sources._base import CaseKey, Source
 from raykd.numerics.rng import generator
 from raykd.scenario.errors import DataError
 from raykd.scenario.registry import SHIFTS, SOURCES
-from raykd.scenario.schema import Client, Scenario
+from raykd.scenario.schema import Scenario
+from raykd.scenario.sites import Client
 
 REPOSITORY = "repository"
 

@@ -15,7 +15,7 @@ from raykd.data.case import LABEL_UNKNOWN, Case
 from raykd.numerics.label_map import best_class
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.rng import integer, uniform
-from raykd.scenario.schema import Augmentation
+from raykd.scenario.training import Augmentation
 
 NUM_SAMPLED_INTENSITIES = 4096
 

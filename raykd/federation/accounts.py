@@ -9,7 +9,7 @@ from raykd.federation.cohort import Cohort
 from raykd.federation.protocols import LocalReply, Row
 from raykd.federation.transport import Envelope, transfer_rows, unseal
 from raykd.numerics.params import Payload
-from raykd.scenario.schema import Client
+from raykd.scenario.sites import Client
 
 
 def round_transfers(

@@ -26,8 +26,8 @@ from raykd.models._base import SegmentationNetwork, build_network
 from raykd.numerics.local_sgd import LocalResult, Loss, Schedule, build_optimiser, local_sgd
 from raykd.numerics.params import Payload, is_finite, load_state, rename, state_of
 from raykd.numerics.rng import generator, seeded_layers
-from raykd.scenario.schema import Client as Member
 from raykd.scenario.schema import Scenario
+from raykd.scenario.sites import Client as Member
 
 POOLED = -2
 """The client id of the one trainer that holds everybody's data, under a method that pools them."""

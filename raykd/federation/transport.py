@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from raykd.numerics.params import Payload, kind_of, num_values, select
-from raykd.scenario.schema import Link
+from raykd.scenario.sites import Link
 
 Envelope = dict[str, np.ndarray]
 """By kind, the serialised tensors as one flat array of bytes: what Ray puts once and reads without a copy."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from raykd.data.patches import Knowledge, TrainingCase
-from raykd.scenario.schema import Augmentation
+from raykd.scenario.training import Augmentation
 
 SIZE = (10, 12, 13)
 PLAIN = Augmentation(flip=(0.0, 0.0, 0.0))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from raykd.data.augmentation import augment_intensity, gaussian_blur, random_bias_field, random_contrast, random_gamma
 from raykd.numerics.rng import generator
-from raykd.scenario.schema import Augmentation
+from raykd.scenario.training import Augmentation
 
 SHAPE = (6, 8, 10)
 PLAIN = {"flip": (0.0, 0.0, 0.0)}

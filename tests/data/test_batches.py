@@ -13,7 +13,7 @@ from torch import Tensor
 from raykd.data.patches import TrainingCase, batches
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.rng import generator
-from raykd.scenario.schema import Augmentation
+from raykd.scenario.training import Augmentation
 
 
 def draw(labelled: Sequence[TrainingCase], unlabelled: Sequence[TrainingCase], seed: int = 0, **values: Any) -> list[Batch]:

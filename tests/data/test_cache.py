@@ -11,7 +11,7 @@ import torch
 
 from raykd.data import cache
 from raykd.data.cache import Stored, cache_dir, cached, content_key
-from raykd.scenario.schema import Augmentation
+from raykd.scenario.training import Augmentation
 
 KEY = content_key(case="c-1")
 TENSORS = {"image": torch.arange(6.0).reshape(2, 3), "label": torch.tensor([0, 255], dtype=torch.uint8)}

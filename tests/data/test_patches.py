@@ -26,7 +26,7 @@ from torch import Tensor
 from raykd.data.case import LABEL_UNKNOWN, Case, affine_from_spacing
 from raykd.data.patches import Knowledge, Patch, TrainingCase, draw_patch, normalise, training_case
 from raykd.numerics.rng import generator
-from raykd.scenario.schema import Augmentation
+from raykd.scenario.training import Augmentation
 
 
 @pytest.mark.parametrize("augmentation", [PLAIN, ALL_FLIPS], ids=["plain", "flips"])

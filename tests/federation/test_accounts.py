@@ -12,7 +12,7 @@ from raykd.federation.cohort import Cohort
 from raykd.federation.protocols import LocalReply
 from raykd.federation.transport import seal
 from raykd.scenario.load import scenario_from_dict
-from raykd.scenario.schema import Client
+from raykd.scenario.sites import Client
 
 PAYLOAD = {"params/w": torch.zeros(1000)}
 

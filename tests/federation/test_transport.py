@@ -9,7 +9,7 @@ import torch
 from raykd.federation.transport import link_seconds, seal, transfer_rows, unseal
 from raykd.numerics.params import Payload
 from raykd.numerics.rng import generator
-from raykd.scenario.schema import Link
+from raykd.scenario.sites import Link
 
 LINK = Link(up_mbps=10.0, down_mbps=50.0, latency_ms=30.0)
 

@@ -17,7 +17,7 @@ from raykd.data.heterogeneity._base import Shift
 from raykd.numerics.rng import generator, integer, uniform
 from raykd.scenario.fields import Strict
 from raykd.scenario.registry import SHIFTS
-from raykd.scenario.schema import Scanner
+from raykd.scenario.sites import Scanner
 
 if TYPE_CHECKING:
     import torchio

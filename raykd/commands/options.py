@@ -1,0 +1,55 @@
+"""The options that commands share, and the plans that their arguments ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from raykd.launch import Plan
+
+REFUSED, FAILED, INTERRUPTED = 2, 3, 130
+
+Scenario = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario's YAML file.", show_default=False)]
+Study = Annotated[Path, typer.Argument(metavar="STUDY", help="A study's YAML file.", show_default=False)]
+Set = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Replaces a key of the scenario; repeatable.", show_default=False)
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write; default: a new directory under runs/.")]
+BackendName = Annotated[str, typer.Option("--backend", metavar="ray|in-process", help="Where clients run.")]
+Address = Annotated[
+    str | None, typer.Option("--address", metavar="ADDR", help="A Ray cluster; default: $RAY_ADDRESS, else one started here.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Prints JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Shows no progress.")]
+
+
+def plan_scenario(path: Path, overrides: list[str], out: Path | None) -> Plan:
+    """The run that a scenario's file asks for."""
+    from raykd.launch import Plan
+    from raykd.scenario.load import load_scenario
+
+    loaded = load_scenario(path, overrides)
+    run_dir = out or new_directory(loaded.scenario.name)
+    return Plan(run_dir, loaded.scenario.method.name, loaded.scenario, loaded.root)
+
+
+def plan_study(path: Path, overrides: list[str], out: Path | None) -> tuple[list[Plan], Path]:
+    """The runs that a study's file asks for, and the directory that holds theirs."""
+    from raykd.launch import Plan
+    from raykd.scenario.study import load_study
+
+    loaded = load_study(path, overrides)
+    folder = out or new_directory(loaded.name)
+    plans = [Plan(folder / cell.cell_id, cell.method_label, cell.loaded.scenario, cell.loaded.root) for cell in loaded.cells]
+    return plans, folder
+
+
+def new_directory(name: str) -> Path:
+    """The first of runs/NAME, runs/NAME-2, ... that does not exist."""
+    folder, number = Path("runs") / name, 2
+    while folder.exists():
+        folder, number = Path("runs") / f"{name}-{number}", number + 1
+    return folder

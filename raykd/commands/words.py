@@ -1,0 +1,77 @@
+"""Commands about the language of scenarios: what can be written, and whether what was written is right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raykd.commands.options import REFUSED, AsJson, Set, plan_scenario, plan_study
+
+
+def check(
+    scenarios: Annotated[list[Path], typer.Argument(metavar="SCENARIO...", help="Scenarios or studies.", show_default=False)],
+    set_: Set = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Says everything that is wrong with scenarios or studies, or that nothing is, without running them."""
+    from raykd.data.federation import check_cases
+    from raykd.launch import check_plans
+    from raykd.scenario.errors import RaykdError, ScenarioError
+    from raykd.scenario.study import is_study
+
+    found: list[dict[str, Any]] = []
+    for path in scenarios:
+        try:
+            plans = plan_study(path, set_, Path())[0] if is_study(path) else [plan_scenario(path, set_, Path())]
+            check_plans(plans)
+            for plan in {plan.scenario.model_dump_json(exclude={"method", "seed"}): plan for plan in plans}.values():
+                check_cases(plan.scenario, plan.root)
+            sites = len(plans[0].scenario.members())
+            if not as_json:
+                typer.echo(f"{path}: fine, {len(plans)} run{'s' * (len(plans) > 1)} of {sites} client{'s' * (sites > 1)}")
+        except ScenarioError as error:
+            found += [vars(problem) | {"message": str(problem)} for problem in error.problems]
+        except RaykdError as error:
+            found.append({"file": str(path), "message": str(error)})
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    if found:
+        if not as_json:
+            for problem in found:
+                typer.echo(problem["message"], err=True)
+        raise typer.Exit(REFUSED)
+
+
+def list_(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="methods, networks, sources or shifts.")],
+    as_json: AsJson = False,
+) -> None:
+    """Lists what can be named in a scenario: methods, networks, sources, shifts."""
+    from raykd.scenario.errors import RaykdError, did_you_mean
+    from raykd.scenario.registry import REGISTRIES
+
+    registries = {f"{name}s": registry for name, registry in REGISTRIES.items()}
+    if kind not in registries:
+        raise RaykdError(f"KIND must be one of the known words, got {kind!r}; {did_you_mean(kind, registries)}")
+    registry = registries[kind]
+    rows = []
+    for name in registry.names():
+        cls = registry.get(name)
+        settings = {key: field.description or "" for key, field in cls.Settings.model_fields.items() if key != "name"}
+        rows.append({"name": name, "summary": (cls.__doc__ or "").strip().splitlines()[0], "settings": settings})
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        typer.echo(f"{row['name']:<{width}}  {row['summary']}")
+
+
+def schema(study: Annotated[bool, typer.Option("--study", help="That of a study instead.")] = False) -> None:
+    """Prints the JSON Schema of a scenario, for editors that complete keys."""
+    from raykd.scenario.json_schema import json_schema, study_schema
+
+    typer.echo(json.dumps(study_schema() if study else json_schema(), indent=2))
