@@ -1,8 +1,1 @@
-"""A procedural knee: a population of subjects, their labelled anatomy, and its MR images under named protocols."""
-
-from raykd.data.phantom.anatomy import LABELS, STRUCTURES, Anatomy, build_anatomy
-from raykd.data.phantom.population import Side, Subject, draw_subject
-from raykd.data.phantom.render import render
-from raykd.data.phantom.sequences import PROTOCOLS, Protocol
-
-__all__ = ["LABELS", "PROTOCOLS", "STRUCTURES", "Anatomy", "Protocol", "Side", "Subject", "build_anatomy", "draw_subject", "render"]
+"""Procedural phantoms: populations of subjects, their exactly labelled anatomy, and its images under named protocols."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from raykd.data.phantom import bones, joint
-from raykd.data.phantom.cartilage import Plate, femoral_thickness, patellar_thickness, plate, share_contact, tibial_thickness
-from raykd.data.phantom.grid import Grid
-from raykd.data.phantom.implicit import Box, Field, Surface, coverage, ellipsoid, overlap, smooth_min, step, surface, within
-from raykd.data.phantom.leg import Layers, leg
-from raykd.data.phantom.placement import Placement, place
-from raykd.data.phantom.population import Subject
+from raykd.data.phantom.implicit import Box, Field, Points, Surface, coverage, ellipsoid, overlap, smooth_min, step, surface, within
+from raykd.data.phantom.knee import bones, joint
+from raykd.data.phantom.knee.cartilage import Plate, femoral_thickness, patellar_thickness, plate, share_contact, tibial_thickness
+from raykd.data.phantom.knee.grid import KneeGrid
+from raykd.data.phantom.knee.leg import Layers, leg
+from raykd.data.phantom.knee.placement import Placement, place
+from raykd.data.phantom.knee.population import Subject
 from raykd.scenario.errors import DataError
 
 LABELS = {
@@ -66,7 +66,7 @@ class Anatomy:
 class Knee:
     """Bones, cartilage plates, menisci. `space` is the box of the tibial plate and the menisci, inside both bones' boxes."""
 
-    grid: Grid
+    grid: KneeGrid
     femur: Surface
     tibia: Surface
     patella: Surface
@@ -89,7 +89,7 @@ def build_anatomy(subject: Subject, shape: tuple[int, int, int], spacing_mm: tup
     Raises:
         DataError: the grid is so small that a bone lies outside it.
     """
-    grid = Grid(subject, shape, spacing_mm)
+    grid = KneeGrid(subject, shape, spacing_mm)
     placement = place(subject)
     knee = _assemble(grid, placement)
     layers = (*leg(grid, placement), *_joint_layers(knee, placement), *_bone_layers(knee))
@@ -97,7 +97,7 @@ def build_anatomy(subject: Subject, shape: tuple[int, int, int], spacing_mm: tup
     return Anatomy(subject, spacing_mm, _label(knee), painted)
 
 
-def _assemble(grid: Grid, placement: Placement) -> Knee:
+def _assemble(grid: KneeGrid, placement: Placement) -> Knee:
     subject = grid.subject
     femur, tibia, patella, fibula = _bones(grid, placement)
     joint_box = grid.box((-50, -46, -20), (50, 78, 68))
@@ -121,11 +121,18 @@ def _assemble(grid: Grid, placement: Placement) -> Knee:
         tibial=replace(tibial, coverage=tibial_share),
         patellar=patellar,
         space=space,
-        menisci=joint.menisci(grid.at(space), tibial_bone, subject, grid.mean_spacing_mm),
+        menisci=_menisci(grid.at(space), tibial_bone, grid),
     )
 
 
-def _bones(grid: Grid, placement: Placement) -> tuple[Surface, Surface, Surface, Surface]:
+def _menisci(points: Points, tibia: Surface, grid: KneeGrid) -> tuple[Field, Field]:
+    """Coverage of both; of one that was taken out, nothing."""
+    has = ["medial_meniscus" not in grid.subject.missing, "lateral_meniscus" not in grid.subject.missing]
+    medial, lateral = joint.menisci(points, tibia, grid.subject, grid.mean_spacing_mm)
+    return medial * np.float32(has[0]), lateral * np.float32(has[1])
+
+
+def _bones(grid: KneeGrid, placement: Placement) -> tuple[Surface, Surface, Surface, Surface]:
     """Femur, tibia, patella and fibula in the scanner, each on a box of its own."""
     subject = grid.subject
     boxes = (
@@ -160,11 +167,12 @@ def _joint_layers(knee: Knee, placement: Placement) -> Layers:
     bursa = grid.box((-30, 20, 18), (30, 62, 78))
     yield "fluid", bursa, joint.suprapatellar_bursa(grid.at(bursa), knee.femur.at(bursa), effusion, voxel_mm)
     behind = knee.patella.box
-    yield "fluid", behind, joint.patellofemoral_film(grid.at(behind), knee.femoral.at(behind), knee.patellar, effusion)
+    if _has_patella(knee):
+        yield "fluid", behind, joint.patellofemoral_film(grid.at(behind), knee.femoral.at(behind), knee.patellar, effusion)
     for meniscus in knee.menisci:
         yield "meniscus", knee.space, meniscus
     yield from joint.cords(grid, placement)
-    for cartilage in (knee.femoral, knee.tibial, knee.patellar):
+    for cartilage in (knee.femoral, knee.tibial, knee.patellar)[: 2 + _has_patella(knee)]:
         yield "deep_cartilage", cartilage.bone.box, cartilage.coverage
         yield "superficial_cartilage", cartilage.bone.box, cartilage.coverage * cartilage.depth**2
 
@@ -176,7 +184,7 @@ def _bone_layers(knee: Knee) -> Layers:
     upper, lower = knee.femur.box, knee.tibia.box
     yield from _long_bone(knee.femur, x[upper], z[upper], red[upper], (52, 34, 33), grid.mean_spacing_mm)
     yield from _long_bone(knee.tibia, x[lower], -z[lower], red[lower], (38, 22, 18), grid.mean_spacing_mm)
-    for bone, cortex_mm in ((knee.patella, 1.1), (knee.fibula, 1.2)):
+    for bone, cortex_mm in ((knee.fibula, 1.2), (knee.patella, 1.1))[: 1 + _has_patella(knee)]:
         yield "cortical_bone", bone.box, bone.coverage()
         yield "fatty_marrow", bone.box, bone.coverage(-cortex_mm)
     yield from _marrow_lesions(knee)
@@ -213,6 +221,11 @@ def _marrow_lesions(knee: Knee) -> Layers:
             yield "marrow_lesion", box, 0.75 * glow * bone.at(box).coverage(-1.0)
 
 
+def _has_patella(knee: Knee) -> bool:
+    """False after a patellectomy, which takes the cartilage along."""
+    return "patella" not in knee.grid.subject.missing
+
+
 def _label(knee: Knee) -> NDArray[np.uint8]:
     """A structure owns a voxel when it covers more than half of it; bone wins over cartilage, cartilage over meniscus."""
     label = np.zeros(knee.grid.shape, np.uint8)
@@ -228,6 +241,8 @@ def _owners(knee: Knee) -> Iterator[tuple[str, Box, Field]]:
     yield "femoral_cartilage", knee.femoral.bone.box, knee.femoral.coverage
     yield "medial_tibial_cartilage", knee.space, knee.tibial.coverage * is_medial
     yield "lateral_tibial_cartilage", knee.space, knee.tibial.coverage * ~is_medial
-    yield "patellar_cartilage", knee.patella.box, knee.patellar.coverage
-    for name, bone in (("femur", knee.femur), ("tibia", knee.tibia), ("patella", knee.patella)):
+    for name, bone in (("femur", knee.femur), ("tibia", knee.tibia)):
         yield name, bone.box, bone.coverage()
+    if _has_patella(knee):
+        yield "patellar_cartilage", knee.patella.box, knee.patellar.coverage
+        yield "patella", knee.patella.box, knee.patella.coverage()

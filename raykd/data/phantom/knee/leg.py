@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from raykd.data.phantom.grid import Grid
 from raykd.data.phantom.implicit import Box, Field, Vector, capsule, coverage, step, superellipse
-from raykd.data.phantom.placement import Placement
+from raykd.data.phantom.knee.grid import KneeGrid
+from raykd.data.phantom.knee.placement import Placement
 
 Layers = Iterator[tuple[str, Box, Field]]
 
@@ -51,13 +51,13 @@ MUSCLES = (
 VESSELS = (Cone((2, -31, 95), (0, -33, -45), 3.2, 3.2), Cone((-5, -36, 95), (-6, -38, -30), 2.8, 2.8))
 
 
-def leg(grid: Grid, placement: Placement) -> Layers:
+def leg(grid: KneeGrid, placement: Placement) -> Layers:
     """Tissue, box and coverage of everything outside the joint, in painting order."""
     whole, voxel_mm, scale = grid.whole(), grid.mean_spacing_mm, grid.subject.scale
     outside = _skin_distance(grid)
     yield "skin", whole, coverage(outside, voxel_mm)
     yield "fat", whole, coverage(outside + SKIN_MM, voxel_mm)
-    thinning = 0.45 + 0.55 * step(28 - grid.leg_axes[1], 9)  # little fat over the patella
+    thinning = 0.45 + 0.55 * step(28 - grid.straight_axes[1], 9)  # little fat over the patella
     fascia = outside + SKIN_MM + grid.subject.fat_mm * thinning
     yield "ligament", whole, 0.55 * coverage(fascia, voxel_mm)
     yield "fat_pad", whole, coverage(fascia + 1.0, voxel_mm)
@@ -67,9 +67,9 @@ def leg(grid: Grid, placement: Placement) -> Layers:
         yield "vessel", box, coverage(capsule(grid.at(box), *vessel[:4]) * scale, voxel_mm)
 
 
-def _skin_distance(grid: Grid) -> Field:
+def _skin_distance(grid: KneeGrid) -> Field:
     """Millimetres outside the skin, negative inside: a super-ellipse whose axes vary along the leg."""
-    x, y, z = grid.leg_axes
+    x, y, z = grid.straight_axes
     scale, extra = grid.subject.scale, (grid.subject.fat_mm - 9) * 0.8
     front, back, width = (
         np.interp(z, OUTLINE_Z_MM, outline).astype(np.float32) * scale
@@ -80,7 +80,7 @@ def _skin_distance(grid: Grid) -> Field:
     return (radius**2 - 1) * (radius_x + radius_y) * 0.5
 
 
-def _muscles(grid: Grid, placement: Placement, inside_fascia: Field) -> Layers:
+def _muscles(grid: KneeGrid, placement: Placement, inside_fascia: Field) -> Layers:
     """Bellies with streaks of fat, then the fatty septa between them."""
     voxel_mm, scale, bulk = grid.mean_spacing_mm, grid.subject.scale, grid.subject.muscle
     muscle = np.zeros(grid.shape, np.float32)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raykd.data.phantom import bones
 from raykd.data.phantom.implicit import Box, Field, Points, Surface, gaussian, step, within
-from raykd.data.phantom.population import Subject
+from raykd.data.phantom.knee import bones
+from raykd.data.phantom.knee.population import Subject
 
 THINNEST_MM = 0.35
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from raykd.data.phantom import bones
-from raykd.data.phantom.cartilage import Plate, plateau_radii
-from raykd.data.phantom.grid import Grid
 from raykd.data.phantom.implicit import Box, Field, Points, Surface, Vector, capsule, coverage, gaussian, smooth_max, step
-from raykd.data.phantom.placement import Placement
-from raykd.data.phantom.population import Subject
+from raykd.data.phantom.knee import bones
+from raykd.data.phantom.knee.cartilage import Plate, plateau_radii
+from raykd.data.phantom.knee.grid import KneeGrid
+from raykd.data.phantom.knee.placement import Placement
+from raykd.data.phantom.knee.population import Subject
 
 
 def menisci(points: Points, tibia: Surface, subject: Subject, voxel_mm: float) -> tuple[Field, Field]:
@@ -86,14 +86,17 @@ CORDS = (
     Cord("tendon", (-1, 59, 54), (-1, 51, 102), 3.0, 3.4, 0.21, is_patellar_start=True),
 )
 
+REPAIRED_TENDON = Cord("tendon", (-1, 59, 54), (-1, 54.5, 21), 3.0, 2.9, 0.22)
+"""Quadriceps and patellar tendon, sewn together where the patella was taken out."""
 
-def cords(grid: Grid, placement: Placement) -> Iterator[tuple[str, Box, Field]]:
+
+def cords(grid: KneeGrid, placement: Placement) -> Iterator[tuple[str, Box, Field]]:
     """Tissue, box and coverage of the synovial tissue of the notch, then of every ligament and tendon in it."""
     box = grid.box((-20, -42, -12), (20, 28, 48))
     points = grid.at(box)
     filling = smooth_max(smooth_max(bones.notch(points, grid.subject), -24 - points[1], 6), points[2] - 26, 6)
     yield "synovium", box, 0.7 * coverage(filling, 8)
-    for cord in CORDS:
+    for cord in (*CORDS, *((REPAIRED_TENDON,) if "patella" in grid.subject.missing else ())):
         x, y, z = cord.start
         start = (x, y + placement.patella_y_mm * cord.is_patellar_start, z)
         reach = max(cord.radius_start, cord.radius_end) / cord.squash + 2

@@ -6,18 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from raykd.data.phantom.anatomy import Anatomy
+from raykd.data.phantom.coil import add_rician_noise, coil_sensitivity
 from raykd.data.phantom.grid import centred_axes, smooth_field
 from raykd.data.phantom.implicit import Field, step
-from raykd.data.phantom.sequences import PROTOCOLS, Protocol
-from raykd.data.phantom.tissues import TISSUES
+from raykd.data.phantom.knee.anatomy import Anatomy
+from raykd.data.phantom.knee.sequences import PROTOCOLS, Protocol
+from raykd.data.phantom.knee.tissues import TISSUES
 from raykd.scenario.errors import DataError, did_you_mean
 
 INTENSITY = 100.0
 """Image value of a tissue that gives the full signal of water."""
 JITTER = 0.03
 B1_SD = 0.044
-BIAS = 0.25
 FAT_SUPPRESSION_FAILURE = 0.15
 
 
@@ -43,10 +43,9 @@ def render(anatomy: Anatomy, protocol: str, rng: np.random.Generator) -> NDArray
     slow = smooth_field(rng, axes_mm, 32.0)  # B1, fat suppression and coil follow one slow field, as all depend on the leg's pose
     image = _paint(anatomy, settings, jitter, slow)
     image *= _texture(anatomy, axes_mm, rng)
-    image *= _sensitivity(axes_mm, slow, rng)
-    noise_sd = np.float32(settings.signals(jitter=jitter)["superficial_cartilage"] / settings.snr)
-    real, imaginary = noise_sd * rng.standard_normal((2, *image.shape), dtype=np.float32)
-    return np.hypot(image + real, imaginary) * np.float32(INTENSITY)
+    image *= coil_sensitivity(axes_mm, slow, rng)
+    noise_sd = settings.signals(jitter=jitter)["superficial_cartilage"] / settings.snr
+    return add_rician_noise(image, noise_sd, rng) * np.float32(INTENSITY)
 
 
 def _paint(anatomy: Anatomy, protocol: Protocol, jitter: NDArray[np.float64], slow: Field) -> Field:
@@ -76,12 +75,3 @@ def _texture(anatomy: Anatomy, axes_mm: list[Field], rng: np.random.Generator) -
             np.maximum(grain[layer.box], layer.opacity * np.float32(strength / 255), out=grain[layer.box])
     fine = ndimage.gaussian_filter(rng.standard_normal(grain.shape, dtype=np.float32), (0.5, 0.7, 0.7), truncate=2.5)
     return 1 + 0.10 * grain * fine + 0.027 * smooth_field(rng, axes_mm, 4.3)
-
-
-def _sensitivity(axes_mm: list[Field], slow: Field, rng: np.random.Generator) -> Field:
-    """Receive sensitivity of the coil: the exponential of a quadratic plus a slow field."""
-    x, y, z = (axis * (1 / np.abs(axis).max()) for axis in axes_mm)
-    a, b, c, d = rng.standard_normal(4).tolist()
-    x, y, z = x[:, None, None], y[None, :, None], z[None, None, :]
-    quadratic = 0.35 * (a * x + b * y + c * z) + 0.3 * d * x * y - 0.55 * (x * x + y * y + 1.4 * z * z)
-    return np.exp(BIAS * (quadratic + 0.22 * slow))

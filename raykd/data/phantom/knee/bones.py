@@ -23,7 +23,7 @@ from raykd.data.phantom.implicit import (
     step,
     superellipse,
 )
-from raykd.data.phantom.population import Subject
+from raykd.data.phantom.knee.population import Subject
 
 PATELLA_Y_MM = 55.0
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-Side = Literal["left", "right"]
-Vector = tuple[float, float, float]
+from raykd.data.phantom.family import Side
+from raykd.data.phantom.implicit import Vector
 
 KL_WEIGHTS = (0.35, 0.20, 0.20, 0.17, 0.08)
 """Share of the Kellgren-Lawrence grades 0 to 4."""
@@ -49,6 +48,7 @@ class Subject:
         shift_mm, rotation_deg: pose in the coil.
         lesions, osteophytes: what disease has done.
         texture_seed: address of the smooth random fields that make its shape its own.
+        missing: the patella or a meniscus, where it was taken out.
     """
 
     is_male: bool
@@ -74,6 +74,7 @@ class Subject:
     lesions: tuple[Lesion, ...]
     osteophytes: tuple[Osteophyte, ...]
     texture_seed: int
+    missing: frozenset[str] = frozenset()
 
 
 def draw_subject(rng: np.random.Generator, *, kl_grade: int | None = None, side: Side | None = None) -> Subject:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raykd.data.phantom import bones
 from raykd.data.phantom.implicit import Field, Points, Surface, surface
-from raykd.data.phantom.population import Subject
+from raykd.data.phantom.knee import bones
+from raykd.data.phantom.knee.population import Subject
 
 LATTICE_MM = (3.0, 2.6, 2.6)
 PIVOT_Z_MM = 20.0
