@@ -32,7 +32,7 @@ class FileDigest:
     Attributes:
         num_bytes: size of the file.
         sha256: of its bytes as they lie on disk, in hexadecimal.
-        num_payload_bytes: what they come to after decompression; for NIfTI with its header, for NRRD and MHA without.
+        num_payload_bytes: what they come to after decompression; without the header for NRRD and MetaImage, else with it.
     """
 
     num_bytes: int
@@ -47,29 +47,55 @@ def digest(path: Path) -> FileDigest:
         DamagedFile: it is missing, fails its checksum, or keeps its voxels elsewhere.
     """
     try:
-        status = path.stat()
-        return _digest_once(path, status.st_size, status.st_mtime_ns)
+        detached = detached_voxels(path)
+        status = [part.stat() for part in (path, detached) if part is not None]
+        return _digest_once(path, detached, tuple((part.st_size, part.st_mtime_ns) for part in status))
     except (OSError, EOFError, zlib.error) as error:
         raise DamagedFile("every byte must pass the checksum of the compressed file", str(error)) from None
 
 
-@lru_cache(maxsize=8192)
-def _digest_once(path: Path, num_bytes: int, mtime_ns: int) -> FileDigest:
-    sha256 = hashlib.sha256()
+def detached_voxels(path: Path) -> Path | None:
+    """The file beside an .mhd header that holds its voxels; None for every other format, which holds them itself.
+
+    Raises:
+        DamagedFile: the header names no single file in its own folder.
+    """
+    if not path.name.endswith(".mhd"):
+        return None
     with path.open("rb") as file:
+        name = _meta_fields(file)[0].get("elementdatafile", "")
+    if not name or Path(name).name != name or name.lower() in ("local", "list"):
+        raise DamagedFile("an .mhd file must name one file of voxels beside it", f"ElementDataFile {name!r}", "save it as .mha")
+    return path.with_name(name)
+
+
+@lru_cache(maxsize=8192)
+def _digest_once(path: Path, detached: Path | None, status: tuple[tuple[int, int], ...]) -> FileDigest:
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file, (detached or path).open("rb") as voxels:
         start, is_compressed = _payload(path, file)
         file.seek(0)
-        sha256.update(file.read(start))
-        chunks = _chunks(file, sha256)
+        sha256.update(file.read(None if detached else start))
+        if not detached:
+            voxels.seek(start)
+        chunks = _chunks(voxels, sha256)
         num_payload = _num_inflated(chunks) if is_compressed else sum(len(chunk) for chunk in chunks)
-    return FileDigest(num_bytes, sha256.hexdigest(), num_payload)
+    return FileDigest(sum(size for size, _ in status), sha256.hexdigest(), num_payload)
 
 
 def _payload(path: Path, file: IO[bytes]) -> tuple[int, bool]:
     """Where the voxels of a file start, and whether they are compressed."""
-    if path.name.endswith((".nii", ".nii.gz")):
+    if not path.name.endswith((".nrrd", ".mha", ".mhd")):
         return 0, path.name.endswith(".gz")
     is_nrrd = path.name.endswith(".nrrd")
+    fields, start = _meta_fields(file, is_nrrd)
+    if path.name.endswith(".mhd"):
+        return start, fields.get("compresseddata", "").lower() == "true"
+    return _nrrd_payload(fields, start) if is_nrrd else _mha_payload(fields, start)
+
+
+def _meta_fields(file: IO[bytes], is_nrrd: bool = False) -> tuple[dict[str, str], int]:
+    """The fields of a text header by lower-case key, and where the header ends."""
     fields: dict[str, str] = {}
     header = BytesIO(file.read(MAX_HEADER_BYTES))
     for line in iter(header.readline, b""):
@@ -77,14 +103,14 @@ def _payload(path: Path, file: IO[bytes]) -> tuple[int, bool]:
         if is_nrrd and not text:
             break
         key, _, value = text.partition(":" if is_nrrd else "=")
-        fields[key.strip().lower()] = value.strip().lower()
+        fields[key.strip().lower()] = value.strip()
         if key.strip() == "ElementDataFile":
             break
-    return _nrrd_payload(fields, header.tell()) if is_nrrd else _mha_payload(fields, header.tell())
+    return fields, header.tell()
 
 
 def _nrrd_payload(fields: dict[str, str], start: int) -> tuple[int, bool]:
-    encoding = fields.get("encoding", "")
+    encoding = fields.get("encoding", "").lower()
     if {"data file", "datafile"} & set(fields) or encoding not in ("raw", "gzip", "gz"):
         raise DamagedFile(
             "an NRRD file must hold its voxels itself, as raw or gzip", f"encoding {encoding!r}", "save it attached, as gzip"
@@ -93,11 +119,11 @@ def _nrrd_payload(fields: dict[str, str], start: int) -> tuple[int, bool]:
 
 
 def _mha_payload(fields: dict[str, str], start: int) -> tuple[int, bool]:
-    if fields.get("elementdatafile") != "local":
+    if fields.get("elementdatafile", "").lower() != "local":
         raise DamagedFile(
             "an MHA file must hold its voxels itself", f"ElementDataFile {fields.get('elementdatafile')!r}", "save it as .mha"
         )
-    return start, fields.get("compresseddata") == "true"
+    return start, fields.get("compresseddata", "").lower() == "true"
 
 
 def _chunks(file: IO[bytes], sha256: hashlib._Hash) -> Iterator[bytes]:

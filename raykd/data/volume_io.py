@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, overload
 
 import nibabel
 import numpy as np
@@ -21,15 +23,28 @@ from raykd.scenario.errors import DataError, Problem
 MAX_VOXELS = 2**30
 """A volume of 1024 voxels along each axis; what claims more is taken for a broken header."""
 SPACING_RANGE_MM = (0.01, 50.0)
-READABLE = (".nii", ".nii.gz", ".nrrd", ".mha")
+READABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 Kind = Literal["image", "label"]
+ImageVolume = tuple[NDArray[np.float32], NDArray[np.float64]]
+"""Intensities (1, I, J, K) in RAS+, and their affine."""
+LabelVolume = tuple[NDArray[np.int32], NDArray[np.float64]]
+"""Values (I, J, K) in RAS+, and their affine."""
 
 
 def refusal(rule: str, *, path: Path, case_id: str, got: str = "", hint: str = "") -> DataError:
     """The error that says which rule a file of a case breaks, what was got, and what to do."""
     return DataError(str(Problem(path=f"case {case_id!r}", rule=rule, got=got, file=str(path), hint=hint)))
+
+
+@contextmanager
+def blaming(path: Path, case_id: str) -> Iterator[None]:
+    """Turns a `DamagedFile` raised inside into the `DataError` that names file and case."""
+    try:
+        yield
+    except DamagedFile as damage:
+        raise refusal(damage.rule, path=path, case_id=case_id, got=damage.got, hint=damage.hint) from None
 
 
 @dataclass(frozen=True)
@@ -41,17 +56,20 @@ class _Header:
     num_payload_bytes: int
 
 
-def read_volume(
-    path: Path, case_id: str = "", kind: Kind = "image"
-) -> tuple[NDArray[np.float32] | NDArray[np.int32], NDArray[np.float64]]:
-    """A NIfTI, NRRD or MHA volume in RAS+ orientation, with its affine.
+@overload
+def read_volume(path: Path, case_id: str = "", kind: Literal["image"] = "image", channel: int | None = None) -> ImageVolume: ...
+@overload
+def read_volume(path: Path, case_id: str, kind: Literal["label"], channel: int | None = None) -> LabelVolume: ...
+def read_volume(path: Path, case_id: str = "", kind: Kind = "image", channel: int | None = None) -> ImageVolume | LabelVolume:
+    """A NIfTI, NRRD or MetaImage volume in RAS+ orientation, with its affine.
 
     Axes are flipped and exchanged so that I, J, K run nearest to right, front, up; an oblique direction stays in the affine.
 
     Args:
-        path: a file ending in .nii, .nii.gz, .nrrd or .mha, with one value a voxel.
+        path: a file ending in .nii, .nii.gz, .nrrd, .mha or .mhd, with one value a voxel.
         case_id: named in errors; absent: the file's name.
         kind: "image": float32 (1, I, J, K); "label": int32 (I, J, K).
+        channel: which of a fourth axis to read, from 0; absent: a fourth axis is refused.
 
     Returns:
         The array, and the 4 x 4 affine from voxel indices to millimetres in RAS+.
@@ -60,24 +78,20 @@ def read_volume(
         DataError: the file is missing, cut short, corrupt (any bit that reaches a voxel or the header), not 3D, larger than 2^30
             voxels, or has a spacing outside 0.01 to 50 mm, a voxel that is NaN or infinite, or a label that is no integer.
     """
-    case_id = case_id or path.name
-    try:
-        array, affine = _read_checked(path)
-        return _as_label(array) if kind == "label" else _as_image(array), affine
-    except DamagedFile as damage:
-        raise refusal(damage.rule, path=path, case_id=case_id, got=damage.got, hint=damage.hint) from None
+    with blaming(path, case_id or path.name):
+        array, affine = _read_checked(path, channel)
+        return (as_label(array), affine) if kind == "label" else (as_image(array), affine)
 
 
 def file_digest(path: Path, case_id: str = "") -> FileDigest:
     """Size, sha256 and decompressed size of a file, read once a process as long as its size and time stay the same.
 
     Raises:
-        DataError: the file is missing, is of an unknown format, or fails the checksum of its compressed stream.
+        DataError: the file is missing, keeps its voxels where its format should not, or fails the checksum of its compressed
+            stream.
     """
-    try:
+    with blaming(path, case_id or path.name):
         return digest(path)
-    except DamagedFile as damage:
-        raise refusal(damage.rule, path=path, case_id=case_id or path.name, got=damage.got, hint=damage.hint) from None
 
 
 def write_nifti(path: Path, array_IJK: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
@@ -97,7 +111,7 @@ def write_nifti(path: Path, array_IJK: NDArray[np.generic], affine: NDArray[np.f
     nibabel.save(image, path)
 
 
-def _read_checked(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+def _read_checked(path: Path, channel: int | None) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
     """Header first, then every byte, then the voxels, so that a false claim costs no memory."""
     if not path.name.endswith(READABLE):
         raise DamagedFile(f"a volume must end in one of {', '.join(READABLE)}", path.name, "convert the file")
@@ -105,26 +119,34 @@ def _read_checked(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]
         raise DamagedFile("the file must exist", "no such file", "check the pattern, or add the file")
     is_nifti = path.name.endswith((".nii", ".nii.gz"))
     header = _nifti_header(path) if is_nifti else _itk_header(path)
-    _check_header(header)
+    check_geometry(_one_channel(header.shape, channel), header.spacing_mm)
     num_bytes = digest(path).num_payload_bytes
     if num_bytes < header.num_payload_bytes:
         raise DamagedFile("the file must be as long as its header says", f"{num_bytes} of {header.num_payload_bytes} bytes")
     array, affine = (_read_nifti if is_nifti else _read_itk)(path)
-    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
-        raise DamagedFile("the affine must be finite and invertible", str(affine[:3].tolist()), "set sform or qform of the file")
-    _check_spacing(tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist()))
-    return _to_ras(array.reshape(header.shape), affine)
+    array = array.reshape(header.shape)
+    return to_ras(array if array.ndim == 3 else array[..., channel], affine)
 
 
-def _check_header(header: _Header) -> None:
-    shape = header.shape
+def _one_channel(shape: tuple[int, ...], channel: int | None) -> tuple[int, ...]:
+    if channel is None or len(shape) != 4:
+        if channel:
+            raise DamagedFile(f"a volume read at channel {channel} must have four axes", f"shape {shape}", "set channel: 0")
+        return shape
+    if channel >= shape[3]:
+        raise DamagedFile("channel must be below the length of the fourth axis", f"channel {channel} of {shape[3]}")
+    return shape[:3]
+
+
+def check_geometry(shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> None:
+    """Raises `DamagedFile` where a header claims what no volume has: axes, number of voxels, spacing."""
     if len(shape) != 3:
-        hint = "split its channels or time points into files"
+        hint = "split its channels or time points into files, or set channel where the source has it"
         raise DamagedFile("a volume must have three axes and one value a voxel", f"shape {shape}", hint)
     if not (min(shape) > 0 and math.prod(shape) <= MAX_VOXELS):
         hint = "the header is broken; convert the file again"
         raise DamagedFile(f"a volume must have 1 to {MAX_VOXELS} voxels", f"shape {shape}", hint)
-    _check_spacing(header.spacing_mm)
+    _check_spacing(spacing_mm)
 
 
 def _check_spacing(spacing_mm: tuple[float, ...]) -> None:
@@ -199,10 +221,18 @@ def _read_itk(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
         raise DamagedFile("the file must be readable as NRRD or MHA", _reason(error)) from None
     while image.GetDimension() > 3:
         image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
+    return from_itk(image)
+
+
+def from_itk(image: Any) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """The voxels (I, J, K[, C]) of a 3D SimpleITK image as stored, and their affine in RAS+."""
+    import SimpleITK
+
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    return SimpleITK.GetArrayFromImage(image).transpose(2, 1, 0), LPS_TO_RAS @ affine
+    array = SimpleITK.GetArrayFromImage(image)
+    return array.transpose(2, 1, 0, *range(3, array.ndim)), LPS_TO_RAS @ affine
 
 
 def _reason(error: RuntimeError) -> str:
@@ -210,7 +240,11 @@ def _reason(error: RuntimeError) -> str:
     return str(error).strip().splitlines()[-1].strip()
 
 
-def _to_ras(array_IJK: NDArray[np.generic], affine: NDArray[np.float64]) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+def to_ras(array_IJK: NDArray[np.generic], affine: NDArray[np.float64]) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """Axes turned to run nearest to right, front, up. Raises `DamagedFile` where the affine is singular or its spacing absurd."""
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise DamagedFile("the affine must be finite and invertible", str(affine[:3].tolist()), "set sform or qform of the file")
+    _check_spacing(tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist()))
     orientation = nibabel.io_orientation(affine)
     turned = nibabel.apply_orientation(array_IJK, orientation)
     return turned, affine @ nibabel.orientations.inv_ornt_aff(orientation, array_IJK.shape)
@@ -224,14 +258,16 @@ def _check_finite(array_IJK: NDArray[np.generic]) -> None:
         )
 
 
-def _as_image(array_IJK: NDArray[np.generic]) -> NDArray[np.float32]:
+def as_image(array_IJK: NDArray[np.generic]) -> NDArray[np.float32]:
+    """As float32 (1, I, J, K). Raises `DamagedFile` where a voxel is not finite."""
     with np.errstate(over="ignore"):
         image = np.ascontiguousarray(array_IJK, dtype=np.float32)
     _check_finite(image)
     return image[None]
 
 
-def _as_label(array_IJK: NDArray[np.generic]) -> NDArray[np.int32]:
+def as_label(array_IJK: NDArray[np.generic]) -> NDArray[np.int32]:
+    """As int32 (I, J, K). Raises `DamagedFile` where a voxel is no integer."""
     _check_finite(array_IJK)
     with np.errstate(invalid="ignore", over="ignore"):
         label = np.ascontiguousarray(array_IJK).astype(np.int32)

@@ -280,3 +280,45 @@ def test_writing_is_deterministic_and_refuses_what_is_no_volume(tmp_path: Path) 
     assert (tmp_path / "one/x.nii.gz").read_bytes() == (tmp_path / "two/x.nii.gz").read_bytes()
     with pytest.raises(ValueError, match="3D array"):
         write_nifti(tmp_path / "x.nrrd", _volume(), _affine())
+
+
+def test_one_channel_of_a_fourth_axis_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "channels.nii.gz"
+    stack = np.stack([_volume() + c for c in range(3)], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(np.flip(stack, 0), _affine() @ np.diag([-1.0, 1, 1, 1])), path)
+    for channel in (0, 2):
+        np.testing.assert_array_equal(read_volume(path, channel=channel)[0][0], stack[..., channel])
+    with pytest.raises(DataError, match="channel 3 of 3"):
+        read_volume(path, channel=3)
+    write_nifti(path, _volume(), _affine())
+    np.testing.assert_array_equal(read_volume(path, channel=0)[0][0], _volume())
+    with pytest.raises(DataError, match="four axes"):
+        read_volume(path, channel=1)
+
+
+def test_a_metaimage_with_voxels_beside_it_is_read_and_every_change_of_them_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "scan.mhd"
+    _write_itk(path, _volume(), _affine(), compressed=False)
+    np.testing.assert_array_equal(read_volume(path)[0][0], _volume())
+    first, voxels = file_digest(path), tmp_path / "scan.raw"
+    clean = voxels.read_bytes()
+    assert (first.num_payload_bytes, first.num_bytes) == (6 * 7 * 8 * 4, len(clean) + path.stat().st_size)
+    voxels.write_bytes(clean[:-4] + bytes(4))
+    assert file_digest(path).sha256 != first.sha256
+    voxels.write_bytes(clean[:-1])
+    _refused(path, "1343 of 1344 bytes")
+    voxels.unlink()
+    _refused(path)
+    path.write_text(path.read_text().replace("scan.raw", "../scan.raw"))
+    _refused(path, "one file of voxels beside it")
+
+
+def test_a_compressed_metaimage_beside_its_header_is_read_against_its_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "scan.mhd"
+    _write_itk(path, _volume(), _affine(), compressed=True)
+    np.testing.assert_array_equal(read_volume(path)[0][0], _volume())
+    voxels = tmp_path / "scan.zraw"
+    clean = voxels.read_bytes()
+    for byte in numpy_generator(0, "flips").integers(2, len(clean), size=20):
+        voxels.write_bytes(clean[:byte] + bytes([clean[byte] ^ 4]) + clean[byte + 1 :])
+        _refused(path)

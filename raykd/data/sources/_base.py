@@ -47,6 +47,20 @@ class Source(ABC):
     def load(self, key: CaseKey) -> Case:
         """The case in RAS+, with labels as the scenario numbers them. Raises `DataError` naming case, file, rule and value."""
 
+    def traits(self, key: CaseKey) -> dict[str, str | float]:
+        """What is known of a case without loading it, by name, as `site` or `kl_grade`: what a pool can be split by."""
+        return {}
+
+    def files(self, key: CaseKey) -> tuple[Path, ...]:
+        """The files that a case is read from, the image's first; none where cases are made, not read."""
+        return ()
+
+    def population(self) -> str | None:
+        """Names the people that `patient_id` tells apart: two owners whose sources agree in both hold the same person. None: the
+        names mean nothing outside this source.
+        """
+        return None
+
     def check(self) -> None:
         """Reads every case and raises `DataError` with all that is wrong; does nothing where cases are made, not read."""
         return

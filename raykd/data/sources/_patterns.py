@@ -1,0 +1,78 @@
+"""Files found by a pattern with one wildcard, images and labels paired by what it stands for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from raykd.data.volume_io import refusal
+from raykd.scenario.errors import DataError
+
+
+def _one_wildcard(pattern: str) -> str:
+    if pattern.count("*") != 1:
+        raise PydanticCustomError("wildcard", "must hold exactly one '*', the part of the name that tells cases apart")
+    return pattern
+
+
+def _one_group(pattern: str) -> str:
+    try:
+        num_groups = re.compile(pattern).groups
+    except re.error as error:
+        raise PydanticCustomError("regex", "must be a regular expression: {reason}", {"reason": str(error)}) from None
+    if num_groups != 1:
+        raise PydanticCustomError("regex", "must have exactly one group, the patient, got {num}", {"num": num_groups})
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_one_wildcard)]
+PatientPattern = Annotated[str, AfterValidator(_one_group)]
+
+
+def folder_of(root: Path, pattern: str) -> Path:
+    """The folder in which the wildcard of a pattern is looked for."""
+    return root / pattern.split("*")[0].rpartition("/")[0]
+
+
+def matches(root: Path, pattern: str, is_wanted: Callable[[Path], bool] = Path.is_file) -> Iterator[tuple[str, Path]]:
+    """The paths that a pattern names, by what `*` stands for; every other character means itself."""
+    before, after = pattern.split("*")
+    prefix = before.rpartition("/")[2]
+    suffix, _, tail = after.partition("/")
+    folder = folder_of(root, pattern)
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+        case_id = entry.name[len(prefix) : len(entry.name) - len(suffix)]
+        path = entry / tail if tail else entry
+        if case_id and entry.name == f"{prefix}{case_id}{suffix}" and is_wanted(path):
+            yield case_id, path
+
+
+def patient_in(name: str, pattern: str | None, *, case_id: str, path: Path) -> str:
+    """The patient that a pattern finds in a name; without a pattern every case is a patient.
+
+    Raises:
+        DataError: the pattern finds nothing.
+    """
+    if pattern is None:
+        return case_id
+    match = re.search(pattern, name)
+    if not match or not match[1]:
+        rule = f"patient_pattern {pattern!r} must find a patient in the name"
+        raise refusal(rule, path=path, case_id=case_id, got=name, hint="correct the pattern")
+    return match[1]
+
+
+def no_label(case_id: str, path: Path) -> DataError:
+    """The refusal of a case whose label file is missing."""
+    hint = "add it, or set allow_unlabelled: true"
+    return refusal("a case must have its label file", path=path, case_id=case_id, got="no such file", hint=hint)
+
+
+def no_image(case_id: str, label: Path, expected: str) -> DataError:
+    """The refusal of a label whose image is missing."""
+    return refusal("a label must have an image", path=label, case_id=case_id, got=f"no {expected}", hint="add or move one")

@@ -1,0 +1,114 @@
+"""Small real files for the tests of sources, written by nibabel, SimpleITK and pydicom."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from raykd.data.sources._base import CaseKey
+from raykd.data.sources._files import FileSource
+from raykd.data.volume_io import write_nifti
+from raykd.numerics.rng import numpy_generator
+from raykd.scenario.errors import DataError
+from raykd.scenario.registry import SOURCES
+
+SHAPE = (6, 7, 8)
+AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
+
+
+def image(name: str, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    return numpy_generator(0, "image", name).normal(100, 20, size=shape).astype(np.float32)
+
+
+def label(*values: int, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
+    """One voxel of each value, at (0, 0, 0), (1, 0, 0), ..."""
+    array = np.zeros(shape, dtype=np.int16)
+    for index, value in enumerate(values):
+        array[index, 0, 0] = value
+    return array
+
+
+def write(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
+    write_nifti(path, array, affine)
+    return path
+
+
+def write_json(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def source(root: Path, classes: tuple[str, ...], **block: Any) -> FileSource:
+    """The source that a scenario in `root` gets from a block."""
+    cls = SOURCES.get(block["name"])
+    made: FileSource = cls(cls.Settings.model_validate_json(json.dumps(block)), classes, 0, "university", root)
+    return made
+
+
+def keys(made: FileSource) -> list[CaseKey]:
+    return made.keys()
+
+
+def classes_at(made: FileSource, case_id: str, *places: tuple[int, int, int]) -> list[int]:
+    """The classes that a case has at some voxels."""
+    (key,) = [key for key in keys(made) if key.case_id == case_id]
+    label_IJK = made.load(key).label_IJK
+    assert label_IJK is not None
+    return [int(label_IJK[place]) for place in places]
+
+
+def problems(made: FileSource) -> list[str]:
+    """The lines that a check reports."""
+    with pytest.raises(DataError) as caught:
+        made.check()
+    return str(caught.value).splitlines()
+
+
+def write_series(
+    folder: Path,
+    array_IJK: np.ndarray,
+    names: list[str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    directions: tuple[str, str] = ("1\\0\\0", "0\\1\\0"),
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    spacing: tuple[float, float, float] = (1.0, 2.0, 3.0),
+) -> list[Path]:
+    """A series of DICOM slices: columns along I, rows along J, a file for each K along the normal; directions are in LPS."""
+    folder.mkdir(parents=True, exist_ok=True)
+    row, column = (np.array([float(x) for x in text.split("\\")]) for text in directions)
+    normal, paths = np.cross(row, column), []
+    for k in range(array_IJK.shape[2]):
+        one = SimpleITK.GetImageFromArray(np.ascontiguousarray(array_IJK[:, :, k].T)[None].astype(np.int16))
+        one.SetSpacing(spacing)
+        position = np.array(origin) + k * spacing[2] * normal
+        uid = f"1.2.826.0.1.3680043.2.1125.{zlib.crc32(str(folder).encode())}"
+        values = {
+            "0008|0060": "MR",
+            "0008|0016": "1.2.840.10008.5.1.4.1.1.4",
+            "0008|0018": f"{uid}.{k + 1}",
+            "0020|000e": uid,
+            "0020|000d": "1.2.826.0.1.3680043.2.1125.7",
+            "0010|0020": "patient-1",
+            "0020|0013": str(k + 1),
+            "0020|0032": "\\".join(f"{x:.4f}" for x in position),
+            "0020|0037": "\\".join(directions),
+            **(tags or {}),
+        }
+        for tag, text in values.items():
+            one.SetMetaData(tag, text)
+        path = folder / (names[k] if names else f"{k + 1:03d}.dcm")
+        writer = SimpleITK.ImageFileWriter()
+        writer.SetImageIO("GDCMImageIO")
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(path) if path.suffix == ".dcm" else f"{path}.dcm")
+        writer.Execute(one)
+        paths.append(Path(f"{path}.dcm").rename(path) if path.suffix != ".dcm" else path)
+    return paths

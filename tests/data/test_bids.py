@@ -1,0 +1,86 @@
+"""BIDS data sets: entities, derivatives, tables of names and of participants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from layout_files import classes_at, image, keys, label, problems, source, write
+
+from raykd.scenario.errors import DataError
+
+ENTITIES = ("sub-01_ses-a", "sub-01_ses-b", "sub-02_ses-a")
+
+
+def _folder_of(entities: str) -> str:
+    return "/".join([*entities.split("_")[:2], "anat"])
+
+
+def _dataset(root: Path) -> Path:
+    folder = root / "study"
+    for entities in ENTITIES:
+        write(folder / _folder_of(entities) / f"{entities}_T1w.nii.gz", image(entities))
+        write(folder / f"derivatives/manual/{_folder_of(entities)}/{entities}_space-orig_desc-one_dseg.nii.gz", label(1, 17))
+    write(folder / "sub-01/ses-a/anat/sub-01_ses-a_T2w.nii.gz", image("t2"))
+    (folder / "derivatives/manual/desc-one_dseg.tsv").write_text("index\tname\n0\tbackground\n1\tLeft Hippocampus\n17\tThalamus\n")
+    (folder / "participants.tsv").write_text("participant_id\tage\tsite\tscore\nsub-01\t34\t02\tn/a\nsub-02\t51.5\t07\t3\n")
+    return folder
+
+
+def _source(root: Path, classes: tuple[str, ...] = ("thalamus", "left_hippocampus"), **settings: Any) -> Any:
+    return source(root, classes, **{"name": "bids", "folder": "study", "derivative": "manual", **settings})
+
+
+def test_images_are_paired_with_their_derivatives(tmp_path: Path) -> None:
+    _dataset(tmp_path)
+    made = _source(tmp_path)
+    assert [(key.case_id, key.patient_id) for key in keys(made)] == [
+        ("sub-01_ses-a", "01"),
+        ("sub-01_ses-b", "01"),
+        ("sub-02_ses-a", "02"),
+    ]
+    assert made.traits(made.keys()[1]) == {"age": 34.0, "site": "02", "session": "b"}
+    assert made.traits(made.keys()[2]) == {"age": 51.5, "site": "07", "session": "a", "score": 3.0}
+    for entities in ENTITIES:
+        assert classes_at(made, entities, (0, 0, 0), (1, 0, 0), (2, 0, 0)) == [2, 1, 0]
+    np.testing.assert_array_equal(made.load(made.keys()[2]).image_CIJK[0].numpy(), image(ENTITIES[2]))
+    made.check()
+
+
+def test_suffix_and_entities_choose_images(tmp_path: Path) -> None:
+    _dataset(tmp_path)
+    alone = _source(tmp_path, suffix="T2w", derivative=None, label_values={"thalamus": [1], "left_hippocampus": []})
+    assert [key.case_id for key in keys(alone)] == ["sub-01_ses-a"]
+    assert [key.case_id for key in keys(_source(tmp_path, entities={"ses": "b"}))] == ["sub-01_ses-b"]
+    with pytest.raises(DataError, match=r"\*_FLAIR"):
+        _source(tmp_path, suffix="FLAIR").keys()
+
+
+def test_two_labels_for_one_image_need_a_choice(tmp_path: Path) -> None:
+    folder = _dataset(tmp_path)
+    write(folder / f"derivatives/manual/{_folder_of(ENTITIES[0])}/{ENTITIES[0]}_desc-two_dseg.nii.gz", label(17))
+    (line,) = problems(_source(tmp_path))
+    assert "'sub-01_ses-a'" in line and "desc-one" in line and "desc-two" in line and "label_entities" in line
+    made = _source(tmp_path, label_entities={"desc": "two"}, allow_unlabelled=True)
+    assert classes_at(made, "sub-01_ses-a", (0, 0, 0)) == [1]
+
+
+def test_another_run_is_no_label_of_an_image(tmp_path: Path) -> None:
+    folder = _dataset(tmp_path)
+    path = folder / f"derivatives/manual/{_folder_of(ENTITIES[0])}/{ENTITIES[0]}_space-orig_desc-one_dseg.nii.gz"
+    path.rename(path.with_name(f"{ENTITIES[0]}_run-2_desc-one_dseg.nii.gz"))
+    (line,) = problems(_source(tmp_path))
+    assert "'sub-01_ses-a': a case must have its label file" in line and "sub-01_ses-a_*dseg.nii.gz" in line
+
+
+def test_tables_of_names_that_contradict_or_break_are_refused_with_their_line(tmp_path: Path) -> None:
+    folder = _dataset(tmp_path)
+    own = folder / "derivatives/manual/sub-01/sub-01_dseg.tsv"
+    own.write_text("index\tname\n3\tThalamus\n")
+    (line,) = problems(_source(tmp_path))
+    assert "_dseg.tsv:" in line and "'Thalamus'" in line
+    own.write_text("index\tname\none\tThalamus\n")
+    (line,) = problems(_source(tmp_path))
+    assert "sub-01_dseg.tsv:2:1" in line and "integer index" in line

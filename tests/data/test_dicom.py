@@ -1,0 +1,207 @@
+"""DICOM series and their labels: geometry, gaps, copies, mixtures, and DICOM-SEG."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from layout_files import classes_at, keys, label, problems, source, write, write_series
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence as DicomSequence
+
+from raykd.scenario.errors import DataError
+
+SHAPE = (6, 7, 8)
+# Columns run to the left and rows to the back (LPS), so RAS+ flips both axes about the far end of the grid.
+RAS_AFFINE = np.array([[1.0, 0, 0, -5.0], [0, 2.0, 0, -12.0], [0, 0, 3.0, 0], [0, 0, 0, 1]])
+
+
+def _voxels(name: str = "a") -> np.ndarray:
+    return np.arange(np.prod(SHAPE)).reshape(SHAPE) % 251 + len(name)
+
+
+def _block(**settings: object) -> dict[str, object]:
+    return {"name": "dicom", "images": "scans/*", **settings}
+
+
+def test_a_series_is_one_volume_in_ras_whatever_its_files_are_called(tmp_path: Path) -> None:
+    for case, names in (("a", None), ("bb", [f"slice-{(5 * k) % 8}" for k in range(8)])):
+        write_series(tmp_path / f"scans/{case}", _voxels(case), names)
+    made = source(tmp_path, ("liver",), **_block(traits={"modality": "0008|0060", "instance": "0020|0013"}))
+    first, second = made.keys()
+    assert [(key.case_id, key.patient_id) for key in (first, second)] == [("a", "patient-1"), ("bb", "patient-1")]
+    for key in (first, second):
+        case = made.load(key)
+        np.testing.assert_array_equal(case.image_CIJK[0].numpy(), _voxels(key.case_id)[::-1, ::-1])
+        np.testing.assert_allclose(case.affine, RAS_AFFINE, atol=1e-4)
+    assert made.traits(first) == {"modality": "MR", "instance": 1.0}
+    assert [path.name for path in made.files(first)] == [f"{k:03d}.dcm" for k in range(1, 9)]
+    made.check()
+
+
+def test_a_sagittal_series_is_turned(tmp_path: Path) -> None:
+    # Columns run to the back, rows downwards, slices to the right: (I, J, K) of the file are (P, I, R).
+    write_series(tmp_path / "scans/a", _voxels(), directions=("0\\1\\0", "0\\0\\-1"), origin=(9.0, 0.0, 0.0))
+    made = source(tmp_path, ("liver",), **_block())
+    case = made.load(made.keys()[0])
+    np.testing.assert_array_equal(case.image_CIJK[0].numpy(), _voxels()[::-1, ::-1].transpose(2, 0, 1))
+    assert case.spacing_mm == pytest.approx((3.0, 1.0, 2.0))
+
+
+def test_a_patient_may_come_from_the_name(tmp_path: Path) -> None:
+    write_series(tmp_path / "scans/p7-day1", _voxels())
+    made = source(tmp_path, ("liver",), **_block(patient_pattern="^(p[0-9]+)-"))
+    assert [key.patient_id for key in keys(made)] == ["p7"]
+
+
+def test_a_missing_slice_is_named_by_its_neighbours(tmp_path: Path) -> None:
+    paths = write_series(tmp_path / "scans/a", _voxels())
+    paths[3].unlink()
+    (line,) = problems(source(tmp_path, ("liver",), **_block()))
+    assert "'a'" in line and "evenly spaced, here 3.00 mm" in line and "6.00 mm between 003.dcm and 005.dcm" in line
+
+
+def test_copies_mixtures_strangers_and_cut_files_are_refused(tmp_path: Path) -> None:
+    for case in ("copy", "mixed", "foreign", "cut", "single", "twin", "tilted", "wide"):
+        write_series(tmp_path / f"scans/{case}", _voxels(case))
+    scans = tmp_path / "scans"
+    (scans / "copy/009.dcm").write_bytes((scans / "copy/002.dcm").read_bytes())
+    (scans / "mixed/009.dcm").write_bytes((scans / "copy/008.dcm").read_bytes())
+    (scans / "foreign/notes.txt").write_text("no slice")
+    (scans / "foreign/.hidden").write_text("not looked at")
+    cut = scans / "cut/005.dcm"
+    cut.write_bytes(cut.read_bytes()[:-40])
+    for k in range(2, 9):
+        (scans / f"single/{k:03d}.dcm").unlink()
+    for path, change in (("twin/004.dcm", "position"), ("tilted/004.dcm", "shift"), ("wide/004.dcm", "normal")):
+        slice_ = pydicom.dcmread(scans / path)
+        if change == "position":
+            slice_.ImagePositionPatient[2] -= 3
+        elif change == "shift":
+            slice_.ImagePositionPatient[0] += 1
+        else:
+            slice_.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+        slice_.save_as(scans / path)
+    found = {line.split("'")[1]: line for line in problems(source(tmp_path, ("liver",), **_block()))}
+    want = {
+        "copy": ("no slice may be there twice", "002.dcm, 009.dcm"),
+        "mixed": ("one series", "(8 files)", "(1 files)"),
+        "foreign": ("readable as DICOM", "notes.txt"),
+        "cut": ("005.dcm",),
+        "single": ("two slices or more", "got 1"),
+        "twin": ("in one place", "003.dcm and 004.dcm"),
+        "tilted": ("straight above", "1.00 mm"),
+        "wide": ("parallel", "004.dcm"),
+    }
+    assert found.keys() == want.keys()
+    for case, parts in want.items():
+        for part in parts:
+            assert part in found[case]
+
+
+def test_a_nifti_label_lies_on_the_series(tmp_path: Path) -> None:
+    write_series(tmp_path / "scans/a", _voxels())
+    write(tmp_path / "seg/a.nii.gz", label(1, 2), RAS_AFFINE)
+    made = source(tmp_path, ("liver", "spleen"), **_block(labels="seg/*.nii.gz"))
+    assert classes_at(made, "a", (0, 0, 0), (1, 0, 0), (2, 0, 0)) == [1, 2, 0]
+    moved = RAS_AFFINE.copy()
+    moved[0, 3] += 1
+    write(tmp_path / "seg/a.nii.gz", label(1, 2), moved)
+    (line,) = problems(source(tmp_path, ("liver", "spleen"), **_block(labels="seg/*.nii.gz")))
+    assert "image's affine" in line
+
+
+def _write_segmentation(path: Path, segments: dict[int, tuple[str, np.ndarray]], shift_mm: float = 0.0) -> None:
+    """Masks (I, J, K) on the grid of `write_series`, a frame for every slice that is not empty."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66.4"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    dataset.SegmentationType, dataset.PhotometricInterpretation = "BINARY", "MONOCHROME2"
+    dataset.Rows, dataset.Columns = SHAPE[1], SHAPE[0]
+    dataset.BitsAllocated = dataset.BitsStored = dataset.SamplesPerPixel = 1
+    dataset.HighBit = dataset.PixelRepresentation = 0
+    dataset.SegmentSequence, dataset.PerFrameFunctionalGroupsSequence = DicomSequence(), DicomSequence()
+    shared, measures, plane, bits = Dataset(), Dataset(), Dataset(), []
+    measures.PixelSpacing, plane.ImageOrientationPatient = [2.0, 1.0], [1, 0, 0, 0, 1, 0]
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = DicomSequence([measures]), DicomSequence([plane])
+    dataset.SharedFunctionalGroupsSequence = DicomSequence([shared])
+    for number, (name, mask_IJK) in segments.items():
+        segment = Dataset()
+        segment.SegmentNumber, segment.SegmentLabel = number, name
+        dataset.SegmentSequence.append(segment)
+        for k in np.flatnonzero(mask_IJK.any(axis=(0, 1))):
+            frame, place, of = Dataset(), Dataset(), Dataset()
+            place.ImagePositionPatient, of.ReferencedSegmentNumber = [shift_mm, 0, 3.0 * k], number
+            frame.PlanePositionSequence, frame.SegmentIdentificationSequence = DicomSequence([place]), DicomSequence([of])
+            dataset.PerFrameFunctionalGroupsSequence.append(frame)
+            bits.append(mask_IJK[:, :, k].T)
+    dataset.NumberOfFrames = len(bits)
+    packed = np.packbits(np.array(bits, dtype=np.uint8).ravel(), bitorder="little").tobytes()
+    dataset.PixelData = packed + b"\0" * (len(packed) % 2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def _mask(*places: tuple[int, int, int]) -> np.ndarray:
+    mask = np.zeros(SHAPE, dtype=bool)
+    for place in places:
+        mask[place] = True
+    return mask
+
+
+def test_segments_are_matched_by_name_though_each_file_numbers_its_own(tmp_path: Path) -> None:
+    for case in ("a", "bb"):
+        write_series(tmp_path / f"scans/{case}", _voxels(case))
+    liver, spleen = _mask((0, 0, 0), (1, 0, 5)), _mask((2, 3, 5))
+    _write_segmentation(tmp_path / "seg/a.dcm", {1: ("Liver", liver), 2: ("Spleen", spleen)})
+    _write_segmentation(
+        tmp_path / "seg/bb.dcm", {1: ("Spleen", spleen), 2: ("Gall bladder", _mask((3, 3, 3))), 3: ("Liver", liver)}
+    )
+    # A voxel (i, j, k) of the file is (5 - i, 6 - j, k) in RAS+.
+    places = (5, 6, 0), (4, 6, 5), (3, 3, 5), (2, 3, 3)
+    made = source(tmp_path, ("spleen", "liver"), **_block(labels="seg/*.dcm"))
+    assert classes_at(made, "a", *places) == [2, 2, 1, 0]
+    assert classes_at(made, "bb", *places) == [2, 2, 1, 0]
+    made.check()
+    by_number = source(tmp_path, ("spleen", "liver"), **_block(labels="seg/*.dcm", label_values={"liver": [1], "spleen": [3]}))
+    assert classes_at(by_number, "bb", *places) == [1, 1, 2, 0]
+
+
+def test_segmentations_off_the_grid_overlapping_or_cut_are_refused(tmp_path: Path) -> None:
+    for case in ("grid", "overlap", "outside", "cut"):
+        write_series(tmp_path / f"scans/{case}", _voxels(case))
+    mask = _mask((1, 1, 1))
+    _write_segmentation(tmp_path / "seg/grid.dcm", {1: ("liver", mask)}, shift_mm=0.4)
+    _write_segmentation(tmp_path / "seg/outside.dcm", {1: ("liver", mask)}, shift_mm=30.0)
+    _write_segmentation(tmp_path / "seg/overlap.dcm", {1: ("liver", mask), 2: ("spleen", mask)})
+    _write_segmentation(tmp_path / "seg/cut.dcm", {1: ("liver", mask)})
+    cut = tmp_path / "seg/cut.dcm"
+    cut.write_bytes(cut.read_bytes()[:-4])
+    found = {line.split("'")[1]: line for line in problems(source(tmp_path, ("liver", "spleen"), **_block(labels="seg/*.dcm")))}
+    want = {"grid": "image's grid", "outside": "lie on the image", "overlap": "share a voxel", "cut": "whole frames"}
+    assert found.keys() == want.keys()
+    for case, part in want.items():
+        assert part in found[case] and f"{case}.dcm" in found[case]
+
+
+def test_without_pydicom_a_segmentation_is_refused_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path / "scans/a", _voxels())
+    _write_segmentation(tmp_path / "seg/a.dcm", {1: ("liver", _mask((1, 1, 1)))})
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(DataError, match=r"install raykd\[dicom\]"):
+        source(tmp_path, ("liver",), **_block(labels="seg/*.dcm")).keys()
+
+
+def test_pairs_and_patterns_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="must match a folder"):
+        source(tmp_path, ("liver",), **_block()).keys()
+    write_series(tmp_path / "scans/a", _voxels())
+    write(tmp_path / "seg/b.nii.gz", label(1))
+    lines = problems(source(tmp_path, ("liver",), **_block(labels="seg/*.nii.gz")))
+    assert any("'b'" in line and "must have an image" in line for line in lines)
+    assert any("'a'" in line and "must have its label" in line for line in lines)
