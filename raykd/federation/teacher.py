@@ -44,11 +44,18 @@ def model_seed(scenario: Scenario, role: str) -> int:
     return generator(scenario.seed, "initial-parameters", role).initial_seed()
 
 
+def taught_classes(scenario: Scenario) -> tuple[int, ...] | None:
+    """The foreground classes that the repository outlines, ascending; None: all."""
+    names = scenario.repository.classes
+    return None if names is None else tuple(sorted(scenario.classes.index(name) + 1 for name in names))
+
+
 def repository_model(
     scenario: Scenario, network: Any, root: Path, device: str = "cpu", on_step: Callable[[int, float], None] | None = None
 ) -> RepositoryModel:
     """The network trained on the repository's cases at their own resolution, with the augmentation that lets it serve other
-    grids and contrasts; read from the cache where the same one was trained before.
+    grids and contrasts; read from the cache where the same one was trained before. Where the repository outlines some of the
+    classes, background there means "none of these", and what the network says of the others means nothing.
 
     Args:
         scenario: gives repository, classes, seed and threads.
@@ -57,9 +64,20 @@ def repository_model(
         device: where it is trained.
         on_step: told the number of each finished step and its loss.
     """
+
+    def compute() -> tuple[Payload, dict[str, Any]]:
+        model = train_model(scenario, network, build_repository_data(scenario, root), device, on_step)
+        return model.params, {"curve": list(model.curve), "train_s": model.train_s}
+
+    params, values = cached("teachers", model_key(scenario, network, root, device), compute)
+    return RepositoryModel(params, tuple((int(step), float(loss)) for step, loss in values["curve"]), values["train_s"])
+
+
+def model_key(scenario: Scenario, network: Any, root: Path, device: str = "cpu") -> str:
+    """The trained network's key in the cache; arguments as for `repository_model`."""
     repository = scenario.repository
     source = repository_site(scenario, root).source
-    key = content_key(
+    return content_key(
         classes=scenario.classes,
         source=source.fingerprint(),
         repository=repository.model_dump(mode="json", exclude={"teacher": {"network"}, "source": True}),
@@ -70,15 +88,8 @@ def repository_model(
         device=device,
     )
 
-    def compute() -> tuple[Payload, dict[str, Any]]:
-        model = _train(scenario, network, build_repository_data(scenario, root), device, on_step)
-        return model.params, {"curve": list(model.curve), "train_s": model.train_s}
 
-    params, values = cached("teachers", key, compute)
-    return RepositoryModel(params, tuple((int(step), float(loss)) for step, loss in values["curve"]), values["train_s"])
-
-
-def _train(
+def train_model(
     scenario: Scenario, network: Any, data: RepositoryData, device: str, on_step: Callable[[int, float], None] | None
 ) -> RepositoryModel:
     settings = scenario.repository.teacher
@@ -106,7 +117,7 @@ def _train(
     schedule = Schedule(settings.learning_rate, "cosine", settings.num_steps)
     on_device = (batch.to(device) for batch in drawn)
     with seeded_layers(generator(scenario.seed, "repository-layers"), device):
-        local_sgd(model, on_device, supervised_loss(None), optimiser, schedule, clip_norm=10.0, on_step=note)
+        local_sgd(model, on_device, supervised_loss(taught_classes(scenario)), optimiser, schedule, clip_norm=10.0, on_step=note)
     return RepositoryModel(state_of(model), _curve(losses), time.perf_counter() - start)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from raykd.scenario.errors import RaykdError
@@ -65,6 +65,24 @@ SafeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Millimetres = Annotated[float, Field(ge=0.05, le=20.0)]
 Spacing = tuple[Millimetres, Millimetres, Millimetres]
 """Voxel edges in mm along I, J, K (right, anterior, superior)."""
+
+
+def _along_each_axis(spacing_mm: Any) -> Any:
+    """One number as that number along each axis, and a list as the tuple that a strict model asks for."""
+    if isinstance(spacing_mm, int | float) and not isinstance(spacing_mm, bool):
+        return (spacing_mm,) * 3
+    if not isinstance(spacing_mm, list | tuple):
+        raise PydanticCustomError("spacing", "must be a number, or a list of three numbers or nulls")
+    return tuple(spacing_mm)
+
+
+TargetSpacing = Annotated[
+    tuple[Millimetres | None, Millimetres | None, Millimetres | None],
+    BeforeValidator(
+        _along_each_axis, json_schema_input_type=Millimetres | tuple[Millimetres | None, Millimetres | None, Millimetres | None]
+    ),
+]
+"""Voxel edges in mm along I, J, K to bring images to: one number, or three of which null stands for as the source has it."""
 Shape = tuple[Annotated[int, Field(ge=4, le=1024)], Annotated[int, Field(ge=4, le=1024)], Annotated[int, Field(ge=4, le=1024)]]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]

@@ -8,10 +8,13 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from raykd.data.case import Case
-from raykd.data.heterogeneity.label_budget import ANNOTATED, Split, limit_classes, split_patients
+from raykd.data.case import Case, affine_from_spacing
+from raykd.data.heterogeneity.label_budget import ANNOTATED, OUTLINED, Split, limit_classes, limit_slices, split_patients
+from raykd.data.patches import training_case
 from raykd.data.sources._base import CaseKey
+from raykd.federation.evaluation import support_scores
 from raykd.numerics.rng import generator
+from raykd.numerics.segmentation_losses import dice_ce_loss
 from raykd.scenario.errors import DataError
 
 CLASSES = ("femur", "tibia", "patella")
@@ -120,3 +123,87 @@ def test_nothing_to_hide() -> None:
 def test_refused_classes(annotated: tuple[str, ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
         limit_classes(case_with([0, 1, 2, 3, 255]), CLASSES, annotated)
+
+
+@SAME_EVERY_TIME
+@given(COHORTS, COUNTS, COUNTS, COUNTS, st.integers(0, 2**31 - 1))
+def test_unlabelled_cases_are_nested_and_touch_no_other_side(
+    cohort: list[int], shots: int, test: int, unlabelled: int, seed: int
+) -> None:
+    keys = keys_of(cohort)
+    assume(len(keys) >= shots + test + unlabelled + 8)
+    everything, fewer, more = (
+        split_patients(
+            keys, num_shots=shots, num_validation=1, num_test=test, num_unlabelled=n, rng=generator(seed, "split", "site")
+        )
+        for n in (None, unlabelled, unlabelled + 1)
+    )
+    assert (len(fewer.unlabelled), len(more.unlabelled)) == (unlabelled, unlabelled + 1)
+    assert more.unlabelled[:unlabelled] == fewer.unlabelled and everything.unlabelled[: unlabelled + 1] == more.unlabelled
+    for part in (fewer, more):
+        assert (part.labelled, part.validation, part.test) == (everything.labelled, everything.validation, everything.test)
+
+
+def test_more_unlabelled_cases_than_there_are_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"num_shots \+ num_unlabelled must fit .* got 1 \+ 0 \+ 2 \+ 3, .* give 1 \+ 0 \+ 4; lower"
+    ):
+        split_patients(
+            keys_of([1] * 5), num_shots=2, num_validation=0, num_test=1, num_unlabelled=3, rng=generator(0, "split", "site")
+        )
+
+
+def labelled_grid(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Case:
+    label_IJK = torch.randint(0, 4, shape, generator=generator(0, "test"), dtype=torch.uint8)
+    return Case("c", "p", torch.zeros(1, *shape), label_IJK, affine_from_spacing(spacing_mm, shape))
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.2, [2, 7]), (0.3, [1, 5, 8]), (0.01, [5]), (0.5, [1, 3, 5, 7, 9])])
+def test_outlined_slices_are_evenly_spaced_along_the_coarsest_axis(share: float, expected: list[int]) -> None:
+    """Of 10 slices, the middles of 2, 3, 1 and 5 equal parts: 2.5 and 7.5; 1.67, 5 and 8.33; 5; 1, 3, 5, 7 and 9."""
+    case = labelled_grid((6, 10, 7), (1.0, 4.0, 2.0))
+    sparse = limit_slices(case, share)
+    assert case.label_IJK is not None and sparse.label_IJK is not None
+    others = [index for index in range(10) if index not in expected]
+    assert torch.equal(sparse.label_IJK[:, expected], case.label_IJK[:, expected])
+    assert bool((sparse.label_IJK[:, others] == 255).all())
+    assert sparse.record[OUTLINED] == " ".join(str(index) for index in expected)
+    assert not bool((case.label_IJK == 255).any())
+
+
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.4, 0.8])
+def test_the_share_of_known_voxels_is_the_share_of_slices(share: float) -> None:
+    sparse = limit_slices(labelled_grid((40, 3, 3), (3.0, 1.0, 1.0)), share)
+    assert sparse.label_IJK is not None
+    assert float((sparse.label_IJK != 255).float().mean()) == pytest.approx(share)
+
+
+def test_all_slices_or_no_label_is_nothing_to_do() -> None:
+    case, unlabelled = labelled_grid((4, 5, 6), (1.0, 1.0, 1.0)), case_with(None)
+    assert limit_slices(case, 1.0) is case and limit_slices(unlabelled, 0.2) is unlabelled
+
+
+def test_patches_are_placed_by_outlined_voxels_and_unknown_ones_teach_nothing() -> None:
+    """From slices to gradient: what nobody outlined moves no logit, and no patch is drawn around it."""
+    sparse = limit_slices(labelled_grid((8, 6, 6), (3.0, 1.0, 1.0)), 0.25)
+    prepared = training_case(sparse)
+    assert prepared.label_IJK is not None and set(prepared.foreground) == {1, 2, 3}
+    slices = {int(index) // 36 for voxels in prepared.foreground.values() for index in voxels}
+    assert slices == {2, 6}
+    logits = torch.randn((1, 4, 8, 6, 6), generator=generator(1, "test"), requires_grad=True)
+    for annotated in (None, (1, 3)):
+        (gradient,) = torch.autograd.grad(dice_ce_loss(logits, prepared.label_IJK[None].long(), annotated), logits)
+        moved = gradient.abs().sum(dim=(0, 1, 3, 4)) > 0
+        assert moved.nonzero().flatten().tolist() == [2, 6]
+    unknown = torch.full((1, 8, 6, 6), 255)
+    (gradient,) = torch.autograd.grad(dice_ce_loss(logits, unknown), logits)
+    assert not bool(gradient.any())
+
+
+def test_scores_on_sparse_labels_count_outlined_slices_only() -> None:
+    label = torch.zeros((4, 2, 2), dtype=torch.uint8)
+    label[:2], label[3] = 1, 255
+    predicted = torch.zeros((4, 2, 2), dtype=torch.uint8)
+    predicted[1:] = 1
+    # Known: slices 0 to 2. The reference has 0 and 1, the prediction 1 and 2: a Dice of 2 * 1 / (2 + 2).
+    assert support_scores([(predicted, label)], 2) == [(0.5, 1), (0.0, 0)]

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 import torchio
+from pydantic import ValidationError
 
 from raykd.data.case import Case, affine_from_spacing
-from raykd.data.heterogeneity.scanner import (
-    BIAS_ORDER,
-    BIAS_POWERS,
-    Acquisition,
-    Movement,
-    ScannerSettings,
-    ScannerShift,
-    acquire,
-    bias_field,
-)
+from raykd.data.heterogeneity.acquisition import BIAS_ORDER, BIAS_POWERS, Acquisition, Movement, acquire, bias_field, with_contrast
+from raykd.data.heterogeneity.scanner import ScannerSettings, ScannerShift
 from raykd.numerics.rng import generator
+from raykd.scenario.errors import DataError
 from raykd.scenario.registry import SHIFTS
+from raykd.scenario.scanner_profiles import SCANNER_PROFILES, ScannerProfile
+from raykd.scenario.sites import Scanner
 
 ALL: dict[str, Any] = {
     "noise": 0.1,
@@ -32,6 +29,9 @@ ALL: dict[str, Any] = {
     "blur_mm": 0.8,
     "motion": 2,
     "ghosting": 0.3,
+    "contrast": 0.6,
+    "spike": 0.2,
+    "intensity_scale": (0.4, 0.7),
 }
 SHAPE = (12, 15, 14)
 
@@ -91,7 +91,7 @@ def test_a_setting_does_not_move_the_draws_of_another() -> None:
 
 
 def test_without_jitter_a_scan_is_the_signature() -> None:
-    steady = shift(jitter=0.0, **{**ALL, "motion": 0})
+    steady = shift(jitter=0.0, **{**ALL, "motion": 0, "spike": 0.0})
     assert steady.acquisition("a") == steady.acquisition("b") == steady.signature()
 
 
@@ -203,3 +203,133 @@ def test_registered() -> None:
     assert shift_class is ScannerShift
     settings = shift_class.Settings.model_validate_json('{"name": "scanner", "noise": 0.1, "gamma": [0.8, 1.25]}')
     assert settings.noise == 0.1 and settings.jitter == ScannerSettings().jitter
+
+
+def with_profile(name: str, **given: Any) -> Scanner:
+    return Scanner.model_validate_json(json.dumps({"profile": name, **given}))
+
+
+def test_a_profile_gives_what_the_block_does_not() -> None:
+    worn = with_profile("worn_1_5t", noise=0.2)
+    assert (worn.noise, worn.field_strength_t, worn.ghosting, worn.gamma) == (0.2, 1.5, 0.15, (0.85, 1.2))
+    assert with_profile("worn_1_5t", ghosting=0.0).ghosting == 0.0
+    assert worn.blur_mm == Scanner().blur_mm
+    # What a run writes down gives the same again.
+    assert Scanner.model_validate_json(worn.model_dump_json()) == worn
+
+
+@pytest.mark.parametrize("name", get_args(ScannerProfile))
+def test_every_profile_is_valid_and_changes_images(name: ScannerProfile) -> None:
+    assert set(SCANNER_PROFILES) == set(get_args(ScannerProfile))
+    scanner = with_profile(name)
+    given = {key: value for key, value in SCANNER_PROFILES[name].items() if key not in ("field_strength_t", "jitter")}
+    as_written = Scanner.model_validate_json(json.dumps({**SCANNER_PROFILES[name]}))
+    assert given and as_written == scanner.model_copy(update={"profile": None})
+    case = make()
+    if name.startswith("ct_"):
+        case = replace(case, image_CIJK=1000 * (case.image_CIJK - 1))
+    after = shift(**scanner.model_dump()).apply(case).image_CIJK
+    assert bool(after.isfinite().all()) and not torch.allclose(after, case.image_CIJK, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("key", "bad"), [("gamma", [1.2, 0.8]), ("intensity_scale", [2.0, 1.0])])
+def test_a_range_runs_upwards(key: str, bad: list[float]) -> None:
+    with pytest.raises(ValidationError, match="smaller value first"):
+        Scanner.model_validate_json(json.dumps({key: bad}))
+
+
+def test_noise_grows_as_the_field_falls() -> None:
+    at = {field: shift(noise=0.02, field_strength_t=field).acquisition("a").noise for field in (3.0, 1.5, 0.3)}
+    assert at[1.5] == pytest.approx(2 * at[3.0]) and at[0.3] == pytest.approx(10 * at[3.0])
+    assert at[3.0] == shift(noise=0.02).acquisition("a").noise
+
+
+def test_gain_is_the_sites_within_its_range_and_scales_everything() -> None:
+    bounds = (0.5, 2.0)
+    signatures = [shift(f"site-{i}", intensity_scale=bounds).signature().gain for i in range(200)]
+    # Log-uniform: a half lies under 1, a quarter under 2^-0.5.
+    assert min(signatures) >= 0.5 and max(signatures) <= 2.0
+    assert np.mean(np.array(signatures) < 1) == pytest.approx(0.5, abs=0.12)
+    assert np.mean(np.array(signatures) < math.sqrt(0.5)) == pytest.approx(0.25, abs=0.1)
+    scans = [shift(intensity_scale=bounds).acquisition(case).gain for case in "abcdefgh"]
+    assert len(set(scans)) > 1 and np.std(np.log(scans)) < 0.5 * np.std(np.log(signatures))
+    case = make()
+    alone, gained = shift(noise=0.1).apply(case), shift(noise=0.1, intensity_scale=(3.0, 3.0)).apply(case)
+    torch.testing.assert_close(gained.image_CIJK, 3 * alone.image_CIJK)
+    assert gained.record["scanner.gain"] == 3.0 and "scanner.gain" not in alone.record
+
+
+def test_contrast_follows_its_knots() -> None:
+    """On intensities from 10 to 110 of which the 99.5th percentile is the top: knots at 0.3, 0.5, 0.75 and 1 of the range."""
+    image = torch.tensor([10.0, 15.0, 20.0, 40.0, 60.0, 85.0] + [110.0] * 96).reshape(1, 1, 1, 102)
+    found = with_contrast(image, 1.0, (0.8, 0.2, 1.0, 0.4)).flatten()
+    assert found[:7].tolist() == pytest.approx([10, 15, 20, 90, 30, 110, 50])
+    half = with_contrast(image, 0.5, (0.8, 0.2, 1.0, 0.4)).flatten()
+    assert half[:7].tolist() == pytest.approx([10, 15, 20, 65, 45, 97.5, 80])
+    # Between knots a curve stays between them.
+    dense = with_contrast(torch.linspace(0, 1, 1001).reshape(1, 1, 1, -1), 1.0, (0.8, 0.2, 1.0, 0.4)).flatten().numpy()
+    assert dense.max() <= 1.0 + 1e-3 and dense.min() >= 0.0
+
+
+def test_what_is_brighter_than_the_contrast_map_reaches_keeps_its_distance() -> None:
+    ramp = torch.cat([torch.full((400,), 50.0), torch.tensor([10.0, 57.0])]).reshape(1, 1, 1, -1)
+    mapped = with_contrast(ramp, 1.0, (0.8, 0.2, 1.0, 0.4)).flatten()
+    # The top, 50, becomes 10 + 0.4 * 40 = 26.
+    assert (float(mapped[0]), float(mapped[-1])) == (pytest.approx(26.0), pytest.approx(33.0))
+
+
+def test_a_constant_image_has_no_contrast() -> None:
+    constant = torch.full((1, 2, 2, 2), 3.0)
+    assert torch.equal(with_contrast(constant, 1.0, (0.8, 0.2, 1.0, 0.4)), constant)
+
+
+def test_contrast_is_one_map_a_site() -> None:
+    maps = {site: shift(site, contrast=0.5).acquisition(case).contrast_map for site in "xyz" for case in "ab"}
+    assert len(set(maps.values())) == 3
+    for values in maps.values():
+        assert max(values) == 1.0 and min(values) >= 0.0
+    assert {shift("x", contrast=0.5).acquisition(case).contrast_map for case in "abc"} == {maps["x"]}
+    assert len({shift("x", contrast=0.5).acquisition(case).contrast for case in "abc"}) == 3
+    record = shift("x", contrast=0.5).apply(make()).record
+    assert tuple(record[f"scanner.contrast_map.{at}"] for at in (0.3, 0.5, 0.75, 1.0)) == maps["x"]
+
+
+def test_a_spike_is_one_sample_of_k_space() -> None:
+    """Against NumPy's FFT: of (12, 15, 14) samples, position (0.75, 0.4, 0.25) is (9, 6, 3) of the centred spectrum."""
+    case = make()
+    spiked = through(case, Acquisition(spike=0.3, spike_position=(0.75, 0.4, 0.25)))[0].double().numpy()
+    spectrum = np.fft.fftshift(np.fft.fftn(case.image_CIJK[0].double().numpy()))
+    spectrum[9, 6, 3] += 0.3 * np.abs(spectrum).max()
+    expected = np.fft.ifftn(np.fft.ifftshift(spectrum)).real
+    np.testing.assert_allclose(spiked, np.abs(expected), atol=1e-4)
+
+
+def test_spikes_strike_elsewhere_in_every_scan() -> None:
+    scans = [shift(spike=0.2).acquisition(case) for case in "abcdef"]
+    assert len({scan.spike_position for scan in scans}) == 6
+    record = shift(spike=0.2).apply(make()).record
+    assert (record["scanner.spike.i"], record["scanner.spike.j"], record["scanner.spike.k"]) == scans[0].spike_position
+
+
+def test_later_settings_leave_earlier_draws_alone() -> None:
+    """The numbers of seed 7, site `site`, scan `a`, from the address and the order in which they were always drawn."""
+    rng = generator(7, "scanner", "site")
+    coefficients = 0.4 * torch.randn(len(BIAS_POWERS), generator=rng, dtype=torch.float64)
+    log_gamma = math.log(0.7) + (math.log(1.4) - math.log(0.7)) * float(torch.rand((), generator=rng))
+    signature = shift(**ALL, field_strength_t=3.0).signature()
+    assert signature.bias_field == tuple(coefficients.tolist()) and signature.gamma == pytest.approx(math.exp(log_gamma))
+    jitter = torch.randn(4 + len(BIAS_POWERS), generator=generator(7, "scanner", "site", "a"), dtype=torch.float64)
+    scan = shift(**ALL, field_strength_t=3.0).acquisition("a")
+    assert scan.blur_mm == pytest.approx(0.8 * math.exp(0.2 * float(jitter[0])))
+    assert scan.noise == pytest.approx(0.1 * math.exp(0.2 * float(jitter[2])))
+
+
+@pytest.mark.parametrize("setting", [{"bias_field": 0.3}, {"contrast": 0.5}, {"intensity_scale": (2.0, 2.0)}])
+def test_factors_and_maps_are_refused_for_ct(setting: dict[str, Any]) -> None:
+    ct = replace(make(), image_CIJK=1000 * (make().image_CIJK - 1))
+    with pytest.raises(DataError, match=rf"case a: scanner {next(iter(setting))} must be left out .* got values down to -"):
+        shift(**setting).apply(ct)
+    # What interpolation leaves under zero is no CT.
+    overshoot = make().image_CIJK.clone()
+    overshoot[0, 0, 0, 0] = -0.01
+    shift(**setting).apply(replace(make(), image_CIJK=overshoot))

@@ -29,3 +29,7 @@ class Shift(ABC):
     @abstractmethod
     def apply(self, case: Case) -> Case:
         """The case as the site would have it, with what was drawn in its `record`."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All that `apply` depends on besides the case: the key of cached cases."""
+        return {"site": self.site, "seed": self.seed, **self.settings.model_dump(mode="json")}

@@ -1,4 +1,4 @@
-"""What a site can afford to annotate: a few cases, and perhaps only some of the classes."""
+"""What a site can afford to annotate: a few cases, and perhaps only some of the classes and slices."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
+import numpy as np
 import torch
 
-from raykd.data.case import Case
+from raykd.data.case import LABEL_UNKNOWN, Case
 from raykd.data.sources._base import CaseKey
 from raykd.scenario.errors import DataError, did_you_mean
 
 ANNOTATED = "label_budget.annotated"
 """The record entry that lists the annotated class indices, as `1 3`."""
+OUTLINED = "label_budget.slices"
+"""The record entry that lists the outlined slices along the coarsest axis, as `2 7 12`."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,17 @@ class Split:
 
 
 def split_patients(
-    keys: Sequence[CaseKey], *, num_shots: int, num_validation: int, num_test: int, rng: torch.Generator, owner: str = "the site"
+    keys: Sequence[CaseKey],
+    *,
+    num_shots: int,
+    num_validation: int,
+    num_test: int,
+    rng: torch.Generator,
+    num_unlabelled: int | None = None,
+    owner: str = "the site",
 ) -> Split:
-    """A random split by patient, in which test and validation do not depend on `num_shots` and fewer shots are a subset of more.
+    """A random split by patient, in which test and validation depend on neither `num_shots` nor `num_unlabelled`, and fewer shots,
+    or fewer unlabelled cases, are a subset of more.
 
     Patients are put in random order; the first make up the test, the next the validation, the others the training. The
     labelled cases are one of each training patient in turn, then a second one, and so on; a labelled patient's other cases stay in
@@ -39,6 +50,7 @@ def split_patients(
         keys: all cases of the site; their order matters only within a patient.
         num_shots, num_validation, num_test: exact numbers of cases, at least 0.
         rng: from the same address for every `num_shots`.
+        num_unlabelled: training cases without a label that are kept, an exact number; None: all that are left.
         owner: whose cases these are, for the error.
 
     Raises:
@@ -52,13 +64,18 @@ def split_patients(
     test, queue = _take(queue, num_test)
     validation, queue = _take(queue, num_validation)
     training = [key for turn in zip_longest(*queue) for key in turn if key is not None]
-    if len(test) < num_test or len(validation) < num_validation or len(training) < num_shots:
+    wanted, given = [num_test, num_validation, num_shots], [len(test), len(validation), len(training)]
+    names_of_counts = ["num_test", "num_validation", "num_shots"]
+    if num_unlabelled is not None:
+        wanted, names_of_counts = [*wanted, num_unlabelled], [*names_of_counts, "num_unlabelled"]
+    if given[0] < num_test or given[1] < num_validation or given[2] < sum(wanted[2:]):
         raise DataError(
-            f"{owner}: num_test + num_validation + num_shots must fit its cases, split by patient, "
-            f"got {num_test} + {num_validation} + {num_shots}, while its {len(keys)} cases of {len(patients)} patients "
-            f"give {len(test)} + {len(validation)} + {len(training)}; lower one of the three, or give the source more cases"
+            f"{owner}: {' + '.join(names_of_counts)} must fit its cases, split by patient, "
+            f"got {' + '.join(map(str, wanted))}, while its {len(keys)} cases of {len(patients)} patients "
+            f"give {' + '.join(map(str, given))}; lower one of them, or give the source more cases"
         )
-    return Split(tuple(training[:num_shots]), tuple(training[num_shots:]), tuple(validation), tuple(test))
+    last = None if num_unlabelled is None else num_shots + num_unlabelled
+    return Split(tuple(training[:num_shots]), tuple(training[num_shots:last]), tuple(validation), tuple(test))
 
 
 def _take(queue: list[list[CaseKey]], count: int) -> tuple[list[CaseKey], list[list[CaseKey]]]:
@@ -101,3 +118,25 @@ def limit_classes(case: Case, classes_all: Sequence[str], classes_annotated: Seq
     seen_as[hidden] = 0
     indices = " ".join(str(index) for index in range(1, len(classes_all) + 1) if index not in hidden)
     return replace(case.with_record(**{ANNOTATED: indices}), label_IJK=seen_as[case.label_IJK.long()])
+
+
+def limit_slices(case: Case, share: float) -> Case:
+    """The case as it looks when only some slices were outlined: the voxels of all others are unknown.
+
+    Of n slices along the coarsest axis (the first of equals), round(share n) are kept, at least one: those that hold the middles
+    of as many equal parts of the axis. For training labels; nothing is drawn.
+
+    Args:
+        case: with or without labels; without, it is returned as it came.
+        share: more than 0; at 1 the case is returned as it came.
+    """
+    if case.label_IJK is None or share >= 1:
+        return case
+    axis = int(np.argmax(case.spacing_mm))
+    size = case.shape[axis]
+    count = max(1, round(share * size))
+    outlined = [int((part + 0.5) * size / count) for part in range(count)]
+    label_IJK = torch.full_like(case.label_IJK, LABEL_UNKNOWN)
+    index = torch.tensor(outlined)
+    label_IJK.index_copy_(axis, index, case.label_IJK.index_select(axis, index))
+    return replace(case.with_record(**{OUTLINED: " ".join(map(str, outlined))}), label_IJK=label_IJK)
