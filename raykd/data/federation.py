@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,22 @@ import raykd
 from raykd.data.cache import cached, content_key
 from raykd.data.case import Case
 from raykd.data.heterogeneity._base import Shift
-from raykd.data.heterogeneity.label_budget import Split, limit_classes, split_patients
-from raykd.data.heterogeneity.resolution import resample_case
+from raykd.data.heterogeneity.annotator import annotate
+from raykd.data.heterogeneity.label_budget import Split, limit_classes, limit_slices, split_patients
+from raykd.data.heterogeneity.resolution import Resolution, ResolutionSettings
 from raykd.data.heterogeneity.scanner import ScannerSettings, ScannerShift
+from raykd.data.inspection import CaseFacts, duplicates, inspect_source, problems_of, reads_files, shared_cases
+from raykd.data.pools import check_pools, open_source, pool_source
 from raykd.data.sources._base import CaseKey, Source
+from raykd.data.sources.pool import POOL_OWNER, PoolSettings
 from raykd.numerics.rng import generator
 from raykd.scenario.errors import DataError
-from raykd.scenario.registry import SHIFTS, SOURCES
+from raykd.scenario.fields import TargetSpacing
+from raykd.scenario.registry import SHIFTS
 from raykd.scenario.schema import Scenario
 from raykd.scenario.sites import Client
 
-REPOSITORY = "repository"
+REPOSITORY, PROXY = "repository", "proxy"
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,7 @@ class Site:
         owner: "repository" or the client's name.
         source_settings: its source block.
         root: folder of the scenario file.
-        spacing_mm, gap_mm: its grid; None: as the source has it.
-        shifts: applied in order after resolution.
+        shifts: applied in order; the first is its grid.
     """
 
     def __init__(
@@ -68,31 +73,31 @@ class Site:
         owner: str,
         source_settings: Any,
         root: Path,
-        spacing_mm: tuple[float, float, float] | None,
-        gap_mm: float = 0.0,
-        shifts: Sequence[Shift] = (),
+        shifts: Sequence[Shift],
     ):
         self.owner = owner
-        self.source: Source = SOURCES.get(source_settings.name)(source_settings, scenario.classes, scenario.seed, owner, root)
-        self._spacing_mm = spacing_mm
-        self._gap_mm = gap_mm
+        self.source = open_source(scenario, source_settings, owner, root)
         self._shifts = shifts
         self._inputs = {
             "classes": scenario.classes,
             "source": self.source.fingerprint(),
-            "spacing_mm": spacing_mm,
-            "gap_mm": gap_mm,
-            "shifts": [{"site": shift.site, "seed": shift.seed, **shift.settings.model_dump(mode="json")} for shift in shifts],
+            "shifts": [shift.fingerprint() for shift in shifts],
             "raykd": raykd.__version__,
         }
+
+    def fingerprint(self) -> str:
+        """A hash of everything that this owner's prepared cases depend on."""
+        return content_key(**self._inputs)
+
+    def cache_key(self, key: CaseKey) -> str:
+        """The prepared case's key in the cache."""
+        return content_key(**self._inputs, case=asdict(key))
 
     def prepare(self, key: CaseKey) -> Case:
         """The case as this site has it, from the cache where it was prepared before."""
 
         def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             case = self.source.load(key)
-            if self._spacing_mm is not None:
-                case = resample_case(case, self._spacing_mm, self._gap_mm)
             for shift in self._shifts:
                 case = shift.apply(case)
             tensors = {"image": case.image_CIJK}
@@ -100,7 +105,7 @@ class Site:
                 tensors["label"] = case.label_IJK
             return tensors, {"affine": np.asarray(case.affine).tolist(), "record": dict(case.record)}
 
-        tensors, values = cached("cases", content_key(**self._inputs, case=asdict(key)), compute)
+        tensors, values = cached("cases", self.cache_key(key), compute)
         return Case(
             key.case_id,
             key.patient_id,
@@ -115,23 +120,64 @@ def client_site(scenario: Scenario, client: Client, root: Path) -> Site:
     """The site of one client."""
     group = client.group
     scanner = ScannerSettings.model_validate({**group.scanner.model_dump(), "name": "scanner"})
-    shifts = [ScannerShift(scanner, scenario.seed, client.name)]
-    shifts += [SHIFTS.get(shift.name)(shift, scenario.seed, client.name) for shift in group.shifts]
-    return Site(scenario, client.name, group.source, root, group.spacing_mm, group.slice_gap_mm, shifts)
+    shifts = [
+        _grid(scenario, client.name, group.spacing_mm, gap_mm=group.slice_gap_mm, **group.sampling.model_dump()),
+        ScannerShift(scanner, scenario.seed, client.name),
+        *(SHIFTS.get(shift.name)(shift, scenario.seed, client.name) for shift in group.shifts),
+    ]
+    return Site(scenario, client.name, group.source, root, shifts)
+
+
+def _grid(scenario: Scenario, owner: str, spacing_mm: TargetSpacing | None, **sampling: Any) -> Resolution:
+    return Resolution(ResolutionSettings(spacing_mm=spacing_mm, **sampling), scenario.seed, owner)
 
 
 def list_cases(scenario: Scenario, root: Path) -> None:
-    """Lists every source's cases and splits them, without loading any. Raises `DataError` where that cannot be done."""
+    """Lists every source's cases and splits them, without loading any.
+
+    Raises:
+        ScenarioError: pools that do not fit the clients.
+        DataError: with every site that lacks cases, or every two owners that share some.
+    """
+    check_pools(scenario)
+    sources, problems = dict[str, Source](), list[str]()
+
+    def note(build: Callable[[], Site], split: Callable[[Site], Split] | None) -> None:
+        try:
+            site = build()
+            sources[site.owner] = site.source
+            if split is not None:
+                split(site)
+        except DataError as error:
+            problems.extend(str(error).splitlines())
+
     for client in scenario.members():
-        _split(scenario, client, client_site(scenario, client, root))
-    _repository_split(scenario, repository_site(scenario, root))
+        note(partial(client_site, scenario, client, root), partial(_split, scenario, client))
+    note(partial(repository_site, scenario, root), partial(_repository_split, scenario))
+    if scenario.proxy is not None:
+        note(partial(proxy_site, scenario, root), None)
+    if problems := list(dict.fromkeys(problems)) or shared_cases(sources):
+        raise DataError("\n".join(problems))
 
 
 def check_cases(scenario: Scenario, root: Path) -> None:
-    """Reads every case of every source. Raises `DataError` with all that is wrong in the first source that is not sound."""
-    for client in scenario.members():
-        client_site(scenario, client, root).source.check()
-    repository_site(scenario, root).source.check()
+    """Reads every case of every source.
+
+    Raises:
+        DataError: with every case that is not sound, and every image that is there twice, at one owner or at two.
+    """
+    whole = {POOL_OWNER + pool: pool_source(scenario, pool, root) for pool in scenario.pools}
+    own = {client.name: client.group.source for client in scenario.members()} | {REPOSITORY: scenario.repository.source}
+    own |= {PROXY: scenario.proxy.source} if scenario.proxy is not None else {}
+    for owner, settings in own.items():
+        if not isinstance(settings, PoolSettings):
+            whole[owner] = open_source(scenario, settings, owner, root)
+    facts, problems = list[CaseFacts](), list[str]()
+    for source in whole.values():
+        found = inspect_source(source) if reads_files(source) else ([], problems_of(source))
+        facts, problems = facts + found[0], problems + found[1]
+    if problems := problems + duplicates(facts):
+        raise DataError("\n".join(problems))
 
 
 def _split(scenario: Scenario, client: Client, site: Site) -> Split:
@@ -139,6 +185,7 @@ def _split(scenario: Scenario, client: Client, site: Site) -> Split:
     return split_patients(
         site.source.keys(),
         num_shots=group.labels.num_shots,
+        num_unlabelled=group.labels.num_unlabelled,
         num_validation=group.num_validation,
         num_test=group.num_test,
         rng=generator(scenario.seed, "split", client.name),
@@ -148,7 +195,8 @@ def _split(scenario: Scenario, client: Client, site: Site) -> Split:
 
 def repository_site(scenario: Scenario, root: Path) -> Site:
     """The repository as an owner of cases, on its own grid."""
-    return Site(scenario, REPOSITORY, scenario.repository.source, root, scenario.repository.spacing_mm)
+    grid = _grid(scenario, REPOSITORY, scenario.repository.spacing_mm)
+    return Site(scenario, REPOSITORY, scenario.repository.source, root, [grid])
 
 
 def _repository_split(scenario: Scenario, site: Site) -> Split:
@@ -162,6 +210,20 @@ def _repository_split(scenario: Scenario, site: Site) -> Split:
     )
 
 
+def holdings(scenario: Scenario, root: Path) -> tuple[list[tuple[Site, Split]], tuple[Site, Split]]:
+    """Every client's site and the cases it holds, and the repository's, without loading any. Raises `DataError`."""
+    sites = [client_site(scenario, client, root) for client in scenario.members()]
+    clients = [(site, _split(scenario, client, site)) for client, site in zip(scenario.members(), sites, strict=True)]
+    repository = repository_site(scenario, root)
+    return clients, (repository, _repository_split(scenario, repository))
+
+
+def data_fingerprints(scenario: Scenario, root: Path) -> dict[str, str]:
+    """By owner, a hash of what its cases depend on: equal as long as files and settings are. Raises `DataError`."""
+    sites = [*(client_site(scenario, client, root) for client in scenario.members()), repository_site(scenario, root)]
+    return {site.owner: site.fingerprint() for site in sites}
+
+
 def build_client_data(scenario: Scenario, client: Client, root: Path) -> ClientData:
     """What a client holds, split by patient: test and validation first, then the labelled shots, the rest without labels.
 
@@ -170,11 +232,8 @@ def build_client_data(scenario: Scenario, client: Client, root: Path) -> ClientD
     """
     site = client_site(scenario, client, root)
     split = _split(scenario, client, site)
-    labelled = [_labelled(site.prepare(key), client.name) for key in split.labelled]
-    if (annotated := client.group.labels.classes) is not None:
-        labelled = [limit_classes(case, scenario.classes, annotated) for case in labelled]
     return ClientData(
-        labelled=tuple(labelled),
+        labelled=tuple(_outlined(scenario, client, site.prepare(key)) for key in split.labelled),
         unlabelled=tuple(replace(site.prepare(key), label_IJK=None) for key in split.unlabelled),
         validation=tuple(_labelled(site.prepare(key), client.name) for key in split.validation),
         test=tuple(_labelled(site.prepare(key), client.name) for key in split.test),
@@ -182,13 +241,44 @@ def build_client_data(scenario: Scenario, client: Client, root: Path) -> ClientD
 
 
 def build_repository_data(scenario: Scenario, root: Path) -> RepositoryData:
-    """The repository's cases on its own grid. Raises `DataError` where a case has no label or none is left to train on."""
+    """The repository's cases on its own grid, those for training with the classes that it outlines.
+
+    Raises:
+        DataError: a case has no label, or none is left to train on.
+    """
     site = repository_site(scenario, root)
     split = _repository_split(scenario, site)
+    outlined = scenario.classes if scenario.repository.classes is None else scenario.repository.classes
+    train = (_labelled(site.prepare(key), REPOSITORY) for key in split.labelled + split.unlabelled)
     return RepositoryData(
-        train=tuple(_labelled(site.prepare(key), REPOSITORY) for key in split.labelled + split.unlabelled),
+        train=tuple(limit_classes(case, scenario.classes, outlined) for case in train),
         validation=tuple(_labelled(site.prepare(key), REPOSITORY) for key in split.test),
     )
+
+
+def proxy_site(scenario: Scenario, root: Path) -> Site:
+    """The public images as an owner of cases."""
+    assert scenario.proxy is not None
+    return Site(scenario, PROXY, scenario.proxy.source, root, [_grid(scenario, PROXY, scenario.proxy.spacing_mm)])
+
+
+def build_proxy_data(scenario: Scenario, root: Path) -> tuple[Case, ...]:
+    """The public images, all of them, without labels. Raises `DataError` where the scenario has none."""
+    if scenario.proxy is None:
+        raise DataError(
+            f"method {scenario.method.name} needs images that server and clients share, got no proxy; add `proxy: {{source: ...}}`"
+        )
+    site = proxy_site(scenario, root)
+    return tuple(replace(site.prepare(key), label_IJK=None) for key in site.source.keys())  # noqa: SIM118 (not a mapping)
+
+
+def _outlined(scenario: Scenario, client: Client, case: Case) -> Case:
+    """A training case with what the site's annotators make of its label: their classes, their errors, their slices."""
+    labels = client.group.labels
+    outlined = scenario.classes if labels.classes is None else labels.classes
+    case = limit_classes(_labelled(case, client.name), scenario.classes, outlined)
+    case = annotate(case, labels.noise, seed=scenario.seed, site=client.name)
+    return limit_slices(case, labels.slices)
 
 
 def _labelled(case: Case, owner: str) -> Case:

@@ -46,6 +46,7 @@ class TrainingCase:
         label_IJK: uint8, or None where the site has no annotation.
         sample: intensities at evenly spaced voxels.
         foreground: by class, the flat indices of its voxels: those outlined, or else those the teacher sees.
+        spacing_mm: voxel edges along I, J, K.
         knowledge: the teacher's, where the method distils.
     """
 
@@ -54,6 +55,7 @@ class TrainingCase:
     label_IJK: Tensor | None
     sample: Tensor
     foreground: Mapping[int, Tensor]
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
     knowledge: Knowledge | None = None
 
     def with_knowledge(self, knowledge: Knowledge) -> TrainingCase:
@@ -86,7 +88,7 @@ def training_case(case: Case) -> TrainingCase:
     foreground = {} if case.label_IJK is None else class_voxels(case.label_IJK)
     flat_image = image.flatten()
     sample = flat_image[:: max(1, flat_image.numel() // NUM_SAMPLED_INTENSITIES)]
-    return TrainingCase(case.case_id, image, case.label_IJK, sample, foreground)
+    return TrainingCase(case.case_id, image, case.label_IJK, sample, foreground, case.spacing_mm)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Patch:
     image_IJK: Tensor
     label_IJK: Tensor | None
     maps: dict[str, Tensor]
+    spacing_mm: tuple[float, ...] = (1.0, 1.0, 1.0)
 
 
 def draw_patch(
@@ -121,7 +124,8 @@ def draw_patch(
     start = _draw_start(case, extent, rng, foreground)
     patch = _crop(case, start, extent)
     if extent != tuple(shape):
-        patch = _average_to(patch, shape)
+        coarsened = tuple(mm * e / n for mm, e, n in zip(case.spacing_mm, extent, shape, strict=True))
+        patch = replace(_average_to(patch, shape), spacing_mm=coarsened)
     axes = [axis for axis, probability in enumerate(augmentation.flip) if probability > 0 and uniform(rng) < probability]
     if axes:
         patch = _flip(patch, axes)
@@ -170,7 +174,7 @@ def _crop(case: TrainingCase, start: Sequence[int], extent: Sequence[int]) -> Pa
             at = [s // a for s, a in zip(start, stride, strict=True)]
             size = [e // a for e, a in zip(extent, stride, strict=True)]
             maps[f"feature/{layer}"] = _window(feature, at, size, 0.0).float()
-    return Patch(image, label, maps)
+    return Patch(image, label, maps, case.spacing_mm)
 
 
 def _average_to(patch: Patch, shape: tuple[int, int, int]) -> Patch:
@@ -188,7 +192,8 @@ def _average_to(patch: Patch, shape: tuple[int, int, int]) -> Patch:
 def _flip(patch: Patch, axes: list[int]) -> Patch:
     from_end = [axis - 3 for axis in axes]
     label = None if patch.label_IJK is None else patch.label_IJK.flip(from_end)
-    return Patch(patch.image_IJK.flip(from_end), label, {name: value.flip(from_end) for name, value in patch.maps.items()})
+    maps = {name: value.flip(from_end) for name, value in patch.maps.items()}
+    return replace(patch, image_IJK=patch.image_IJK.flip(from_end), label_IJK=label, maps=maps)
 
 
 def batches(
@@ -238,4 +243,5 @@ def _collate(patches: Sequence[Patch], num_labelled: int) -> Batch:
         soft_label_BLIJK=maps.get("soft_label"),
         entropy_BIJK=maps["entropy"][:, 0] if "entropy" in maps else None,
         features={name.removeprefix("feature/"): value for name, value in sorted(maps.items()) if name.startswith("feature/")},
+        spacing_mm_B3=torch.tensor([patch.spacing_mm for patch in patches]),
     )

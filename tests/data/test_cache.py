@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from raykd.cli import app
+from raykd.commands.cache import BYTES, SECONDS, parse_quantity
 from raykd.data import cache
-from raykd.data.cache import Stored, cache_dir, cached, content_key
+from raykd.data.cache import Entry, Stored, abandoned, cache_dir, cached, content_key, entries, remove, to_prune
+from raykd.scenario.errors import RaykdError
 from raykd.scenario.training import Augmentation
 
 KEY = content_key(case="c-1")
@@ -167,3 +176,142 @@ def test_without_the_variable_the_cache_lies_in_the_user_s_cache_folder(tmp_path
     monkeypatch.delenv("RAYKD_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_dir() == tmp_path / "xdg" / "raykd"
+
+
+def test_the_key_depends_on_the_versions_of_the_packages_that_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content_key(**INPUTS)
+    known = cache.versions()
+    assert {"raykd", "torch", "torchio", "monai"} <= known.keys() and all(known.values())
+    monkeypatch.setattr(cache, "versions", lambda: {**known, "torchio": "0.0"})
+    assert content_key(**INPUTS) != before
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="tells what is mapped on Linux only")
+def test_processes_share_what_is_cached_instead_of_copying_it() -> None:
+    for _ in range(2):  # computed, then read
+        stored = cached("cases", KEY, Counted())
+        address = stored[0]["image"].data_ptr()
+        spans = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if str(the_file()) in line]
+        assert any(int(start, 16) <= address < int(end, 16) for start, end in spans)
+
+
+def entry(name: str, used_s: float, num_bytes: int, kind: str = "cases") -> Entry:
+    return Entry(kind, Path(name), num_bytes, used_s)
+
+
+FOUND = [entry("c", 30.0, 4), entry("a", 10.0, 1), entry("b", 20.0, 2), Entry("cases", Path(".d"), 100, 0.0, is_whole=False)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "gone"),
+    [
+        ({"unused_s": 15.0}, "a"),
+        ({"unused_s": 20.0}, ""),  # a was used exactly so long ago
+        ({"max_bytes": 7}, ""),
+        ({"max_bytes": 6}, "a"),
+        ({"max_bytes": 5}, "ab"),
+        ({"max_bytes": 0}, "abc"),
+        ({"unused_s": 15.0, "max_bytes": 4}, "ab"),
+        ({}, ""),
+    ],
+)
+def test_pruning_takes_the_least_recently_used_until_the_rest_fits(rule: dict[str, Any], gone: str) -> None:
+    assert "".join(e.path.name for e in to_prune(FOUND, 30.0, **rule)) == gone
+
+
+def test_reading_an_entry_counts_as_using_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached("cases", KEY, Counted())
+    os.utime(the_file(), (1000.0, 1000.0))
+    assert [e.used_s for e in entries()] == [1000.0]
+    assert cache.is_cached("cases", KEY) and [e.used_s for e in entries()] == [1000.0]
+    monkeypatch.setattr(cache.time, "time", lambda: 5000.0)
+    cached("cases", KEY, Counted())
+    assert [e.used_s for e in entries()] == [5000.0]
+
+
+def test_an_entry_that_is_removed_stays_with_its_reader_and_is_computed_again() -> None:
+    cached("cases", KEY, Counted())
+    held = cached("cases", KEY, Counted())
+    assert remove(entries()) > 0 and not cache.is_cached("cases", KEY)
+    assert_same(held)
+    again = Counted()
+    cached("cases", KEY, again)
+    assert again.num_calls == 1
+
+
+def test_what_vanishes_while_it_is_removed_is_no_error() -> None:
+    cached("cases", KEY, Counted())
+    found = entries()
+    assert remove(found) > 0
+    assert remove(found) == 0
+
+
+def unfinished(name: str) -> Entry:
+    path = cache_dir() / "cases" / "ab" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"half")
+    (found,) = (e for e in entries() if e.path == path)
+    return found
+
+
+def test_only_what_a_dead_process_left_unfinished_is_abandoned() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    here = socket.gethostname()
+    dead, alive = unfinished(f".k.{ended.pid}.x.{here}"), unfinished(f".k.{os.getpid()}.x.{here}")
+    elsewhere = unfinished(f".k.{ended.pid}.x.not-{here}")
+    now_s = dead.used_s + 60.0
+    assert abandoned([dead, alive, elsewhere], now_s) == [dead]
+    assert abandoned([dead, alive, elsewhere], now_s + cache.ABANDONED_S) == [dead, alive, elsewhere]
+
+
+def test_a_writer_names_itself_so_that_others_know_whether_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache, "save_file", half)
+    with pytest.raises(KeyboardInterrupt):
+        cached("cases", KEY, Counted())
+    (left,) = entries()
+    assert not left.is_whole and abandoned([left], left.used_s) == []  # this process lives
+    monkeypatch.setattr(cache.os, "kill", lambda pid, signal: (_ for _ in ()).throw(ProcessLookupError))
+    assert abandoned([left], left.used_s) == [left]
+
+
+def prune(*words: str) -> Any:
+    return CliRunner().invoke(app, ["cache", *words])
+
+
+def test_the_command_shows_and_prunes(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached("cases", KEY, Counted())
+    cached("teachers", KEY, Counted())
+    size = sum(e.num_bytes for e in entries())
+    shown = json.loads(prune("--json").output)
+    assert [(row["kind"], row["number"]) for row in shown["kinds"]] == [("cases", 1), ("teachers", 1)]
+    assert sum(row["bytes"] for row in shown["kinds"]) == size
+    assert "would remove 1 of 1" in prune("prune", "--kind", "cases", "--all", "--dry-run").output and len(entries()) == 2
+    assert "removed 0 of 2" in prune("prune", "--older-than", "1d", "--max-size", "1GB").output
+    assert "removed 1 of 1" in prune("prune", "--kind", "cases", "--all").output
+    assert [e.kind for e in entries()] == ["teachers"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "--all"),
+        (("--older-than", "soon"), "30d"),
+        (("--max-size", "10"), "10GB"),
+        (("--all", "--kind", "case"), "did you mean 'cases'?"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_read(words: tuple[str, ...], said: str) -> None:
+    cached("cases", KEY, Counted())
+    ended = prune("prune", *words)
+    assert isinstance(ended.exception, RaykdError) and said in str(ended.exception)
+    assert len(entries()) == 1
+
+
+def test_sizes_and_spans_have_units() -> None:
+    assert parse_quantity("1.5GiB", BYTES, "--max-size", "") == 1.5 * 2**30
+    assert parse_quantity("2w", SECONDS, "--older-than", "") == 14 * 24 * 3600

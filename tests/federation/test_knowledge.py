@@ -13,7 +13,7 @@ from torch import Tensor
 from raykd.data.patches import Knowledge, TrainingCase
 from raykd.federation.inference import predict_features, predict_logits, soft_label
 from raykd.federation.knowledge import cached_knowledge, compute_knowledge, image_hash, payload_hash
-from raykd.methods._base import KnowledgeRequest
+from raykd.methods._context import KnowledgeRequest
 from raykd.models._base import SegmentationNetwork, build_network
 from raykd.models.unet import UNet
 from raykd.numerics.params import state_of

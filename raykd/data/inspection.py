@@ -1,0 +1,153 @@
+"""What lies in a source, case by case, and which cases lie in it twice or with two owners: the leaks that no score shows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from raykd.data.case import Case
+from raykd.data.integrity import DamagedFile, digest
+from raykd.data.sources._base import CaseKey, Source
+from raykd.scenario.errors import DataError
+
+MAX_NAMED = 5
+"""Cases named in one sentence."""
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What reading a case showed.
+
+    Attributes:
+        owner, case_id, patient_id: whose case it is.
+        shape, spacing_mm: along I, J, K.
+        contents: digests of the image's voxels in RAS+ and of its file: what renaming, or packing anew, does not change.
+        voxels: number of voxels of each label value; None: no label.
+    """
+
+    owner: str
+    case_id: str
+    patient_id: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    contents: tuple[str, ...]
+    voxels: Mapping[int, int] | None
+
+
+def inspect_source(source: Source, load: Callable[[CaseKey], Case] | None = None) -> tuple[list[CaseFacts], list[str]]:
+    """Reads every case; the facts of those that can be read, and what is wrong with the others or with the source as a whole, one
+    sentence each.
+
+    Args:
+        source: of files, or one that makes its cases.
+        load: reads a case; absent: the source's own.
+    """
+    facts, problems = list[CaseFacts](), list[str]()
+    try:
+        keys = source.keys()
+        images = Counter(path for key in keys for path in source.files(key)[:1])
+        for key in keys:
+            try:
+                case = (load or source.load)(key)
+                # A file that holds several cases says nothing of one.
+                own = [path for path in source.files(key)[:1] if images[path] == 1]
+                facts.append(_facts(source.owner, key, case, own))
+            except DataError as error:
+                problems += str(error).splitlines()
+    except DataError as error:
+        problems = str(error).splitlines()
+    # A check says all that is wrong with a case, where loading ends with the first.
+    return facts, (problems_of(source) or problems) if problems else []
+
+
+def problems_of(source: Source) -> list[str]:
+    """What the source's own check finds, one sentence each."""
+    try:
+        source.check()
+    except DataError as error:
+        return str(error).splitlines()
+    return []
+
+
+def reads_files(source: Source) -> bool:
+    """Whether cases are read, not made."""
+    try:
+        return any(source.files(key) for key in source.keys())  # noqa: SIM118 (not a mapping)
+    except DataError:
+        return True
+
+
+def _facts(owner: str, key: CaseKey, case: Case, own_files: Iterable[Path]) -> CaseFacts:
+    voxels = None
+    if case.label_IJK is not None:
+        values, counts = torch.unique(case.label_IJK, return_counts=True)
+        voxels = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    contents = (_voxel_digest(case), *_file_digests(own_files))
+    return CaseFacts(owner, key.case_id, key.patient_id, case.shape, case.spacing_mm, contents, voxels)
+
+
+def _voxel_digest(case: Case) -> str:
+    digest_of_voxels = hashlib.sha256(repr(tuple(case.image_CIJK.shape)).encode())
+    digest_of_voxels.update(case.image_CIJK.contiguous().numpy().tobytes())
+    return digest_of_voxels.hexdigest()
+
+
+def _file_digests(paths: Iterable[Path]) -> list[str]:
+    found = []
+    for path in paths:
+        try:
+            found.append(digest(path).sha256)
+        except DamagedFile:
+            continue  # of a format that the source reads in its own way: its voxels are enough
+    return found
+
+
+def duplicates(facts: Iterable[CaseFacts]) -> list[str]:
+    """A sentence for each image that is there again: under another name, with another owner, or both."""
+    first: dict[str, CaseFacts] = {}
+    problems = []
+    for case in facts:
+        known = next((first[content] for content in case.contents if content in first), None)
+        for content in case.contents:
+            first.setdefault(content, case)
+        if known is not None:
+            problems.append(
+                f"{case.owner}: case {case.case_id!r}: images must differ, got the content of case {known.case_id!r} of "
+                f"{known.owner}; keep one of the two, or the same person is trained and tested on"
+            )
+    return problems
+
+
+def shared_cases(sources: Mapping[str, Source]) -> list[str]:
+    """A sentence for each two owners that read one file or hold one patient, found from names alone.
+
+    Args:
+        sources: by owner.
+    """
+    first: dict[object, str] = {}
+    clashes: dict[tuple[str, str], dict[str, None]] = {}
+    for owner, source in sources.items():
+        population = source.population()
+        for key in source.keys():  # noqa: SIM118 (not a mapping)
+            traces: list[object] = [path.resolve() for path in source.files(key)]
+            if population is not None:
+                traces.append((population, key.patient_id))
+            for trace in traces:
+                holder = first.setdefault(trace, owner)
+                if holder != owner:
+                    clashes.setdefault((holder, owner), {})[key.case_id] = None
+    return [_clash(*owners, list(case_ids)) for owners, case_ids in clashes.items()]
+
+
+def _clash(one: str, other: str, case_ids: list[str]) -> str:
+    more = f" and {len(case_ids) - MAX_NAMED} more" if len(case_ids) > MAX_NAMED else ""
+    return (
+        f"{one} and {other}: owners must have no patient in common, got {', '.join(case_ids[:MAX_NAMED])}{more} with both; "
+        "give them files of their own, or describe the source once under pools and let each client draw on it with "
+        "source: {name: pool, pool: NAME}"
+    )

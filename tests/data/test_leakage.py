@@ -1,0 +1,217 @@
+"""One person at two sites, or on both sides of a split, is found: by file, by patient, by content."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from raykd.data.federation import check_cases, list_cases
+from raykd.data.sources.folder import FolderSource
+from raykd.scenario.errors import DataError
+from raykd.scenario.load import scenario_from_dict
+from raykd.scenario.schema import Scenario
+
+SHAPE = (5, 6, 7)
+AFFINE = np.diag([2.0, 1.0, 1.0, 1.0])
+Write = Callable[..., NDArray[np.float32]]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a case `FOLDER/NAME_im.nii.gz` with its label and gives its voxels: drawn from `content`, or those given."""
+
+    def write(name: str, content: int | NDArray[np.float32]) -> NDArray[np.float32]:
+        rng = np.random.default_rng(content if isinstance(content, int) else 0)
+        image = rng.normal(100, 10, SHAPE).astype(np.float32) if isinstance(content, int) else content
+        path = tmp_path / f"{name}_im.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(image, AFFINE), path)
+        nibabel.save(nibabel.Nifti1Image(rng.integers(0, 2, SHAPE).astype(np.uint8), AFFINE), tmp_path / f"{name}_seg.nii.gz")
+        return image
+
+    return write
+
+
+def folder(name: str, **settings: Any) -> dict[str, Any]:
+    return {"name": "folder", "images": f"{name}/*_im.nii.gz", "labels": f"{name}/*_seg.nii.gz", **settings}
+
+
+def scenario(root: Path, sources: dict[str, dict[str, Any]], repository: dict[str, Any] | None = None, **values: Any) -> Scenario:
+    phantom = {"name": "phantom", "num_cases": 2, "spacing_mm": [10.0, 10.0, 10.0], "field_of_view_mm": [100.0, 100.0, 100.0]}
+    data = {
+        "name": "leaks",
+        "classes": ["femoral_cartilage"],
+        "repository": {
+            "source": repository or phantom,
+            "num_validation": 1,
+            "teacher": {"network": {"name": "unet", "width": 4}},
+        },
+        "clients": [
+            {"group": name, "source": source, "labels": {"num_shots": 1}, "num_test": 1} for name, source in sources.items()
+        ],
+        "student": {"network": {"name": "unet", "width": 4}},
+        "method": {"name": "fedavg"},
+    }
+    return scenario_from_dict(data | values, root).scenario
+
+
+def refusal(check: Callable[[Scenario, Path], None], built: Scenario, root: Path) -> list[str]:
+    with pytest.raises(DataError) as refused:
+        check(built, root)
+    return str(refused.value).splitlines()
+
+
+def test_sites_with_files_of_their_own_are_fine(tmp_path: Path, write: Write) -> None:
+    for index, name in enumerate(("north/1", "north/2", "south/1", "south/2")):
+        write(name, index)
+    built = scenario(tmp_path, {"north": folder("north"), "south": folder("south")})
+    list_cases(built, tmp_path)
+    check_cases(built, tmp_path)
+
+
+def test_two_groups_that_read_one_folder_are_refused_before_a_run_and_sent_to_pools(tmp_path: Path, write: Write) -> None:
+    write("all/1", 1)
+    write("all/2", 2)
+    (line,) = refusal(list_cases, scenario(tmp_path, {"north": folder("all"), "south": folder("all")}), tmp_path)
+    assert line.startswith("north and south: owners must have no patient in common, got 1, 2 with both") and "under pools" in line
+
+
+def test_two_sites_of_one_group_share_its_folder_too(tmp_path: Path, write: Write) -> None:
+    write("all/1", 1)
+    write("all/2", 2)
+    group = {"group": "twin", "count": 2, "source": folder("all"), "labels": {"num_shots": 1}, "num_test": 1}
+    (line,) = refusal(list_cases, scenario(tmp_path, {}, clients=[group]), tmp_path)
+    assert line.startswith("twin-0 and twin-1: ")
+
+
+def test_a_client_that_tests_on_the_repository_s_cases_is_refused(tmp_path: Path, write: Write) -> None:
+    for index in range(3):
+        write(f"all/{index}", index)
+    (line,) = refusal(list_cases, scenario(tmp_path, {"north": folder("all")}, repository=folder("all")), tmp_path)
+    assert line.startswith("north and repository: ") and "got 0, 1, 2 with both" in line
+
+
+def test_one_file_under_two_paths_is_one_file(tmp_path: Path, write: Write) -> None:
+    write("north/1", 1)
+    write("north/2", 2)
+    (tmp_path / "south").symlink_to(tmp_path / "north", target_is_directory=True)
+    built = scenario(tmp_path, {"north": folder("north"), "south": folder("south")})
+    assert refusal(list_cases, built, tmp_path)[0].startswith("north and south: ")
+
+
+def test_one_patient_s_visits_at_two_sites_are_refused(tmp_path: Path, write: Write) -> None:
+    for index, name in enumerate(("a_v1", "b_v1", "a_v2", "c_v2")):
+        write(f"all/{name}", index)
+    visits = {
+        visit: {"name": "folder", "images": f"all/*_{visit}_im.nii.gz", "labels": f"all/*_{visit}_seg.nii.gz"}
+        for visit in ("v1", "v2")
+    }
+    list_cases(scenario(tmp_path, visits), tmp_path)  # nothing says that `a` is a person and not a number of the visit
+    named = {visit: {**source, "patient_pattern": "^([a-z])_"} for visit, source in visits.items()}
+    (line,) = refusal(list_cases, scenario(tmp_path, named), tmp_path)
+    assert "v1 and v2" in line and "got a with both" in line
+
+
+def test_a_pool_of_the_folder_shares_it_without_a_leak(tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(5):
+        write(f"all/{index}", index)
+    share = {"name": "pool", "pool": "all"}
+    built = scenario(tmp_path, {"north": share, "south": share}, pools={"all": {"source": folder("all")}})
+    list_cases(built, tmp_path)
+    read = []
+    load = FolderSource.load
+    monkeypatch.setattr(FolderSource, "load", lambda self, key: read.append(key.case_id) or load(self, key))  # type: ignore[func-returns-value]
+    check_cases(built, tmp_path)
+    assert sorted(read) == ["0", "1", "2", "3", "4"]
+
+
+def test_a_pool_whose_files_a_client_also_reads_directly_is_a_leak(tmp_path: Path, write: Write) -> None:
+    for index in range(5):
+        write(f"all/{index}", index)
+    sources = {"north": {"name": "pool", "pool": "all"}, "south": folder("all")}
+    (line,) = refusal(list_cases, scenario(tmp_path, sources, pools={"all": {"source": folder("all")}}), tmp_path)
+    assert line.startswith("north and south: ")
+
+
+def test_a_renamed_copy_at_another_site_is_found_by_its_content(tmp_path: Path, write: Write) -> None:
+    for index, name in enumerate(("north/1", "north/2", "south/8", "south/9")):
+        write(name, index)
+    shutil.copy(tmp_path / "north/2_im.nii.gz", tmp_path / "south/9_im.nii.gz")
+    built = scenario(tmp_path, {"north": folder("north"), "south": folder("south")})
+    list_cases(built, tmp_path)
+    (line,) = refusal(check_cases, built, tmp_path)
+    assert line.startswith("south: case '9': images must differ, got the content of case '2' of north")
+
+
+def flipped(image: NDArray[np.float32], path: Path) -> None:
+    """The same image with its first axis stored the other way round, and said so in the affine."""
+    affine = AFFINE.copy()
+    affine[0, 0], affine[0, 3] = -2.0, 2.0 * (SHAPE[0] - 1)
+    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(image[::-1]), affine), path)
+
+
+def as_double(image: NDArray[np.float32], path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(image.astype(np.float64), AFFINE), path)
+
+
+def re_headed(image: NDArray[np.float32], path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(image, np.diag([3.0, 3.0, 3.0, 1.0])), path)
+    label = path.with_name(path.name.replace("_im", "_seg"))
+    nibabel.save(nibabel.Nifti1Image(np.ones(SHAPE, np.uint8), np.diag([3.0, 3.0, 3.0, 1.0])), label)
+
+
+@pytest.mark.parametrize("rewrite", [flipped, as_double, re_headed])
+def test_a_copy_packed_anew_is_found_by_its_voxels(rewrite: Any, tmp_path: Path, write: Write) -> None:
+    for index, name in enumerate(("north/1", "north/2", "south/8", "south/9")):
+        image = write(name, index)
+        if name == "north/2":
+            copied = image
+    rewrite(copied, tmp_path / "south/9_im.nii.gz")
+    (line,) = refusal(check_cases, scenario(tmp_path, {"north": folder("north"), "south": folder("south")}), tmp_path)
+    assert "south: case '9'" in line and "case '2' of north" in line
+
+
+def test_a_copy_that_one_site_clips_is_found_by_its_file(tmp_path: Path, write: Write) -> None:
+    for index, name in enumerate(("north/1", "north/2", "south/8", "south/9")):
+        write(name, index)
+    shutil.copy(tmp_path / "north/2_im.nii.gz", tmp_path / "south/9_im.nii.gz")
+    sources = {"north": folder("north"), "south": folder("south", clip=[90.0, 110.0])}
+    assert len(refusal(check_cases, scenario(tmp_path, sources), tmp_path)) == 1
+
+
+def test_an_image_that_is_almost_the_same_is_no_copy(tmp_path: Path, write: Write) -> None:
+    for index, name in enumerate(("north/1", "north/2", "south/8")):
+        write(name, index)
+    image = write("south/9", 1).copy()
+    image[0, 0, 0] += 1.0
+    write("south/9", image)
+    check_cases(scenario(tmp_path, {"north": folder("north"), "south": folder("south")}), tmp_path)
+
+
+def test_a_copy_within_one_site_may_be_tested_and_trained_on_and_is_refused(tmp_path: Path, write: Write) -> None:
+    copied = write("north/1", 1)
+    write("north/2", 2)
+    as_double(copied, tmp_path / "north/2_im.nii.gz")
+    (line,) = refusal(check_cases, scenario(tmp_path, {"north": folder("north")}), tmp_path)
+    assert line.startswith("north: case '2': images must differ, got the content of case '1' of north")
+
+
+def test_everything_wrong_at_every_site_is_said_at_once(tmp_path: Path, write: Write) -> None:
+    for index, name in enumerate(("north/1", "north/2", "south/8", "south/9")):
+        write(name, index)
+    for name in ("north/1", "south/8"):
+        write(name, np.full(SHAPE, 7, np.float32))
+    built = scenario(tmp_path, {"north": folder("north"), "south": folder("south")})
+    lines = refusal(check_cases, built, tmp_path)
+    assert len(lines) == 2 and "case '1'" in lines[0] and "case '8'" in lines[1]
+    (tmp_path / "north/2_seg.nii.gz").unlink()
+    (tmp_path / "south/9_seg.nii.gz").unlink()
+    lines = refusal(list_cases, built, tmp_path)
+    assert [("case '2'" in line, "case '9'" in line) for line in lines] == [(True, False), (False, True)]
