@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from raykd.commands import results, runs, words
+from raykd.commands import cache, data, plan, results, runs, starter, studies, words
 from raykd.commands.options import FAILED, REFUSED
 
 app = typer.Typer(
@@ -48,11 +48,16 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Prints the ve
 
 
 app.command()(runs.run)
-app.command()(runs.study)
+app.command()(runs.resume)
+app.command()(studies.study)
 app.command()(words.check)
 app.command()(results.report)
 app.command("list")(words.list_)
 app.command()(words.schema)
+app.add_typer(data.app, name="data")
+app.command()(starter.new)
+app.command()(plan.plan)
+app.add_typer(cache.app, name="cache")
 
 
 if __name__ == "__main__":

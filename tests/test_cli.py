@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,10 @@ from jsonschema import Draft202012Validator
 
 from raykd.cli import main
 from raykd.data.volume_io import write_nifti
-from raykd.results.reader import open_run
+from raykd.results.reader import load_runs, open_run
+from raykd.scenario.load import load_scenario
 from raykd.scenario.registry import METHODS
+from raykd.scenario.study import load_study
 
 FEDAVG = ("--set", "method={name: fedavg}", "--set", "federation.rounds=1")
 IN_PROCESS = ("--backend", "in-process")
@@ -288,7 +292,7 @@ def test_version_is_printed(raykd: Raykd) -> None:
 def test_help_names_the_commands(raykd: Raykd) -> None:
     ended = raykd("--help")
     assert ended.code == 0
-    assert all(word in ended.out for word in ("run", "study", "check", "report", "list", "schema"))
+    assert all(word in ended.out for word in ("run", "study", "check", "report", "list", "schema", "new"))
 
 
 SHAPE, AFFINE = (16, 16, 16), np.diag([3.0, 3.0, 3.0, 1.0])
@@ -402,3 +406,204 @@ def test_piped_output_has_no_colour_and_its_last_line_is_the_directory(scenario:
     )
     assert done.stdout.decode().splitlines()[-1] == str(tmp_path / "out")
     assert b"\x1b" not in done.stdout + done.stderr
+
+
+@pytest.fixture
+def study_file(scenario: Path, tmp_path: Path) -> Path:
+    """A study of two quick cells."""
+    path = tmp_path / "both.yaml"
+    path.write_text(
+        "base: tiny.yaml\nmethods: [{name: local}, {name: fedavg}]\n"
+        "vary: {federation.rounds: [1]}\nzip: [{training.num_local_steps: [1]}]\n"
+    )
+    return path
+
+
+CELLS = [f"{method}--federation.rounds=1--training.num_local_steps=1--seed7" for method in ("local", "fedavg")]
+
+
+def _started(folder: Path) -> dict[str, str]:
+    return {cell: json.loads((folder / cell / "manifest.json").read_text())["started_at"] for cell in CELLS}
+
+
+@pytest.fixture
+def ctrl_c_in_the_second_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who presses Ctrl-C when the round of a study's second cell begins."""
+
+    @contextmanager
+    def watch(quiet: bool) -> Iterator[Any]:
+        cells: list[str] = []
+
+        def progress(event: str, **values: Any) -> None:
+            if event == "run":
+                cells.append(values["method"])
+            elif event == "round" and len(cells) == 2:
+                signal.raise_signal(signal.SIGINT)
+
+        yield progress
+
+    monkeypatch.setattr("raykd.watch.watch", watch)
+
+
+def test_an_interrupted_study_says_how_to_go_on_and_goes_on_with_the_cells_left(
+    raykd: Raykd, study_file: Path, tmp_path: Path, ctrl_c_in_the_second_cell: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    options = ("--set", "federation.rounds=2", "--set", "vary={}")
+    ended = raykd("study", study_file, *options, *IN_PROCESS, "--out", out)
+    assert ended.code == 130
+    words = shlex.split(ended.err.splitlines()[-1].split("to go on: ")[1])
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    first, second = (f"{method}--training.num_local_steps=1--seed7" for method in ("local", "fedavg"))
+    statuses = [json.loads((out / cell / "manifest.json").read_text())["status"] for cell in (first, second)]
+    assert statuses == ["done", "interrupted"]
+    untouched = (out / first / "manifest.json").read_bytes()
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert (out / first / "manifest.json").read_bytes() == untouched
+    assert json.loads((out / second / "manifest.json").read_text())["status"] == "done"
+    assert json.loads((out / ".set-aside" / second / "manifest.json").read_text())["status"] == "interrupted"
+    runs = load_runs([out]).runs
+    assert [run.path.name for run in runs] == sorted([first, second])
+    assert all(run.scenario["federation"]["rounds"] == 2 for run in runs)
+
+
+def test_a_study_s_directory_records_it_and_its_cells(raykd: Raykd, study_file: Path, tmp_path: Path) -> None:
+    words = ("study", study_file, *IN_PROCESS, "--out", tmp_path / "out", "--quiet")
+    assert raykd(*words, "--continue").code == 0  # nothing there yet: it begins
+    record = yaml.safe_load((tmp_path / "out" / "study.yaml").read_text())
+    assert [cell["cell"] for cell in record["cells"]] == CELLS
+    assert record["base"] == "../tiny.yaml"
+    assert record["zip"] == [{"training.num_local_steps": [1]}]
+    for cell in record["cells"]:
+        manifest = json.loads((tmp_path / "out" / cell["cell"] / "manifest.json").read_text())
+        assert (cell["scenario_hash"], cell["method"]) == (manifest["scenario_hash"], manifest["method"])
+    again = raykd(*words)
+    _refused(again, "holds a study already", "--continue")
+    before = _started(tmp_path / "out")
+    nothing_left = raykd(*words, "--continue")
+    assert (nothing_left.code, nothing_left.out.strip(), nothing_left.err) == (0, str(tmp_path / "out"), "")
+    assert _started(tmp_path / "out") == before and not (tmp_path / "out" / ".set-aside").exists()
+    assert raykd("report", tmp_path / "out").code == 0
+
+
+def test_a_changed_study_is_not_gone_on_with_and_what_differs_is_told(raykd: Raykd, study_file: Path, tmp_path: Path) -> None:
+    words = ("study", study_file, *IN_PROCESS, "--out", tmp_path / "out", "--quiet")
+    raykd(*words, "--set", "methods=[{name: local}]")
+    same = ("--set", "methods=[{name: local}]", "--continue")
+    _refused(raykd(*words, "--continue"), "methods:", '"fedavg"', "nothing was run")
+    _refused(raykd(*words, *same, "--set", "training.batch_size=1"), f"training.batch_size: 2 there, 1 now, in cell {CELLS[0]}")
+    _refused(raykd(*words, *same, "--set", "seeds=[7]"), "seeds: null there, [7] now")
+    (tmp_path / "out" / "study.yaml").write_text("cells: 3\n")
+    _refused(raykd(*words, *same), "study.yaml", "damaged")
+    (tmp_path / "out" / "study.yaml").unlink()
+    _refused(raykd(*words, *same), "holds no study")
+    _refused(raykd("study", study_file, "--continue"), "--continue", "--out")
+
+
+def test_a_cell_whose_manifest_is_another_s_is_run_anew(raykd: Raykd, study_file: Path, tmp_path: Path) -> None:
+    words = ("study", study_file, *IN_PROCESS, "--out", tmp_path / "out", "--quiet")
+    raykd(*words)
+    file = tmp_path / "out" / CELLS[0] / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "scenario_hash": "0" * 16, "mark": 1}))
+    (tmp_path / "out" / CELLS[1] / "manifest.json").write_text("{")
+    states = json.loads(raykd(*words, "--continue", "--dry-run", "--json").out)
+    assert [row["state"] for row in states] == ["unfinished", "unfinished"]
+    assert raykd(*words, "--continue").code == 0
+    assert "mark" not in json.loads(file.read_text())
+    assert sorted(path.name for path in (tmp_path / "out" / ".set-aside").iterdir()) == sorted(CELLS)
+
+
+def test_a_study_that_is_refused_leaves_nothing_behind(raykd: Raykd, study_file: Path, tmp_path: Path) -> None:
+    ended = raykd("study", study_file, *IN_PROCESS, "--out", tmp_path / "out", "--set", "clients[0].num_test=50")
+    assert ended.code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_lists_the_cells_and_writes_nothing(raykd: Raykd, study_file: Path, tmp_path: Path) -> None:
+    words = ("study", study_file, "--out", tmp_path / "out", "--dry-run", "--set", "seeds=[3, 4]")
+    before = sorted(tmp_path.rglob("*"))
+    rows = json.loads(raykd(*words, "--json").out)
+    assert [(row["method"], row["seed"], row["clients"], row["rounds"], row["state"]) for row in rows] == [
+        ("local", 3, 3, 1, "to do"),
+        ("local", 4, 3, 1, "to do"),
+        ("fedavg", 3, 3, 1, "to do"),
+        ("fedavg", 4, 3, 1, "to do"),
+    ]
+    assert {row["varied"]["training.num_local_steps"] for row in rows} == {1}
+    lines = raykd(*words).out.splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == [row["cell"] for row in rows]
+    assert lines[5] == "4 cells: 4 to do"
+    assert sorted(tmp_path.rglob("*")) == before
+    _refused(raykd("study", study_file, "--json"), "--dry-run")
+
+
+def test_the_bytes_of_a_dry_run_are_those_of_the_transfers(raykd: Raykd, study_file: Path, tmp_path: Path) -> None:
+    """One FedAvg upload is the student's parameters, uncompressed, and the headers of its serialisation."""
+    words = ("study", study_file, *IN_PROCESS, "--set", "methods=[{name: fedavg}]", "--out", tmp_path / "out", "--quiet")
+    (row,) = json.loads(raykd(*words, "--dry-run", "--json").out)
+    raykd(*words)
+    transfers = load_runs([tmp_path / "out"]).transfers
+    params = transfers[(transfers.direction == "up") & (transfers.kind == "params")]
+    assert (params.num_values * 4 == row["student_bytes"]).all()
+
+
+def test_draws_stand_in_the_clients_table_and_in_the_run_s_scenario(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
+    drawing = ("--set", "clients[0].link.up_mbps={uniform: [3, 9]}")
+    assert raykd("run", scenario, *IN_PROCESS, *FEDAVG, *drawing, "--out", tmp_path / "out").code == 0
+    run = open_run(tmp_path / "out")
+    clients = run.clients.set_index("client_name")
+    assert list(clients.index) == ["community-0", "community-1", "university"]
+    for name in ("community-0", "community-1"):
+        drawn = json.loads(clients.loc[name, "drawn"])
+        assert drawn == {"link.up_mbps": clients.loc[name, "link_up_mbps"]}
+        assert 3 <= drawn["link.up_mbps"] <= 9
+    assert clients.loc["university"].isna()["drawn"]
+    assert [group["drawn"] for group in run.scenario["clients"]][-1] == {}
+    assert raykd("run", tmp_path / "out" / "scenario.yaml", *IN_PROCESS, "--out", tmp_path / "again").code == 0
+    again = open_run(tmp_path / "again")
+    assert again.manifest["scenario_hash"] == run.manifest["scenario_hash"]
+
+
+def test_new_writes_a_scenario_that_is_fine_and_named_as_asked(raykd: Raykd, tmp_path: Path) -> None:
+    ended = raykd("new", "deep/knees.yaml")
+    assert (ended.code, ended.out.strip()) == (0, "deep/knees.yaml")
+    assert load_scenario(tmp_path / "deep/knees.yaml").scenario.name == "knees"
+    assert (tmp_path / "deep/knees.yaml").read_text().count("#") > 15
+    assert raykd("check", "deep/knees.yaml").code == 0
+    assert raykd("new", "012").out.strip() == "012.yaml"
+    assert load_scenario(tmp_path / "012.yaml").scenario.name == "012"
+
+
+def test_new_writes_a_study_with_its_base(raykd: Raykd, tmp_path: Path) -> None:
+    assert raykd("new", "shots", "--study").out.splitlines() == ["shots-base.yaml", "shots.yaml"]
+    cells = load_study(tmp_path / "shots.yaml").cells
+    assert {cell.loaded.scenario.name for cell in cells} == {"shots"}
+    assert len(cells) == 2 * 2 * 2
+    assert raykd("check", "shots.yaml").code == 0
+
+
+def test_what_new_writes_runs(raykd: Raykd, tmp_path: Path) -> None:
+    raykd("new")
+    quick = ["method.num_passes=1", "method.adapt_steps=2", "repository.teacher.num_steps=2", "federation.rounds=1"]
+    quick += ["training.num_local_steps=1", "clients.*.source.num_cases=3", "clients.*.labels.num_shots=1", "clients[0].count=1"]
+    ended = raykd("run", "my-federation.yaml", *IN_PROCESS, "--quiet", *(word for text in quick for word in ("--set", text)))
+    assert (ended.code, ended.out.strip()) == (0, "runs/my-federation")
+
+
+def test_new_overwrites_nothing(raykd: Raykd, tmp_path: Path) -> None:
+    (tmp_path / "shots-base.yaml").write_text("mine")
+    _refused(raykd("new", "shots", "--study"), "shots-base.yaml", "there already")
+    assert (tmp_path / "shots-base.yaml").read_text() == "mine" and not (tmp_path / "shots.yaml").exists()
+    (tmp_path / "file").write_text("mine")
+    _refused(raykd("new", "file/x.yaml"), "file/x.yaml", "cannot be written")
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a b", "x" * 70, "-x.yaml"])
+def test_new_refuses_names_that_no_scenario_may_have(raykd: Raykd, tmp_path: Path, name: str) -> None:
+    ended = raykd("new", "--", name)
+    _refused(ended, "name of a scenario")
+    assert list(tmp_path.iterdir()) == []

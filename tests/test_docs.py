@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 from raykd.scenario.json_schema import json_schema, study_schema
+from raykd.scenario.load import load_scenario
+from raykd.scenario.registry import REGISTRIES
+from raykd.scenario.study import load_study
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,6 +20,30 @@ def test_the_column_dictionary_is_the_schema() -> None:
     """docs/tables.md is generated; a column that changes must change there."""
     page = runpy.run_path(str(ROOT / "docs" / "make_tables.py"))["markdown"]()
     assert (ROOT / "docs" / "tables.md").read_text(encoding="utf-8") == page, "run python docs/make_tables.py"
+
+
+def test_the_page_of_keys_is_what_the_models_say() -> None:
+    """docs/scenarios.md is generated; a setting that changes must change there."""
+    page = runpy.run_path(str(ROOT / "docs" / "make_scenarios.py"))["markdown"]()
+    assert (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8") == page, "run python docs/make_scenarios.py"
+    for registry in REGISTRIES.values():
+        for name in registry.names():
+            assert f"### {registry.kind} {name}\n" in page
+            for key in registry.get(name).Settings.model_fields:
+                assert key == "name" or f"| `{key}` |" in page
+    links, anchors = re.findall(r"\]\(#([^)]+)\)", page), re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    assert set(links) <= {title.lower().replace(" ", "-") for title in anchors}
+
+
+def test_the_examples_of_the_page_on_studies_are_right(tmp_path: Path) -> None:
+    """docs/studies.md: its scenario draws, and its study has as many cells as it says."""
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "studies.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "draws.yaml").write_text(f"extends: base/four-knees.yaml\n{blocks[0]}")
+    (tmp_path / "study.yaml").write_text(blocks[1])
+    shutil.copytree(ROOT / "scenarios" / "base", tmp_path / "base")
+    clients = load_scenario(tmp_path / "draws.yaml").scenario.clients
+    assert len(clients) == 8 and sum(group.source.num_cases for group in clients) == 80
+    assert len(load_study(tmp_path / "study.yaml").cells) == 54
 
 
 def test_the_editors_schema_is_the_one_that_validates() -> None:

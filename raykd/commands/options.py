@@ -9,11 +9,12 @@ import typer
 
 if TYPE_CHECKING:
     from raykd.launch import Plan
+    from raykd.scenario.study import Study
 
 REFUSED, FAILED, INTERRUPTED = 2, 3, 130
 
-Scenario = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario's YAML file.", show_default=False)]
-Study = Annotated[Path, typer.Argument(metavar="STUDY", help="A study's YAML file.", show_default=False)]
+ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario's YAML file.", show_default=False)]
+StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study's YAML file.", show_default=False)]
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Replaces a key of the scenario; repeatable.", show_default=False)
 ]
@@ -36,15 +37,19 @@ def plan_scenario(path: Path, overrides: list[str], out: Path | None) -> Plan:
     return Plan(run_dir, loaded.scenario.method.name, loaded.scenario, loaded.root)
 
 
-def plan_study(path: Path, overrides: list[str], out: Path | None) -> tuple[list[Plan], Path]:
-    """The runs that a study's file asks for, and the directory that holds theirs."""
+def plan_study(path: Path, overrides: list[str], out: Path | None) -> tuple[Study, list[Plan], Path]:
+    """What a study's file asks for: the study, the runs of its cells, and the directory that holds theirs."""
+    from raykd.commands.study_record import record_of
     from raykd.launch import Plan
     from raykd.scenario.study import load_study
 
     loaded = load_study(path, overrides)
     folder = out or new_directory(loaded.name)
-    plans = [Plan(folder / cell.cell_id, cell.method_label, cell.loaded.scenario, cell.loaded.root) for cell in loaded.cells]
-    return plans, folder
+    record = record_of(loaded, folder)
+    plans = [
+        Plan(folder / cell.cell_id, cell.method_label, cell.loaded.scenario, cell.loaded.root, record) for cell in loaded.cells
+    ]
+    return loaded, plans, folder
 
 
 def new_directory(name: str) -> Path:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raykd.commands.options import INTERRUPTED, Address, BackendName, Out, Quiet, Scenario, Set, Study, plan_scenario, plan_study
+from raykd.commands.options import INTERRUPTED, Address, BackendName, Out, Quiet, ScenarioPath, Set, plan_scenario
 
 if TYPE_CHECKING:
     from raykd.launch import Plan
 
 
 def run(
-    scenario: Scenario,
+    scenario: ScenarioPath,
     set_: Set = [],  # noqa: B006 (typer reads the default and never changes it)
     out: Out = None,
     backend: BackendName = "ray",
@@ -30,30 +31,36 @@ def run(
     if is_study(scenario):
         raise RaykdError(f"{scenario} is a study of several runs; use `raykd study {scenario}`")
     plan = plan_scenario(scenario, set_, out)
-    _launch([plan], backend, address, quiet)
+    carry_out([plan], backend, address, quiet)
     typer.echo(str(plan.run_dir))
 
 
-def study(
-    study: Study,
-    set_: Set = [],  # noqa: B006
-    out: Out = None,
+def resume(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The directory of a run.", show_default=False)],
     backend: BackendName = "ray",
     address: Address = None,
     quiet: Quiet = False,
 ) -> None:
-    """Runs every cell of a study (methods x varied keys x seeds); the last line printed is the study's directory."""
-    plans, folder = plan_study(study, set_, out)
-    _launch(plans, backend, address, quiet)
-    typer.echo(str(folder))
+    """Goes on with a run that ended early, from its last checkpoint; the last line printed is its directory."""
+    from raykd.resume import resume_plan
+
+    carry_out([resume_plan(run_dir)], backend, address, quiet)
+    typer.echo(str(run_dir))
 
 
-def _launch(plans: list[Plan], backend: str, address: str | None, quiet: bool) -> None:
-    """Checks, runs and watches. The first Ctrl-C ends after the round in hand, the second at once."""
+def carry_out(plans: list[Plan], backend: str, address: str | None, quiet: bool, how_to_go_on: str = "") -> None:
+    """Checks, runs and watches. The first Ctrl-C ends after the round in hand, the second at once.
+
+    Args:
+        plans, backend, address: what runs and where.
+        quiet: whether nothing is shown of it.
+        how_to_go_on: a clause for those whose runs end early.
+    """
     from raykd.launch import Interrupted, check_plans, launch, refuse_taken
+    from raykd.scenario.errors import RunFailed
     from raykd.watch import watch
 
-    refuse_taken(plans)
+    refuse_taken([plan for plan in plans if not plan.is_resumed])
     check_plans(plans)
     stop = threading.Event()
 
@@ -69,5 +76,7 @@ def _launch(plans: list[Plan], backend: str, address: str | None, quiet: bool) -
         with watch(quiet) as progress:
             launch(plans, backend=backend, address=address, progress=progress, stop=stop)
     except Interrupted as error:
-        typer.echo(str(error), err=True)
+        typer.echo(f"{error}{how_to_go_on}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    except RunFailed as error:
+        raise RunFailed(f"{error}{how_to_go_on}") from None

@@ -25,7 +25,7 @@ def check(
     found: list[dict[str, Any]] = []
     for path in scenarios:
         try:
-            plans = plan_study(path, set_, Path())[0] if is_study(path) else [plan_scenario(path, set_, Path())]
+            plans = plan_study(path, set_, Path())[1] if is_study(path) else [plan_scenario(path, set_, Path())]
             check_plans(plans)
             for plan in {plan.scenario.model_dump_json(exclude={"method", "seed"}): plan for plan in plans}.values():
                 check_cases(plan.scenario, plan.root)
@@ -61,7 +61,8 @@ def list_(
     for name in registry.names():
         cls = registry.get(name)
         settings = {key: field.description or "" for key, field in cls.Settings.model_fields.items() if key != "name"}
-        rows.append({"name": name, "summary": (cls.__doc__ or "").strip().splitlines()[0], "settings": settings})
+        facts = cls.facts() if hasattr(cls, "facts") else {}
+        rows.append({"name": name, "summary": (cls.__doc__ or "").strip().splitlines()[0], **facts, "settings": settings})
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from raykd.scenario.document import KeyPath, Node, as_written, from_plain, merge, parse_path, set_at
 from raykd.scenario.errors import Problem, ScenarioError
+from raykd.scenario.expansion import Sites, draw_sites
 from raykd.scenario.problems import problems_of
 from raykd.scenario.schema import Scenario
 from raykd.scenario.yaml_reader import parse_yaml, read_yaml, write_yaml
@@ -95,8 +96,9 @@ def _extended(document: Node, folder: Path, chain: tuple[Path, ...]) -> Node:
 
 
 def relative_file(node: Node, key: str) -> Path:
-    """The relative path that a node holds; `ScenarioError` for anything else."""
-    if not isinstance(node.value, str) or not node.value or Path(node.value).is_absolute():
+    """The relative path of a YAML file that a node holds; `ScenarioError` for anything else: no other file is read."""
+    is_text = isinstance(node.value, str)
+    if not is_text or Path(node.value).is_absolute() or Path(node.value).suffix not in (".yaml", ".yml"):
         rule = "must be the path of a YAML file, relative to this one"
         raise ScenarioError([node.place.problem((key,), rule, as_written(node.plain()))])
     return Path(node.value)
@@ -138,9 +140,14 @@ def apply_overrides(document: Node, overrides: Sequence[Override]) -> Node:
 
 
 def validated(document: Node, model: type[Model]) -> Model:
-    """The document as a model. Raises `ScenarioError` with all problems, each at its place."""
+    """The document as a model, a scenario's draws made. Raises `ScenarioError` with all problems, each at its place."""
+    sites = draw_sites(document) if model is Scenario else Sites(document)
+    problems: list[Problem] = []
     try:
-        return model.model_validate_json(json.dumps(document.plain()))
+        checked = model.model_validate_json(json.dumps(sites.document.plain()))
     except ValidationError as error:
         loader_keys = ["extends"] if model is Scenario else []
-        raise ScenarioError(problems_of(error.errors(include_url=False), document, model, loader_keys)) from None
+        problems = problems_of(error.errors(include_url=False), sites.document, model, loader_keys)
+    if problems or sites.refused:
+        raise ScenarioError(sites.all_problems(problems))
+    return checked

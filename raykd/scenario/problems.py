@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel
 
 from raykd.scenario.document import KeyPath, Node, as_written, locate, parse_path
+from raykd.scenario.draws import DISTRIBUTIONS
 from raykd.scenario.errors import Problem, did_you_mean
+from raykd.scenario.shape import known_keys, shapes_of, shapes_under
 
 _SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _WHOLE, _NUMBER, _BLOCK, _LIST = "must be a whole number", "must be a number", "must be a block of keys", "must be a list"
@@ -77,10 +78,11 @@ def problems_of(errors: Iterable[Any], document: Node, model: type[BaseModel], l
     located = [item for item in _flatten(errors, model, ()) if not _is_echo(item[0], locate(document, item[1]))]
     findings = [_finding(*item, document) for item in located]
     problems = {_problem(finding, document, set(loader_keys)) for finding in _join_unions(_join_lengths(findings))}
-    return sorted(problems, key=_position)
+    return sorted(problems, key=position)
 
 
-def _position(problem: Problem) -> tuple[Any, ...]:
+def position(problem: Problem) -> tuple[Any, ...]:
+    """Sorts problems into the order of the file, those that stand nowhere last."""
     return problem.line == 0, problem.file, problem.line, problem.column, problem.path, problem.rule
 
 
@@ -168,37 +170,22 @@ def _problem(finding: _Finding, document: Node, loader_keys: set[str]) -> Proble
     if finding.kind == "extra_forbidden":
         known = _known_keys(finding) | (loader_keys if len(finding.path) == 1 else set())
         hint = did_you_mean(str(finding.path[-1]), known)
+    elif isinstance(node.value, dict) and finding.kind in _RULES:
+        hint = _hint_at_draw(finding.path, node)
     return node.place.problem(finding.path, finding.rule, got, hint)
 
 
+def _hint_at_draw(path: KeyPath, block: Node) -> str:
+    """What to say of a block in the place of a value where it looks as if the value should have been drawn."""
+    if any(word in block.value for word in DISTRIBUTIONS):
+        return "" if path[:1] == ("clients",) else "only the values of a client group can be drawn"
+    near = did_you_mean(next(iter(block.value), ""), DISTRIBUTIONS)
+    return near if near.startswith("did") else ""
+
+
 def _known_keys(finding: _Finding) -> set[str]:
-    """The keys of the block that holds an unknown key, from the JSON Schema of the model that knows it."""
-    schema = _schema(finding.model)
-    blocks = [schema]
+    """The keys of the block that holds an unknown key, as the model that refused it knows them."""
+    shapes = shapes_of(finding.model)
     for step in finding.path[finding.depth : -1]:
-        blocks = [child for block in blocks for child in _children(_branches(block, schema), step)]
-    return {key for block in blocks for branch in _branches(block, schema) for key in branch.get("properties", {})}
-
-
-@lru_cache(maxsize=64)
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    return model.model_json_schema()
-
-
-def _branches(schema: Any, root: dict[str, Any]) -> list[dict[str, Any]]:
-    """A schema with its reference followed and its unions taken apart."""
-    if "$ref" in schema:
-        return _branches(root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root)
-    parts = [part for word in ("anyOf", "oneOf", "allOf") for part in schema.get(word, [])]
-    return [schema, *(branch for part in parts for branch in _branches(part, root))]
-
-
-def _children(branches: list[dict[str, Any]], step: str | int) -> Iterator[Any]:
-    for branch in branches:
-        if isinstance(step, str):
-            found = branch.get("properties", {}).get(step, branch.get("additionalProperties"))
-        else:
-            prefix = branch.get("prefixItems", [])
-            found = prefix[step] if step < len(prefix) else branch.get("items")
-        if isinstance(found, dict):
-            yield found
+        shapes = shapes_under(shapes, step)
+    return known_keys(shapes)

@@ -19,8 +19,8 @@ from raykd.scenario.fields import (
     SafeName,
     Shape,
     SourceBlock,
-    Spacing,
     Strict,
+    TargetSpacing,
 )
 from raykd.scenario.sites import Client, ClientGroup, Pool
 from raykd.scenario.training import Augmentation, Student, Training
@@ -31,9 +31,12 @@ class Teacher(Strict):
 
     network: NetworkBlock
     num_steps: PositiveInt = 600
+    """Optimiser steps."""
     batch_size: PositiveInt = 2
+    """Patches a step."""
     learning_rate: PositiveFloat = 2.0e-3
     patch_shape: Shape = (16, 64, 64)
+    """Voxels of a patch along I, J, K."""
     augmentation: Augmentation = Augmentation()
 
 
@@ -41,8 +44,9 @@ class Repository(Strict):
     """The external, richly annotated, high-resolution source. All its cases are labelled."""
 
     source: SourceBlock
-    spacing_mm: Spacing | None = None
-    """The grid its cases are brought to; absent: as the source has them."""
+    spacing_mm: TargetSpacing | None = None
+    """The grid its cases are brought to, along I, J, K, or one number for all three; null for an axis, or absent: as the source has
+    it."""
     num_validation: NonNegativeInt = 4
     """Cases held out to evaluate the teacher."""
     classes: tuple[str, ...] | None = None
@@ -50,10 +54,19 @@ class Repository(Strict):
     teacher: Teacher
 
 
+class Proxy(Strict):
+    """Public images without labels, at hand at every site and at the server before the federation starts; they cross no link."""
+
+    source: SourceBlock
+    spacing_mm: TargetSpacing | None = None
+    """The grid they are brought to; absent: as the source has them."""
+
+
 class Federation(Strict):
     """How the federation proceeds."""
 
     rounds: PositiveInt = 20
+    """Broadcast, local update, upload, aggregate: so many times."""
     personal_rounds: NonNegativeInt = 0
     """How many of the rounds, the last ones, every site goes on alone from its own model: nothing travels, and `personal` is
     what it deploys."""
@@ -69,12 +82,14 @@ class Evaluation(Strict):
     surface_metrics: Literal["final", "always", "never"] = "final"
     """When NSD, HD95 and ASSD are computed beside DSC."""
     nsd_tolerance_mm: PositiveFloat = 1.0
+    """Surfaces nearer than this count as the same in NSD."""
     previews: NonNegativeInt = 1
     """Test cases a client whose slices are kept for the report."""
 
 
 class Resources(Strict):
     cpus_per_client: NonNegativeFloat = 1.0
+    """CPUs that one running client holds."""
     gpus_per_client: NonNegativeFloat = 0.0
     """Fraction of a GPU that one running client holds."""
     threads_per_client: PositiveInt = 1
@@ -89,17 +104,26 @@ class Scenario(Strict):
     """A federation, the method that runs in it, and how both are judged."""
 
     name: SafeName
+    """What tables and reports call it, and the folder under runs/."""
     description: str = ""
+    """A sentence for reports."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Everything that is drawn follows from it: the same seed, the same numbers."""
     classes: Annotated[tuple[SafeName, ...], Field(min_length=1, max_length=64)]
     """Foreground classes by name, in the order of the labels 1, 2, ...; 0 is background."""
     repository: Repository
     pools: dict[SafeName, Pool] = {}
     """Sources that several clients share, by name; a client draws on one with `source: {name: pool, pool: NAME}`."""
+    proxy: Proxy | None = None
+    """For the methods that compare responses on shared images."""
     clients: Annotated[tuple[ClientGroup, ...], Field(min_length=1)]
+    """The sites, in groups that are alike."""
     student: Student
+    """What every site trains, unless its group says otherwise."""
     method: MethodBlock
+    """How the sites learn together."""
     training: Training = Training()
+    """How every site trains, unless its group says otherwise."""
     federation: Federation = Federation()
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()

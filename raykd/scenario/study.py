@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from raykd.scenario.document import KeyPath, Node, Place, as_written, format_path, locate, parse_path, set_at
+from raykd.scenario.axes import ambiguities, axes_of
+from raykd.scenario.document import Node, Place, locate, parse_path, set_at
 from raykd.scenario.errors import Problem, ScenarioError
 from raykd.scenario.fields import SafeName, Strict
 from raykd.scenario.load import (
@@ -30,7 +29,6 @@ from raykd.scenario.load import (
 from raykd.scenario.schema import Scenario
 from raykd.scenario.yaml_reader import read_yaml
 
-MAX_CELLS = 10_000
 _MAX_ID = 120
 
 
@@ -50,13 +48,18 @@ class StudyFile(Strict):
     name: SafeName | None = None
     """Of every scenario in the study; absent: the file's name."""
     description: str = ""
+    """A sentence for reports."""
     base: str
     """The scenario that every cell starts from, relative to the study's file."""
     methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)] | None = None
     """Each takes the place of the base's method."""
     vary: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}
     """Values by key path; every combination is a cell."""
+    zip: tuple[Annotated[dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Field(min_length=1)], ...] = ()
+    """Blocks of values by key path, equally many in each: their keys change together, from first to last, as one more thing to
+    combine with the rest."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] | None = None
+    """Of the cells: each combination runs once a seed; absent: the base's own seed."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Cell:
     Attributes:
         cell_id: unique in the study (also where case does not count) and safe as a folder's name.
         method_label: what tables call the method.
-        varied: the values of the study's `vary`, by key path.
+        varied: the values of the study's `vary` and `zip`, by key path.
         loaded: the scenario to run.
     """
 
@@ -78,11 +81,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """A study and its cells: methods outermost, then `vary` in its order, then seeds."""
+    """A study and its cells: methods outermost, then `vary` and `zip` in their order, then seeds.
+
+    Attributes:
+        name: of every cell's scenario.
+        description: a sentence or two.
+        cells: in the order in which they run.
+        settings: the study's file, options applied.
+        base: the file of the scenario that every cell starts from.
+    """
 
     name: str
     description: str
     cells: tuple[Cell, ...]
+    settings: StudyFile
+    base: Path
 
 
 @dataclass(frozen=True)
@@ -120,18 +133,16 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     of_cells = [setting for setting in settings if setting.path[0] not in StudyFile.model_fields]
     document = apply_overrides(read_yaml(path), of_study)
     study = validated(document, StudyFile)
-    _refuse_any(_ambiguities(study, document, of_cells))
+    labels = [entry.label or entry.name for entry in study.methods or ()]
+    set_keys = [(setting.path, setting.value.place) for setting in of_cells]
+    _refuse_any(ambiguities(document, axes_of(document), labels, set_keys))
     base_path = path.parent / relative_file(document.value["base"], "base")
     if not base_path.is_file():
         raise ScenarioError([document.value["base"].place.problem(("base",), "no such file", str(base_path))])
     name = study.name or _safe(path.stem)
     base = set_at(read_document(base_path), ("name",), Node(name, Place(str(path))))
-    return Study(name, study.description, _validated_cells(_drafts(document, base, of_cells), base_path))
-
-
-def _vary(document: Node) -> dict[str, Node]:
-    vary = document.child("vary")
-    return vary.value if vary else {}
+    cells = _validated_cells(_drafts(document, base, of_cells), base_path)
+    return Study(name, study.description, cells, study, base_path)
 
 
 def _choices(document: Node, key: str) -> list[Node | None]:
@@ -140,56 +151,16 @@ def _choices(document: Node, key: str) -> list[Node | None]:
     return [None] if node is None or node.value is None else list(node.value)
 
 
-def _ambiguities(study: StudyFile, document: Node, of_cells: Sequence[Override]) -> Iterator[Problem]:
-    """Everything that leaves open what a cell is, or makes two cells the same."""
-    try:
-        axes = [(parse_path(key), node.place) for key, node in _vary(document).items()]
-    except ValueError:
-        place = document.value["vary"].place
-        yield place.problem(("vary",), "must have key paths of a scenario as keys", hint="as in clients.*.labels.num_shots: [1, 2]")
-        return
-    axes += [(("method", "name"), document.value["methods"].place)] if study.methods else []
-    axes += [(("seed",), document.value["seeds"].place)] if study.seeds else []
-    for (first, _), (second, place) in itertools.combinations(axes, 2):
-        if _overlap(first, second):
-            yield place.problem((), f"sets {format_path(second)}, but the study also sets {format_path(first)}")
-    for setting, (axis, _) in itertools.product(of_cells, axes):
-        if _overlap(setting.path, axis):
-            rule = f"the study itself sets {format_path(axis)}"
-            yield setting.value.place.problem(setting.path, rule, hint="set the study's own methods, vary or seeds instead")
-    yield from _repeats(study, document)
-
-
-def _overlap(first: KeyPath, second: KeyPath) -> bool:
-    """Whether setting one key path touches what is at the other."""
-    return all(a == b or "*" in (a, b) for a, b in zip(first, second, strict=False))
-
-
-def _repeats(study: StudyFile, document: Node) -> Iterator[Problem]:
-    labels = [entry.label or entry.name for entry in study.methods or ()]
-    lists: dict[KeyPath, Sequence[Any]] = {("vary", key): values for key, values in study.vary.items()}
-    num_cells = math.prod(len(values) for values in (*lists.values(), study.seeds or "1", labels or "1"))
-    if num_cells > MAX_CELLS:
-        yield document.place.problem((), f"must have at most {MAX_CELLS} cells", str(num_cells))
-    for path, values in {**lists, ("seeds",): study.seeds or (), ("methods",): labels}.items():
-        counts = Counter(json.dumps(value) for value in values)
-        twice = ", ".join(as_written(json.loads(value)) for value, count in counts.items() if count > 1)
-        hint = "name one of them otherwise with 'as'" if path == ("methods",) else ""
-        if twice:
-            yield locate(document, path).place.problem(path, "must differ from one another", twice, hint)
-
-
 def _drafts(document: Node, base: Node, of_cells: Sequence[Override]) -> Iterator[_Draft]:
     """The cross product. A key path that leads nowhere does so in the first cell already, which raises `ScenarioError`."""
-    vary = _vary(document)
-    combinations = itertools.product(*(node.value for node in vary.values()))
-    for method, values, seed in itertools.product(_choices(document, "methods"), combinations, _choices(document, "seeds")):
+    combinations = list(itertools.product(*(axis.steps() for axis in axes_of(document))))
+    for method, steps, seed in itertools.product(_choices(document, "methods"), combinations, _choices(document, "seeds")):
+        values = {key: value for step in steps for key, value in step.items()}
         changes = [Override(("method",), method.without("as"))] if method else []
-        changes += [Override(parse_path(key), value) for key, value in zip(vary, values, strict=True)]
+        changes += [Override(parse_path(key), value) for key, value in values.items()]
         changes += [Override(("seed",), seed)] if seed else []
         cell = apply_overrides(base, [*changes, *of_cells])
-        varied = {key: value.plain() for key, value in zip(vary, values, strict=True)}
-        yield _Draft(_label(method, cell), varied, cell)
+        yield _Draft(_label(method, cell), {key: value.plain() for key, value in values.items()}, cell)
 
 
 def _label(method: Node | None, cell: Node) -> str:

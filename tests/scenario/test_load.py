@@ -213,3 +213,26 @@ def test_python_data_is_refused_with_the_same_words(changes: dict[str, Any], exp
     with pytest.raises(ScenarioError) as error:
         scenario_from_dict(small(**changes), GOOD)
     assert str(error.value) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["${HOME}", "$HOME", "{{ name }}", "__import__('os').getcwd()", "!!python", "%HOME%", "`id`", "=1+1"]
+)
+def test_text_stays_text(text: str) -> None:
+    """No environment value, template, import or expression is ever evaluated."""
+    assert load_scenario(GOOD / "base.yaml", [f"description='{text.replace(chr(39), chr(39) * 2)}'"]).scenario.description == text
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "-rf", "", "a b", "x" * 65, "a\\b", "~", "$HOME"])
+@pytest.mark.parametrize("key", ["name", "clients[0].group", "clients[1].name", "classes[0]"])
+def test_names_that_could_lead_out_of_a_folder_are_refused(key: str, name: str) -> None:
+    (line,) = refusal(GOOD / "base.yaml", f"{key}='{name}'")
+    assert f"{key}: must be 1 to 64 letters, digits" in line
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../../../etc/passwd", "base", "", "base.yaml/../secret"])
+def test_only_yaml_files_are_extended(target: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("password: hunter2\n")
+    with pytest.raises(ScenarioError, match="must be the path of a YAML file, relative to this one") as error:
+        scenario_from_dict(small(extends=target), tmp_path)
+    assert "hunter2" not in str(error.value)

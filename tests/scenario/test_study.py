@@ -66,6 +66,31 @@ seeds: [3, 4]
     assert [cell.method_label for cell in study.cells].count("average") == 8
 
 
+def test_zipped_keys_change_together_and_combine_with_the_rest(write: Write) -> None:
+    text = """
+vary: {federation.rounds: [5, 6]}
+zip:
+  - {training.batch_size: [1, 2, 3], clients.*.labels.num_shots: [4, 3, 2]}
+  - {training.num_local_steps: [7, 8]}
+seeds: [0, 1]
+"""
+    scenarios = [cell.loaded.scenario for cell in load_study(write(text)).cells]
+    assert len(scenarios) == 2 * 3 * 2 * 2
+    pairs = [(s.training.batch_size, s.clients[1].labels.num_shots) for s in scenarios]
+    assert set(pairs) == {(1, 4), (2, 3), (3, 2)}
+    assert (
+        len({(s.federation.rounds, pair, s.training.num_local_steps, s.seed) for s, pair in zip(scenarios, pairs, strict=True)})
+        == 24
+    )
+    first = load_study(write(text)).cells[0]
+    assert first.varied == {
+        "federation.rounds": 5,
+        "training.batch_size": 1,
+        "clients.*.labels.num_shots": 4,
+        "training.num_local_steps": 7,
+    }
+
+
 def test_a_study_of_nothing_is_its_base(write: Write) -> None:
     (cell,) = load_study(write("")).cells
     assert (cell.cell_id, cell.method_label, cell.varied) == ("dual--seed0", "dual", {})
@@ -129,6 +154,24 @@ def test_names_that_differ_only_by_what_a_folder_cannot_hold(write: Write) -> No
             ["shots.yaml:3:1: sets method.name, but the study also sets method"],
         ),
         (
+            "zip:\n  - seed: [1, 2]\n    federation.rounds: [1, 2, 3]\n",
+            ["shots.yaml:3:5: zip[0]: keys that change together must have equally many values, got seed 2, federation.rounds 3"],
+        ),
+        (
+            "zip: [{federation.rounds: [1, 2, 1], training.batch_size: [3, 4, 3]}]\n",
+            ["shots.yaml:2:7: zip[0]: must differ from one another, got [1, 3]"],
+        ),
+        (
+            "vary: {training.batch_size: [1]}\nzip: [{training.batch_size: [1, 2]}]\n",
+            ["shots.yaml:3:8: sets training.batch_size, but the study also sets training.batch_size"],
+        ),
+        ("zip: [{}]\n", ["shots.yaml:2:7: zip[0]: must have at least 1 element, got {}"]),
+        ("zip: {seed: [1]}\n", ['shots.yaml:2:1: zip: must be a list, got {"seed": [1]}']),
+        (
+            "zip: [{a..b: [1]}]\n",
+            ["shots.yaml:2:7: zip[0]: must have key paths of a scenario as keys; as in clients.*.labels.num_shots: [1, 2]"],
+        ),
+        (
             "vary: {a..b: [3]}\n",
             ["shots.yaml:2:1: vary: must have key paths of a scenario as keys; as in clients.*.labels.num_shots: [1, 2]"],
         ),
@@ -174,12 +217,26 @@ def test_a_problem_of_the_base_is_told_once(write: Write, tmp_path: Path) -> Non
 
 def test_an_override_of_what_the_study_sets_is_refused(write: Write) -> None:
     path = write("seeds: [1, 2]\nmethods: [{name: dual}]\nvary: {clients.*.count: [1, 2]}\n")
-    hint = "; set the study's own methods, vary or seeds instead"
+    hint = "; set the study's own methods, vary, zip or seeds instead"
     assert refusal(path, "seed=3", "method={name: dual}", "clients[1].count=4", "clients[1].num_test=4") == [
         f"--set seed=3: seed: the study itself sets seed{hint}",
         f"--set method={{name: dual}}: method: the study itself sets method.name{hint}",
         f"--set clients[1].count=4: clients[1].count: the study itself sets clients.*.count{hint}",
     ]
+
+
+@pytest.mark.parametrize("base", ["/etc/hosts", "../../etc/passwd", "${HOME}", "~", "base"])
+def test_a_base_is_a_yaml_file_and_nothing_else_is_read(base: str, write: Write, tmp_path: Path) -> None:
+    Path("s.yaml").write_text(f"base: '{base}'\n")
+    assert refusal(Path("s.yaml")) == [f's.yaml:1:1: base: must be the path of a YAML file, relative to this one, got "{base}"']
+
+
+def test_nothing_in_a_study_is_looked_up_or_run(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUNDS", "3")
+    values = ["${ROUNDS}", "{{ 3 }}", "$ROUNDS", "__import__('os').getcwd()", "../../x", "1 + 1"]
+    cells = load_study(write(f"vary: {{description: {values}}}\n")).cells
+    assert [cell.loaded.scenario.description for cell in cells] == values
+    assert all(re.fullmatch(r"[A-Za-z0-9._=-]+", cell.cell_id) and ".." not in cell.cell_id.split("=") for cell in cells)
 
 
 def test_a_missing_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

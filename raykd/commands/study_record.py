@@ -1,0 +1,130 @@
+"""What a study's directory says of itself, and which of its cells are left to do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from raykd.scenario.document import as_written
+from raykd.scenario.errors import RaykdError, ScenarioError
+from raykd.scenario.study import Cell, Study
+from raykd.scenario.yaml_reader import read_yaml, write_yaml
+
+RECORD = "study.yaml"
+SET_ASIDE = ".set-aside"
+"""Holds what was left of unfinished cells; readers of runs pass it by."""
+_MAX_TOLD = 5
+
+
+def record_of(study: Study, folder: Path) -> str:
+    """The text of study.yaml: the study with every option applied, and its cells."""
+    settings = study.settings.model_dump(mode="json", by_alias=True, exclude={"name", "description", "base"})
+    return write_yaml(
+        {
+            "name": study.name,
+            "description": study.description,
+            "base": os.path.relpath(study.base, folder),
+            **settings,
+            "cells": [
+                {
+                    "cell": cell.cell_id,
+                    "method": cell.method_label,
+                    "varied": dict(cell.varied),
+                    "seed": cell.loaded.scenario.seed,
+                    "scenario_hash": cell.loaded.scenario.content_hash(),
+                }
+                for cell in study.cells
+            ],
+        }
+    )
+
+
+def refuse_other_study(study: Study, folder: Path) -> None:
+    """Refuses to go on in a directory of something else.
+
+    Raises:
+        RaykdError: it holds no study, or one that differs, with what differs. An empty or absent directory is fine.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / RECORD).is_file():
+        raise RaykdError(f"{folder}: holds no study to go on with (it has no {RECORD}); give the directory of one with --out")
+    try:
+        recorded = read_yaml(folder / RECORD).plain()
+        differences = list(_differences(recorded, study, folder))
+    except (ScenarioError, KeyError, TypeError, AttributeError):
+        raise RaykdError(f"{folder / RECORD}: is damaged; run the study into another directory") from None
+    if differences:
+        told = differences[:_MAX_TOLD]
+        more = f"\n  and {len(differences) - len(told)} more" if len(differences) > len(told) else ""
+        lines = "".join(f"\n  {difference}" for difference in told)
+        raise RaykdError(
+            f"{folder}: holds a study that differs, so nothing was run; undo the change or give another directory with --out:"
+            f"{lines}{more}"
+        )
+
+
+def _differences(recorded: dict[str, Any], study: Study, folder: Path) -> Iterator[str]:
+    now = study.settings.model_dump(mode="json", by_alias=True)
+    for key in ("methods", "vary", "zip", "seeds"):
+        if recorded[key] != now[key]:
+            yield f"{key}: {as_written(recorded[key])} there, {as_written(now[key])} now"
+    before = {cell["cell"]: cell["scenario_hash"] for cell in recorded["cells"]}
+    changed = [cell for cell in study.cells if before.get(cell.cell_id, _hash(cell)) != _hash(cell)]
+    changes: dict[str, list[str]] = {}
+    for cell in changed:
+        for change in _changes_in(cell, folder / cell.cell_id / "scenario.yaml"):
+            changes.setdefault(change, []).append(cell.cell_id)
+    for change, cells in changes.items():
+        yield f"{change}, in cell {cells[0]}" + (f" and {len(cells) - 1} more" if len(cells) > 1 else "")
+
+
+def _hash(cell: Cell) -> str:
+    return cell.loaded.scenario.content_hash()
+
+
+def _changes_in(cell: Cell, file: Path) -> Iterator[str]:
+    """The keys in which a cell's scenario is not the one of its run."""
+    if not file.is_file():
+        yield "the scenario has changed"
+        return
+    there, now = (dict(_leaves(data)) for data in (read_yaml(file).plain(), cell.loaded.scenario.model_dump(mode="json")))
+    for key in [*now, *(key for key in there if key not in now)]:
+        if (key in there, there.get(key)) != (key in now, now.get(key)):
+            was, is_ = (as_written(data[key]) if key in data else "nothing" for data in (there, now))
+            yield f"{key}: {was} there, {is_} now"
+
+
+def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    items: Any = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    if not items:
+        yield path, data
+    for key, value in items:
+        yield from _leaves(value, f"{path}[{key}]" if isinstance(data, list) else f"{path}.{key}".removeprefix("."))
+
+
+def states_of(study: Study, folder: Path) -> Mapping[str, str]:
+    """For every cell by its id: `done`, `unfinished` (there are remains of it), or `to do`."""
+    return {cell.cell_id: _state(folder / cell.cell_id, _hash(cell)) for cell in study.cells}
+
+
+def _state(run_dir: Path, scenario_hash: str) -> str:
+    if not run_dir.exists() or (run_dir.is_dir() and not any(run_dir.iterdir())):
+        return "to do"
+    try:
+        manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
+        is_done = manifest["status"] == "done" and manifest["scenario_hash"] == scenario_hash
+    except (OSError, ValueError, KeyError, TypeError):
+        is_done = False
+    return "done" if is_done else "unfinished"
+
+
+def set_aside(run_dir: Path) -> Path:
+    """Moves what is left of an unfinished cell out of the way, and says where to."""
+    folder = run_dir.parent / SET_ASIDE
+    folder.mkdir(exist_ok=True)
+    names = (run_dir.name if number == 1 else f"{run_dir.name}-{number}" for number in range(1, 10_000))
+    return run_dir.rename(next(folder / name for name in names if not (folder / name).exists()))
