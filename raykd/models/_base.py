@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from raykd.numerics.rng import seeded_layers
+from raykd.scenario.errors import RaykdError
 from raykd.scenario.fields import Strict
 from raykd.scenario.registry import NETWORKS
+
+Stride = tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]]
+"""Down-sampling along I, J, K from one level to the next."""
+Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
+_NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+"""The base class is that of batch and of instance normalisation."""
 
 
 class SegmentationNetwork(nn.Module, ABC):
@@ -21,7 +30,9 @@ class SegmentationNetwork(nn.Module, ABC):
         num_classes: L, with background.
 
     Attributes:
-        layers: strides (I, J, K) of every named feature map, from the input's side to the output's.
+        layers: strides (I, J, K) of every named feature map, from the input's side to the output's. Every network has
+            `encoder_1` ... `encoder_n`, `bottleneck` and `decoder_m` ... `decoder_1`: 1 is the finest level, `encoder_l` and
+            `decoder_l` lie on one grid, and `decoder_1` is the last map before the head.
     """
 
     Settings: ClassVar[type[Strict]]
@@ -41,10 +52,98 @@ class SegmentationNetwork(nn.Module, ABC):
         """Logits and the feature maps of the named layers."""
 
     @property
+    def head(self) -> nn.Module:
+        """The output block: what stands between `decoder_1` and the logits."""
+        raise NotImplementedError(f"{type(self).__name__} must say which of its modules is its head")
+
+    @property
     def total_stride(self) -> tuple[int, int, int]:
         """The multiple that every edge of an input must be."""
         i, j, k = (max(stride[axis] for stride in self.layers.values()) for axis in range(3))
         return i, j, k
+
+
+class TappedNetwork(SegmentationNetwork):
+    """A network made of a module whose parts' outputs are its named feature maps.
+
+    A subclass calls `attach` at the end of its `__init__`.
+    """
+
+    network: nn.Module
+
+    def attach(
+        self,
+        network: nn.Module,
+        head: nn.Module,
+        *,
+        encoders: Sequence[nn.Module],
+        bottleneck: nn.Module,
+        decoders: Sequence[nn.Module],
+        strides: Sequence[tuple[int, int, int]],
+    ) -> None:
+        """Takes the module, and names its parts.
+
+        Args:
+            network: gives logits.
+            head: its part that does.
+            encoders, decoders: parts whose outputs are feature maps, the finest first.
+            bottleneck: the part whose output is the coarsest map.
+            strides: of the levels from the finest to the bottleneck's.
+        """
+        self.network = network
+        # Within plain containers, so that parameters are not registered twice.
+        self._head = (head,)
+        self._taps = {
+            **{f"encoder_{level}": part for level, part in enumerate(encoders, 1)},
+            "bottleneck": bottleneck,
+            **{f"decoder_{level}": decoders[level - 1] for level in range(len(decoders), 0, -1)},
+        }
+        at = {str(level): stride for level, stride in enumerate(strides, 1)}
+        self.layers = {name: at.get(name.partition("_")[2], strides[-1]) for name in self._taps}
+
+    @property
+    def head(self) -> nn.Module:
+        return self._head[0]
+
+    def forward(self, image_BCIJK: Tensor) -> Tensor:
+        self._check_grid(image_BCIJK.shape[2:])
+        logits: Tensor = self.network(image_BCIJK)
+        return logits
+
+    def forward_with_features(self, image_BCIJK: Tensor, layers: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        features: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Any:
+            return lambda module, args, output: features.__setitem__(name, output)
+
+        handles = [self._taps[name].register_forward_hook(keep(name)) for name in layers]
+        try:
+            return self(image_BCIJK), features
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _check_grid(self, shape: Sequence[int]) -> None:
+        multiple = self.total_stride
+        if any(n % m for n, m in zip(shape, multiple, strict=True)):
+            raise RaykdError(
+                f"an input of network {self.settings.name} must have edges that are multiples of {multiple}, got {tuple(shape)}; "
+                "change the patch_shape, or the network's strides where it has them"
+            )
+        if getattr(self.settings, "norm", "") == "instance" and tuple(shape) == multiple:
+            raise RaykdError(
+                f"norm: instance must have more than one voxel at the bottleneck of network {self.settings.name}, got an input of "
+                f"{multiple}, which leaves one; choose a larger patch_shape or norm: group"
+            )
+
+
+def level_strides(strides: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The strides of the levels of a network, (1, 1, 1) first, given those from each level to the next."""
+    levels = [(1, 1, 1)]
+    for step in strides:
+        i, j, k = (a * b for a, b in zip(levels[-1], step, strict=True))
+        levels.append((i, j, k))
+    return levels
 
 
 def build_network(settings: Any, num_classes: int, seed: int) -> SegmentationNetwork:
@@ -58,6 +157,22 @@ def build_network(settings: Any, num_classes: int, seed: int) -> SegmentationNet
     with seeded_layers(torch.Generator().manual_seed(seed)):
         network: SegmentationNetwork = NETWORKS.get(settings.name)(settings, num_classes)
     return network
+
+
+def norm_keys(network: nn.Module) -> frozenset[str]:
+    """The state-dict keys of parameters and buffers of normalisation layers: what FedBN keeps at a site."""
+    return _keys_of(network, lambda module: isinstance(module, _NORMALISATIONS))
+
+
+def head_keys(network: SegmentationNetwork) -> frozenset[str]:
+    """The state-dict keys of parameters and buffers of the output block: what FedRep keeps at a site."""
+    head = network.head
+    return _keys_of(network, lambda module: module is head)
+
+
+def _keys_of(network: nn.Module, is_wanted: Callable[[nn.Module], bool]) -> frozenset[str]:
+    wanted = [(name, module) for name, module in network.named_modules() if is_wanted(module)]
+    return frozenset(f"{name}.{key}" for name, module in wanted for key in module.state_dict())
 
 
 def set_dropout_only_training(network: nn.Module) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
+
+from torch import Tensor
+
+from raykd.numerics.params import Payload, weighted_mean
 
 Weighting = Literal["uniform", "labelled", "all"]
 
@@ -21,3 +25,43 @@ def aggregation_weights(weighting: Weighting, num_labelled: Sequence[int], num_u
     if sum(counts) == 0:
         counts = [1] * len(counts)
     return [count / sum(counts) for count in counts]
+
+
+def local_progress(num_steps: int, momentum: float = 0.0) -> float:
+    """FedNova's a_k, by how much tau steps of SGD move a model for a constant gradient, in steps without momentum:
+    [tau - rho (1 - rho^tau) / (1 - rho)] / (1 - rho).
+
+    Args:
+        num_steps: tau, >= 0.
+        momentum: rho, in [0, 1).
+    """
+    if momentum == 0.0:
+        return float(num_steps)
+    return (num_steps - momentum * (1 - momentum**num_steps) / (1 - momentum)) / (1 - momentum)
+
+
+def normalised_average(
+    server: Mapping[str, Tensor],
+    models: Sequence[Mapping[str, Tensor]],
+    shares: Sequence[float],
+    work: Sequence[float],
+    trainable: Collection[str],
+) -> Payload:
+    """w + (sum p_k a_k) sum p_k (w_k - w) / a_k for trainable entries, the weighted mean for the others (Wang et al., NeurIPS 2020,
+    https://arxiv.org/abs/2007.07481).
+
+    Args:
+        server: w.
+        models: w_k, one a client.
+        shares: p_k, summing to 1.
+        work: a_k, > 0.
+        trainable: keys of what is optimised; buffers are averaged plainly.
+    """
+    effective = sum(p * a for p, a in zip(shares, work, strict=True))
+    mean = weighted_mean(models, shares)
+    scale = [effective * p / a for p, a in zip(shares, work, strict=True)]
+    for key in trainable:
+        start = server[key].double()
+        moved = start + sum(factor * (model[key].double() - start) for factor, model in zip(scale, models, strict=True))
+        mean[key] = moved.to(server[key].dtype)
+    return mean

@@ -22,6 +22,7 @@ class Batch:
         soft_label_BLIJK: the teacher's probabilities for every patch, or None.
         entropy_BIJK: the teacher's predictive entropy in nats for every patch, or None.
         features: the teacher's feature maps by layer, (B, F, i, j, k) on their own coarser grids.
+        spacing_mm_B3: voxel edges of every patch along I, J, K, or None.
     """
 
     image_BCIJK: Tensor
@@ -30,6 +31,7 @@ class Batch:
     soft_label_BLIJK: Tensor | None = None
     entropy_BIJK: Tensor | None = None
     features: dict[str, Tensor] = field(default_factory=dict)
+    spacing_mm_B3: Tensor | None = None
 
     def to(self, device: str) -> Batch:
         """The same batch on a device."""
@@ -39,6 +41,8 @@ class Batch:
         return replace(self, **moved, features={layer: value.to(device) for layer, value in self.features.items()})
 
 
+Hook = Callable[[nn.Module], None]
+"""Told of the model within a step."""
 Loss = Callable[[nn.Module, Batch], dict[str, Tensor]]
 """Terms by name (`supervised`, `response`, ...), already weighted; their sum is what is minimised."""
 
@@ -71,10 +75,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class LocalResult:
-    """What one local update did: number of steps and the mean over them of every loss term."""
+    """What one local update did: number of steps, the mean over them of every loss term, and the sum of their learning rates."""
 
     num_steps: int
     terms: dict[str, float]
+    sum_learning_rate: float = 0.0
 
 
 def local_sgd(
@@ -85,6 +90,8 @@ def local_sgd(
     schedule: Schedule,
     *,
     clip_norm: float = 0.0,
+    before_step: Hook | None = None,
+    after_step: Hook | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> LocalResult:
     """Takes one optimiser step a batch, in place on `model`, and returns the mean of each loss term.
@@ -96,28 +103,36 @@ def local_sgd(
         optimiser: over the parameters to train.
         schedule: sets the learning rate before each step.
         clip_norm: largest gradient norm; 0 clips nothing.
+        before_step: called with the model when its gradients are there and clipped, and may change them.
+        after_step: called with the model when its parameters have moved.
         on_step: told the number of each finished step and its terms.
     """
     sums: dict[str, float] = {}
-    num_steps = 0
+    num_steps, sum_learning_rate = 0, 0.0
     model.train()
     for batch in batches:
+        learning_rate = schedule.at(num_steps)
+        sum_learning_rate += learning_rate
         for group in optimiser.param_groups:
-            group["lr"] = schedule.at(num_steps)
+            group["lr"] = learning_rate
         optimiser.zero_grad(set_to_none=True)
         terms = loss(model, batch)
         total = torch.stack(list(terms.values())).sum()
         total.backward()
         if clip_norm > 0:
             nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], clip_norm)
+        if before_step is not None:
+            before_step(model)
         optimiser.step()
+        if after_step is not None:
+            after_step(model)
         num_steps += 1
         values = {name: float(value.detach()) for name, value in terms.items()}
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value
         if on_step is not None:
             on_step(num_steps, values)
-    return LocalResult(num_steps, {name: value / num_steps for name, value in sums.items()})
+    return LocalResult(num_steps, {name: value / num_steps for name, value in sums.items()}, sum_learning_rate)
 
 
 def build_optimiser(

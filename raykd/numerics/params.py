@@ -79,3 +79,11 @@ def num_values(payload: Mapping[str, Tensor]) -> int:
 def is_finite(payload: Mapping[str, Tensor]) -> bool:
     """Whether no tensor holds NaN or infinity."""
     return all(bool(torch.isfinite(value).all()) for value in payload.values() if value.is_floating_point())
+
+
+def squared_distance(model: nn.Module, payload: Mapping[str, Tensor]) -> Tensor:
+    """Sum over a module's trainable parameters of their squared distance from a payload's `params/`, with its gradient."""
+    distances = [
+        (parameter - payload[f"params/{name}"].to(parameter.device)).square().sum() for name, parameter in model.named_parameters()
+    ]
+    return torch.stack(distances).sum()

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raykd.methods._base import KnowledgeRequest
+from raykd.methods._context import KnowledgeRequest
 from raykd.methods.dual_kd import DualKD
 from raykd.numerics.local_sgd import Batch, LocalResult, Loss
 from raykd.numerics.params import Payload
@@ -34,11 +34,12 @@ class Site:
     num_labelled: int = 1
     num_unlabelled: int = 1
     annotated: tuple[int, ...] | None = None
+    teacher_classes: tuple[int, ...] | None = None
     teacher: Payload = field(default_factory=lambda: {"teacher/w": torch.zeros(1)})
     loss: Loss | None = None
     requests: list[KnowledgeRequest] = field(default_factory=list)
 
-    def fit(self, start: Payload, loss: Loss, *, num_unlabelled: int = 0) -> tuple[Payload, LocalResult]:
+    def fit(self, start: Payload, loss: Loss, *, num_unlabelled: int = 0, beside: Any = None) -> tuple[Payload, LocalResult]:
         self.loss = loss
         return start, LocalResult(1, {})
 

@@ -32,9 +32,9 @@ def image(shape: tuple[int, int, int], num_patches: int = 2) -> torch.Tensor:
 
 def test_the_default_keeps_thick_slices_at_the_first_level() -> None:
     assert network().layers == {
-        "encoder_0": (1, 2, 2),
-        "encoder_1": (2, 4, 4),
-        "encoder_2": (4, 8, 8),
+        "encoder_1": (1, 2, 2),
+        "encoder_2": (2, 4, 4),
+        "encoder_3": (4, 8, 8),
         "bottleneck": (4, 8, 8),
         "decoder_2": (2, 4, 4),
         "decoder_1": (1, 2, 2),
@@ -56,9 +56,9 @@ def test_every_named_feature_map_has_its_stride_and_channels(strides: list[list[
     assert logits.shape == (2, NUM_CLASSES, *shape)
     for layer, stride in net.layers.items():
         place, _, level = layer.partition("_")
-        # Level l has 4 * 2^l channels; the decoder of level l brings back those of the level above.
-        level_of_channels = {"encoder": int(level or 0), "bottleneck": len(strides), "decoder": int(level or 0) - 1}[place]
-        assert features[layer].shape == (2, 4 * 2**level_of_channels, *(n // s for n, s in zip(shape, stride, strict=True)))
+        # Level l has 4 * 2^(l - 1) channels, the bottleneck twice those of the last level.
+        doublings = len(strides) if place == "bottleneck" else int(level) - 1
+        assert features[layer].shape == (2, 4 * 2**doublings, *(n // s for n, s in zip(shape, stride, strict=True)))
 
 
 def test_logits_are_the_same_with_and_without_features() -> None:
@@ -76,15 +76,15 @@ def test_only_the_layers_asked_for_are_given_and_nothing_stays_attached() -> Non
 
 def test_hooks_are_removed_after_a_failed_pass() -> None:
     net = network()
-    with pytest.raises(RuntimeError):
-        net.forward_with_features(torch.zeros(2, 1, 5, 7, 9), ("bottleneck",))
+    with pytest.raises(RuntimeError, match="channels"):
+        net.forward_with_features(torch.zeros(2, 5, 4, 8, 8), ("bottleneck",))
     assert not any(module._forward_hooks for module in net.modules())
 
 
 def test_a_gradient_flows_through_feature_maps() -> None:
     net = network()
-    _, features = net.forward_with_features(image((4, 8, 8)), ("encoder_1",))
-    features["encoder_1"].square().sum().backward()
+    _, features = net.forward_with_features(image((4, 8, 8)), ("encoder_2",))
+    features["encoder_2"].square().sum().backward()
     touched = {name for name, parameter in net.named_parameters() if parameter.grad is not None and bool(parameter.grad.any())}
     assert touched and len(touched) < len(list(net.parameters()))
 

@@ -10,13 +10,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from raykd.numerics.response_losses import entropy, entropy_threshold, kl_loss, sigmoid_ramp, soft_dice_loss, softmax_mse_loss
+from raykd.numerics.response_losses import (
+    channel_wise_loss,
+    decoupled_loss,
+    entropy,
+    entropy_threshold,
+    kl_loss,
+    most_certain,
+    sigmoid_ramp,
+    soft_dice_loss,
+    softmax_mse_loss,
+)
 from raykd.numerics.rng import generator
 
 NUM_CLASSES = 4
 SHAPE = (2, NUM_CLASSES, 3, 4, 5)
 Loss = Callable[..., Tensor]
-LOSSES = pytest.mark.parametrize("loss", [softmax_mse_loss, kl_loss, soft_dice_loss])
+LOSSES = pytest.mark.parametrize("loss", [softmax_mse_loss, kl_loss, soft_dice_loss, decoupled_loss, channel_wise_loss])
 
 
 def drawn() -> tuple[Tensor, Tensor, Tensor]:
@@ -205,7 +215,7 @@ def test_only_the_student_gets_a_gradient_and_a_step_down_it_lowers_the_loss(los
         assert loss(student - 1.0 * student.grad, teacher, weight).item() < before.item()
 
 
-@pytest.mark.parametrize("loss", [softmax_mse_loss, kl_loss])
+@pytest.mark.parametrize("loss", [softmax_mse_loss, kl_loss, decoupled_loss, channel_wise_loss])
 def test_the_loss_does_not_depend_on_the_size_of_the_grid(loss: Loss) -> None:
     student, teacher, _ = drawn()
     larger = [torch.cat([x, x], dim=3) for x in (student, teacher)]
@@ -215,3 +225,126 @@ def test_the_loss_does_not_depend_on_the_size_of_the_grid(loss: Loss) -> None:
 def test_kl_bears_probabilities_of_zero() -> None:
     student = torch.tensor([60.0, -60.0]).reshape(1, 2, 1, 1, 1)
     assert math.isfinite(float(kl_loss(student, torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1, 1))))
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.25, 1), (0.5, 2), (0.51, 3), (0.75, 3), (1.0, 4)])
+def test_the_most_certain_share_of_voxels_is_kept(share: float, kept: int) -> None:
+    entropies = torch.tensor([0.3, 0.1, 0.4, 0.2]).reshape(2, 2, 1, 1)
+    mask = most_certain(entropies, share)
+    assert mask.sum().item() == kept and torch.equal(mask.flatten() > 0, entropies.flatten() <= 0.1 * kept + 0.01)
+
+
+def test_voxels_as_certain_as_the_last_one_kept_are_kept_too() -> None:
+    assert most_certain(torch.tensor([0.0, 0.0, 0.0, 1.0]).reshape(1, 4, 1, 1), 0.25).flatten().tolist() == [1.0, 1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.1])
+def test_a_share_of_nothing_or_more_than_all_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=r"share must lie in \(0, 1\], got"):
+        most_certain(torch.zeros(1, 2, 2, 2), share)
+
+
+def decoupled_by_hand(student: Tensor, teacher: Tensor, target: np.ndarray, temperature: float, beta: float) -> np.ndarray:
+    """Voxel by voxel, from probabilities: T^2 (KL of target against rest + beta KL among the rest)."""
+    q, p = softmax(np.log(teacher.numpy()) / temperature), softmax(student.numpy() / temperature)
+    values = np.empty(target.shape)
+    for at in np.ndindex(target.shape):
+        q_v, p_v, y = q[at[0], :, *at[1:]], p[at[0], :, *at[1:]], target[at]
+        tckd = q_v[y] * np.log(q_v[y] / p_v[y]) + (1 - q_v[y]) * np.log((1 - q_v[y]) / (1 - p_v[y]))
+        q_rest, p_rest = np.delete(q_v, y) / (1 - q_v[y]), np.delete(p_v, y) / (1 - p_v[y])
+        values[at] = temperature**2 * (tckd + beta * (q_rest * np.log(q_rest / p_rest)).sum())
+    return values
+
+
+@pytest.mark.parametrize(("temperature", "beta"), [(1.0, 2.0), (4.0, 2.0), (4.0, 8.0), (4.0, 0.0)])
+@pytest.mark.parametrize("weighting", ["none", "soft"])
+def test_decoupled_is_its_formula_with_the_teacher_s_best_class_as_target(temperature: float, beta: float, weighting: str) -> None:
+    student, teacher, soft = drawn()
+    weight = {"none": None, "soft": soft}[weighting]
+    expected = weighted(decoupled_by_hand(student, teacher, teacher.numpy().argmax(axis=1), temperature, beta), weight)
+    assert float(decoupled_loss(student, teacher, weight, temperature, non_target_weight=beta)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_decoupled_takes_the_label_as_target_but_where_nobody_knows_it() -> None:
+    student, teacher, _ = drawn()
+    label = torch.randint(0, NUM_CLASSES, (2, 3, 4, 5), generator=generator(2, "label"))
+    label[0, 0] = 255
+    target = np.where(label.numpy() == 255, teacher.numpy().argmax(axis=1), label.numpy())
+    expected = decoupled_by_hand(student, teacher, target, 4.0, 2.0).mean()
+    assert float(decoupled_loss(student, teacher, label_BIJK=label)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_decoupled_joins_to_kl_where_the_rest_weighs_what_the_teacher_gives_it() -> None:
+    """Zhao et al., equation 7: KL = TCKD + (1 - p_y) NCKD, here in a single voxel of p_y = 0.7."""
+    teacher = torch.tensor([0.1, 0.7, 0.15, 0.05], dtype=torch.float64).reshape(1, 4, 1, 1, 1)
+    student = torch.tensor([0.3, -0.2, 1.0, 0.4], dtype=torch.float64).reshape(1, 4, 1, 1, 1)
+    joined = decoupled_loss(student, teacher, None, 1.0, non_target_weight=0.3)
+    assert float(joined) == pytest.approx(float(kl_loss(student, teacher)), rel=1e-9)
+
+
+def test_of_two_classes_the_weight_of_the_others_means_nothing() -> None:
+    student, teacher, _ = drawn()
+    two = [student[:, :2], teacher[:, :2] / teacher[:, :2].sum(dim=1, keepdim=True)]
+    one, other = (float(decoupled_loss(*two, None, 1.0, non_target_weight=beta)) for beta in (0.0, 8.0))
+    assert one == pytest.approx(other) == pytest.approx(float(kl_loss(*two)), rel=1e-6)
+
+
+def test_a_certain_teacher_says_nothing_of_the_other_classes() -> None:
+    """Two students that give its class the same, and differ in the others."""
+    certain = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1, 1)
+    even, uneven = (torch.tensor([0.5, *rest]).log().reshape(1, 3, 1, 1, 1) for rest in ((0.25, 0.25), (0.4, 0.1)))
+    one, other = (float(decoupled_loss(student, certain, None, 1.0)) for student in (even, uneven))
+    assert one == pytest.approx(other) == pytest.approx(math.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+@pytest.mark.parametrize("weighting", ["none", "soft", "mask"])
+def test_channel_wise_is_its_formula(temperature: float, weighting: str) -> None:
+    student, teacher, soft = drawn()
+    weight = {"none": torch.ones_like(soft), "soft": soft, "mask": half_mask()}[weighting].numpy()
+    divergences = []
+    for b, c in np.ndindex(2, NUM_CLASSES):
+        q = weight[b] * np.exp(np.log(teacher[b, c].numpy()) / temperature)
+        p = weight[b] * np.exp(np.log(softmax(student.numpy())[b, c]) / temperature)
+        q, p = (q / q.sum())[weight[b] > 0], (p / p.sum())[weight[b] > 0]
+        divergences.append((q * np.log(q / p)).sum())
+    given = None if weighting == "none" else torch.from_numpy(weight)
+    expected = temperature**2 * np.mean(divergences)
+    assert float(channel_wise_loss(student, teacher, given, temperature)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_channel_wise_by_hand() -> None:
+    """Two voxels, class 1 in the second: teacher (1/5, 4/5) of its channel, student, undecided, (1/2, 1/2). Background, with less
+    than a voxel's worth in the patch, does not count."""
+    teacher = torch.tensor([[0.75, 0.0], [0.25, 1.0]], dtype=torch.float64).reshape(1, 2, 2, 1, 1)
+    student = torch.zeros(1, 2, 2, 1, 1, dtype=torch.float64)
+    expected = 0.2 * math.log(0.2 / 0.5) + 0.8 * math.log(0.8 / 0.5)
+    assert float(channel_wise_loss(student, teacher, None, 1.0)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_channel_wise_has_no_loss_where_no_class_is_there_to_look_at() -> None:
+    student, teacher, _ = drawn()
+    nowhere = torch.full_like(teacher, 1e-3)
+    assert float(channel_wise_loss(student, nowhere)) == 0.0
+
+
+@pytest.mark.parametrize("loss", [decoupled_loss, channel_wise_loss])
+def test_at_high_temperature_the_loss_settles(loss: Loss) -> None:
+    """T^2 times a divergence of second order in 1 / T has a limit other than 0."""
+    student, teacher, _ = drawn()
+    thousand, ten_thousand = (float(loss(student, teacher, None, t)) for t in (1e3, 1e4))
+    assert ten_thousand == pytest.approx(thousand, rel=0.01) and thousand > 0.1
+
+
+@pytest.mark.parametrize("loss", [decoupled_loss, channel_wise_loss])
+def test_probabilities_of_zero_and_extreme_logits_are_borne(loss: Loss) -> None:
+    student = torch.tensor([[60.0, -60.0], [-60.0, 60.0]]).reshape(1, 2, 2, 1, 1).requires_grad_()
+    value = loss(student, torch.tensor([[0.0, 1.0], [1.0, 0.0]]).reshape(1, 2, 2, 1, 1))
+    value.backward()
+    assert math.isfinite(value.item()) and value.item() > 0 and student.grad is not None and bool(student.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("loss", [decoupled_loss, channel_wise_loss])
+def test_the_gradient_is_the_slope(loss: Loss) -> None:
+    student, teacher, weight = drawn()
+    assert torch.autograd.gradcheck(lambda x: loss(x, teacher, weight), student.requires_grad_(), fast_mode=True)
