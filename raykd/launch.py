@@ -5,20 +5,17 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raykd.results.writer import RunWriter, create_run_dir, new_manifest, write_atomically
-from raykd.scenario.errors import Problem, RaykdError, ResourceError, RunFailed, ScenarioError
-from raykd.scenario.load import dump_scenario
+from raykd.scenario.errors import Problem, RaykdError, ResourceError, ScenarioError
 from raykd.scenario.registry import METHODS, NETWORKS
 from raykd.scenario.schema import Scenario
-from raykd.watch import Lines
 
 if TYPE_CHECKING:
-    from raykd.federation.protocols import Backend, Progress
+    from raykd.federation.protocols import Progress
 
 
 class Interrupted(Exception):
@@ -34,12 +31,16 @@ class Plan:
         method_label: what tables call the method.
         scenario: what to run.
         root: where relative paths in it start.
+        is_resumed: whether the directory holds a run that goes on.
+        study_record: the text of study.yaml beside the directories of a study's runs; "" for a run of its own.
     """
 
     run_dir: Path
     method_label: str
     scenario: Scenario
     root: Path
+    study_record: str = ""
+    is_resumed: bool = False
 
 
 def refuse_taken(plans: Sequence[Plan]) -> None:
@@ -59,12 +60,12 @@ def check_plans(plans: Sequence[Plan]) -> None:
         ScenarioError: with every contradiction found.
         DataError: a source that cannot list its cases.
     """
-    found: dict[str, None] = {}
+    found: dict[tuple[str, str], None] = {}
     for plan in plans:
         method = METHODS.get(plan.scenario.method.name)(plan.scenario.method, plan.scenario)
-        found |= dict.fromkeys([*method.problems(), *_layer_problems(plan.scenario)])
+        found |= dict.fromkeys([*(("method", sentence) for sentence in method.problems()), *_network_problems(plan.scenario)])
     if found:
-        raise ScenarioError(Problem("method", sentence) for sentence in found)
+        raise ScenarioError(Problem(path, rule) for path, rule in found)
     from raykd.data.federation import list_cases
 
     seen = set()
@@ -74,17 +75,31 @@ def check_plans(plans: Sequence[Plan]) -> None:
             list_cases(plan.scenario, plan.root)
 
 
-def _layer_problems(scenario: Scenario) -> list[str]:
-    """A sentence for each named feature layer that a network does not have."""
-    layers = getattr(scenario.method, "layers", None)
-    if not callable(layers) or not (wanted := layers()):
-        return []
-    networks = {"teacher": scenario.repository.teacher.network, "student": scenario.student.network}
-    found = []
-    for role, block in networks.items():
-        known = NETWORKS.get(block.name)(block, 2).layers
-        found += [f"feature layer {name!r} must be one of the {role}'s: {', '.join(known)}" for name in wanted if name not in known]
-    return found
+@functools.cache
+def _grid_of(network: Any) -> tuple[tuple[str, ...], tuple[int, int, int]]:
+    """A network's named layers, and the multiples that the edges of its input must be."""
+    built = NETWORKS.get(network.name)(network, 2)
+    return tuple(built.layers), built.total_stride
+
+
+def _network_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Key path and rule of every named layer that a network does not have, and of every patch that its strides do not divide."""
+    teacher = scenario.repository.teacher
+    patches = {("repository.teacher.patch_shape", teacher.network, teacher.patch_shape): None}
+    method = METHODS.get(scenario.method.name)(scenario.method, scenario)
+    for member in scenario.members():
+        network = member.group.student.network if member.group.student else method.student_network()
+        patches |= {("training.patch_shape", network, member.training.patch_shape): None}
+    for path, network, shape in patches:
+        _, multiples = _grid_of(network)
+        if any(edge % multiple for edge, multiple in zip(shape, multiples, strict=True)):
+            yield path, f"must have edges that are multiples of {list(multiples)} for network {network.name}, got {list(shape)}"
+    wanted = scenario.method.layers() if callable(getattr(scenario.method, "layers", None)) else ()
+    for role, network in {"teacher": teacher.network, "student": scenario.student.network}.items():
+        known, _ = _grid_of(network)
+        for name in wanted:
+            if name not in known:
+                yield "method", f"feature layer {name!r} must be one of the {role}'s: {', '.join(known)}"
 
 
 def launch(
@@ -111,6 +126,8 @@ def launch(
     """
     watch = progress or (lambda event, **values: None)
     event = stop or threading.Event()
+    from raykd.execution import run_plans
+
     job = functools.partial(run_plans, plans)
     if backend == "in-process":
         from raykd.runtime.in_process import InProcessBackend
@@ -125,73 +142,3 @@ def launch(
     if any(plan.scenario.resources != resources for plan in plans):
         raise ResourceError("all cells of a study must ask for the same resources; run them as studies of their own")
     return run_on_ray(job, resources, num_clients, address=address, progress=watch, stop=event)
-
-
-def run_plans(plans: Sequence[Plan], backend: Backend, progress: Progress, stop: threading.Event) -> list[Path]:
-    """The job of a driver: every plan from prepared data to a finished run directory."""
-    for number, plan in enumerate(plans):
-        progress("run", name=plan.scenario.name, method=plan.method_label, seed=plan.scenario.seed, number=number, total=len(plans))
-        _run_plan(plan, backend, progress, stop)
-    return [plan.run_dir for plan in plans]
-
-
-def _run_plan(plan: Plan, backend: Backend, progress: Progress, stop: threading.Event) -> None:
-    from raykd.federation.driver import Driver
-    from raykd.federation.driver import Interrupted as Stopped
-
-    scenario = plan.scenario
-    writer = RunWriter(
-        plan.run_dir, {"run_id": _run_id(plan), "scenario": scenario.name, "method": plan.method_label, "seed": scenario.seed}
-    )
-    lines, kept = Lines(), []
-
-    def note(event: str, **values: Any) -> None:
-        if (line := lines.permanent(event, values)) is not None:
-            kept.append(line)
-            if plan.run_dir.is_dir():
-                (plan.run_dir / "run.log").write_text("\n".join(kept) + "\n", encoding="utf-8")
-        progress(event, **values)
-
-    driver = Driver(scenario, plan.root, backend, writer, note, stop)
-    clients = driver.prepare()
-    create_run_dir(plan.run_dir)
-    write_atomically(plan.run_dir / "scenario.yaml", dump_scenario(scenario).encode())
-    facts = {
-        "method": plan.method_label,
-        "deployed": _deployed(scenario),
-        "num_slots": backend.num_slots,
-        "scenario_root": os.path.relpath(plan.root, plan.run_dir),
-    }
-    writer.write_manifest({**new_manifest(scenario.content_hash(), _run_id(plan)), **facts})
-    try:
-        models = driver.run(clients)
-    except Stopped as stopped:
-        writer.update_manifest(status="interrupted", reason=str(stopped))
-        raise Interrupted(f"{stopped}; {plan.run_dir} holds what was done") from None
-    except (RaykdError, RunFailed) as error:
-        writer.update_manifest(status="failed", reason=str(error))
-        raise RunFailed(f"{error}; {plan.run_dir} holds what was done") from None
-    _save_models(plan.run_dir / "models", models)
-    writer.update_manifest(status="done")
-
-
-def _deployed(scenario: Scenario) -> str:
-    """The model that a site would use in the end: global, personal or teacher."""
-    method = METHODS.get(scenario.method.name)
-    if method.deployed == "global" and scenario.federation.personal_rounds and not method.pools_data:
-        return "personal"
-    return str(method.deployed)
-
-
-def _run_id(plan: Plan) -> str:
-    """Unique for what is run: name, method, seed and the scenario's hash."""
-    scenario = plan.scenario
-    return f"{scenario.name}-{plan.method_label}-seed{scenario.seed}-{scenario.content_hash()[:8]}"
-
-
-def _save_models(folder: Path, models: dict[str, Any]) -> None:
-    from safetensors.torch import save
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, payload in models.items():
-        write_atomically(folder / f"{name}.safetensors", save({key: value.contiguous() for key, value in payload.items()}))

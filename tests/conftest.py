@@ -142,6 +142,10 @@ def _tiny() -> dict[str, Any]:
     for group in data["clients"]:
         group["source"].update(num_cases=3, field_of_view_mm=list(FIELD_OF_VIEW_MM))
         group["num_test"] = 1
+    data["proxy"] = {
+        "source": {"name": "phantom", "num_cases": 2, "field_of_view_mm": list(FIELD_OF_VIEW_MM)},
+        "spacing_mm": [3.0, 2.0, 2.0],
+    }
     data["training"] = {"num_local_steps": 2, "batch_size": 2, "patch_shape": [8, 16, 16]}
     return {**data, "name": "tiny"}
 
@@ -158,6 +162,7 @@ def load() -> Callable[..., Any]:
 
     def load(*overrides: str) -> Any:
         from raykd.scenario.load import scenario_from_dict
+        from raykd.scenario.registry import METHODS
 
         scenario = scenario_from_dict(_tiny(), ROOT, overrides).scenario
         quick = {
@@ -165,7 +170,10 @@ def load() -> Callable[..., Any]:
             for key, value in QUICK.items()
             if key in type(scenario.method).model_fields.keys() - scenario.method.model_fields_set
         }
-        return scenario.model_copy(update={"method": scenario.method.model_copy(update=quick)})
+        method, training = scenario.method.model_copy(update=quick), scenario.training
+        if training.optimiser not in (allowed := METHODS.get(method.name).optimisers):
+            training = training.model_copy(update={"optimiser": allowed[0]})
+        return scenario.model_copy(update={"method": method, "training": training})
 
     return load
 
@@ -174,11 +182,13 @@ def load() -> Callable[..., Any]:
 def record(load: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recording]:
     """Runs the tiny scenario with overrides in this process and gives what went through the seam; the same again is not run again.
 
-    `fresh`: run anew, with an empty cache.
+    `fresh`: run anew, with an empty cache; `is_reversed`: with the clients of every round in the opposite order.
     """
     known: dict[tuple[str, ...], Recording] = {}
 
-    def record(*overrides: str, fresh: bool = False) -> Recording:
+    def record(*overrides: str, fresh: bool = False, is_reversed: bool = False) -> Recording:
+        if is_reversed:
+            return _record(load(*overrides), tmp_path_factory.mktemp("run") / "run", is_reversed=True)
         if fresh:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("RAYKD_CACHE", str(tmp_path_factory.mktemp("fresh")))
@@ -190,15 +200,17 @@ def record(load: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -
     return record
 
 
-def _record(scenario: Any, folder: Path) -> Recording:
-    from raykd.launch import Plan, check_plans, run_plans
+def _record(scenario: Any, folder: Path, *, is_reversed: bool = False) -> Recording:
+    from raykd.execution import run_plans
+    from raykd.launch import Plan, check_plans
     from raykd.runtime.in_process import InProcessBackend
 
     recording = Recording(scenario, Outcome(folder))
 
     class Recorder(InProcessBackend):
         def local_updates(self, jobs: Any, download: Any) -> Any:
-            replies = super().local_updates(jobs, download)
+            # Last client first: what a client does must not depend on who was before it.
+            replies = super().local_updates(jobs[::-1], download)[::-1] if is_reversed else super().local_updates(jobs, download)
             recording.rounds.append((list(jobs), download, list(replies)))
             return replies
 

@@ -74,6 +74,35 @@ def test_same_seed_gives_the_same_models(name: str, record: Record) -> None:
 
 
 @every_method
+def test_the_order_in_which_clients_are_worked_through_changes_nothing(name: str, record: Record) -> None:
+    override = f"method={{name: {name}}}"
+    assert record(override).outcome.models == record(override, is_reversed=True).outcome.models
+
+
+@every_method
+def test_a_method_leaves_what_it_is_given_alone(name: str, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """State, download and the server's state are the same tensors with the same values after the method has seen them."""
+    cls, spoilt = METHODS.get(name), []
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            given = [argument for argument in args if isinstance(argument, dict)]
+            before = [{key: value.clone() for key, value in payload.items()} for payload in given]
+            result = function(*args)
+            for payload, copy in zip(given, before, strict=True):
+                is_same = payload.keys() == copy.keys() and all(value.equal(copy[key]) for key, value in payload.items())
+                spoilt.extend([] if is_same else [function.__name__])
+            return result
+
+        return call
+
+    for hook in ("local_update", "aggregate", "start_server", "update_server", "broadcast", "download", "init_client"):
+        monkeypatch.setattr(cls, hook, watched(getattr(cls, hook)))
+    record(f"method={{name: {name}}}", fresh=True)
+    assert spoilt == []
+
+
+@every_method
 def test_another_seed_gives_other_models(name: str, record: Record) -> None:
     override = f"method={{name: {name}}}"
     one, other = record(override).outcome.models, record(override, "seed=8").outcome.models
@@ -107,13 +136,15 @@ def _crossed(recording: Any, tensors_in: Callable[..., Any]) -> list[tuple[Any, 
     if method.pools_data:
         return []
     found = []
-    if method.needs_teacher:
+    if recording.teacher is not None:
         found += [row for client_id in recording.clients for row in rows(-1, client_id, "down", recording.teacher)]
     dropped = recording.outcome.table("events").query("kind == 'dropout'")
     for round_index, (jobs, download, replies) in enumerate(recording.rounds):
         silent = dropped[dropped["round"] == round_index]["client_id"].tolist()
         for client_id in [job.client_id for job in jobs] + silent:
             found += rows(round_index, client_id, "down", download)
+        for job in jobs:
+            found += rows(round_index, job.client_id, "down", job.extra or {})
         for reply in replies:
             found += rows(round_index, reply.client_id, "up", reply.upload)
     return sorted(found)
@@ -134,6 +165,7 @@ def test_what_crosses_is_of_a_known_kind(name: str, record: Record, tensors_in: 
     for envelope in envelopes:
         for kind, blob in envelope.items():
             assert kind in KINDS
+            assert kind in METHODS.get(name).kinds, f"{kind} is not among the kinds that {name} declares"
             assert all(key.startswith(f"{kind}/") for key in tensors_in({kind: blob}))
 
 
@@ -200,7 +232,7 @@ def test_aggregate_leaves_its_inputs_alone(name: str, record: Record, load: Call
     server = method.init_server(ServerStart(unseal(recording.rounds[0][1]), {}))
     inputs = [server, *(upload.payload for upload in uploads)]
     before = [{key: value.clone() for key, value in payload.items()} for payload in inputs]
-    method.aggregate(server, uploads)
+    method.aggregate(server, uploads, 0)
     for payload, copy in zip(inputs, before, strict=True):
         assert payload.keys() == copy.keys()
         assert all(value.equal(copy[key]) for key, value in payload.items())
@@ -212,8 +244,8 @@ def test_aggregate_keeps_nothing_on_the_method(name: str, record: Record, load: 
     method, uploads = _method(name, load=load), _payloads(recording)
     server = method.init_server(ServerStart(unseal(recording.rounds[0][1]), {}))
     before = dict(vars(method))
-    once = method.aggregate(server, uploads)
-    again = method.aggregate(server, uploads)
+    once = method.aggregate(server, uploads, 0)
+    again = method.aggregate(server, uploads, 0)
     assert vars(method) == before
     assert once.keys() == again.keys()
     assert all(value.equal(again[key]) for key, value in once.items())

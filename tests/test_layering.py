@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "raykd"
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
-COMPOSITION_ROOTS = {"cli.py", "launch.py", "api.py", "watch.py", "__init__.py"}
+COMPOSITION_ROOTS = {"cli.py", "launch.py", "api.py", "watch.py", "execution.py", "resume.py", "__init__.py"}
 COMMANDS = "commands"
 """The folder of the commands, which like the composition roots sees every layer."""
 
@@ -24,7 +24,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"scenario", "numerics"},
     "methods": {"scenario", "numerics", "models"},
     "federation": {"scenario", "numerics", "data", "models", "methods"},
-    "runtime": {"federation", "scenario", "methods._base"},
+    "runtime": {"federation", "scenario", "methods._base", "methods._context"},
+    "planning": {"scenario", "numerics", "data", "models", "methods._base", "methods._context", "federation", "runtime"},
     "results": {"scenario.errors"},
     # The base of all errors is the one word that every layer shares.
     "report": {"results", "scenario.errors"},
@@ -39,11 +40,16 @@ MAY_USE: dict[str, set[str]] = {
     "methods": {"torch", "pydantic"},
     "federation": {"torch", "numpy", "monai", "safetensors"},
     "runtime": {"torch"},
+    "planning": {"torch"},
     "results": {"pyarrow", "pandas", "numpy", "scipy"},
     "report": {"pandas", "numpy", "matplotlib", "plotly", "jinja2", "markupsafe"},
 }
 """Third-party packages of a layer."""
-MAY_USE_ALONE = {"runtime/ray_backend.py": {"ray"}, "results/reader.py": {"yaml"}}
+MAY_USE_ALONE = {
+    "runtime/ray_backend.py": {"ray"},
+    "data/sources/_dicom_segmentation.py": {"pydicom"},
+    "results/reader.py": {"yaml"},
+}
 """What a single module of a layer may use besides."""
 IMPURE = {
     "datetime",

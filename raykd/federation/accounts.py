@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from raykd.federation.client import POOLED
 from raykd.federation.cohort import Cohort
 from raykd.federation.protocols import LocalReply, Row
-from raykd.federation.transport import Envelope, transfer_rows, unseal
+from raykd.federation.transport import Envelope, seal, transfer_rows, unseal
 from raykd.numerics.params import Payload
 from raykd.scenario.sites import Client
 
 
 def round_transfers(
-    members: Sequence[Client], round_index: int, cohort: Cohort, download: Payload, sealed: Envelope, replies: Sequence[LocalReply]
+    members: Sequence[Client],
+    round_index: int,
+    cohort: Cohort,
+    download: Payload,
+    sealed: Envelope,
+    extras: Mapping[int, Payload],
+    replies: Sequence[LocalReply],
 ) -> list[Row]:
-    """Rows of `transfers`: a client that dropped out was sent the download and answered nothing."""
+    """Rows of `transfers`: a client that dropped out was sent the download and answered nothing.
+
+    Args:
+        download, sealed: what every selected client was sent, and as it was sent.
+        extras: what a client alone was sent beside it, by client.
+        replies: of the clients that answered.
+    """
     rows = []
     uploads = {reply.client_id: reply.upload for reply in replies}
     for client_id in cohort.selected:
         link = members[client_id].group.link
         rows += transfer_rows(download, sealed, round_index=round_index, client_id=client_id, direction="down", link=link)
+        if extra := extras.get(client_id):
+            rows += transfer_rows(extra, seal(extra), round_index=round_index, client_id=client_id, direction="down", link=link)
         if client_id in uploads:
             up = uploads[client_id]
             rows += transfer_rows(unseal(up), up, round_index=round_index, client_id=client_id, direction="up", link=link)

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import functools
+import json
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from raykd.data.case import Case
-from raykd.data.federation import ClientData, build_client_data
-from raykd.data.patches import TrainingCase, batches, normalise, training_case
-from raykd.federation.evaluation import case_rows, support_scores
+from raykd.data.federation import ClientData, build_client_data, build_proxy_data, build_repository_data
+from raykd.data.patches import TrainingCase, normalise, training_case
+from raykd.federation.evaluation import case_rows
 from raykd.federation.inference import predict_labels
 from raykd.federation.knowledge import cached_knowledge, compute_knowledge, payload_hash
 from raykd.federation.previews import preview_rows
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Row
-from raykd.federation.teacher import model_seed
+from raykd.federation.session import Session
+from raykd.federation.teacher import model_seed, taught_classes
 from raykd.federation.transport import seal, unseal
-from raykd.methods._base import KnowledgeRequest, LocalUpdate, Method, Role, supervised_loss
+from raykd.methods._base import LocalUpdate, Method, Upload
+from raykd.methods._context import KnowledgeRequest, Role
 from raykd.models._base import SegmentationNetwork, build_network
-from raykd.numerics.local_sgd import LocalResult, Loss, Schedule, build_optimiser, local_sgd
-from raykd.numerics.params import Payload, is_finite, load_state, rename, state_of
-from raykd.numerics.rng import generator, seeded_layers
+from raykd.numerics.params import Payload, is_finite, load_state
 from raykd.scenario.schema import Scenario
 from raykd.scenario.sites import Client as Member
+from raykd.scenario.sites import Labels
 
+SERVER = -1
+"""The client id of the server, at work on the repository's cases."""
 POOLED = -2
 """The client id of the one trainer that holds everybody's data, under a method that pools them."""
 
@@ -40,11 +44,18 @@ def describe_scanner(member: Member) -> str:
     strengths = {
         "noise": scanner.noise,
         "bias": scanner.bias_field,
+        "contrast": scanner.contrast,
         "blur mm": scanner.blur_mm,
         "motion": scanner.motion,
         "ghosting": scanner.ghosting,
+        "spike": scanner.spike,
+        "field T": scanner.field_strength_t,
     }
-    parts = [str(protocol), *(f"{name} {value:g}" for name, value in strengths.items() if value)]
+    parts = [
+        str(protocol),
+        *([scanner.profile] if scanner.profile else []),
+        *(f"{name} {value:g}" for name, value in strengths.items() if value),
+    ]
     if scanner.gamma != (1.0, 1.0):
         parts.append(f"gamma {scanner.gamma[0]:g} to {scanner.gamma[1]:g}")
     return ", ".join(parts)
@@ -57,24 +68,36 @@ def describe_network(settings: Any) -> str:
 
 
 class Client:
-    """A site of the federation, or the pooled trainer.
+    """A site of the federation, the pooled trainer, or the server at work on the repository's cases.
 
     Args:
         scenario, method: what runs.
         member: the site.
         data: what it holds.
         device: where its networks run.
+        proxy: public images, where the method shares some.
         steps_factor: local steps are multiplied by this; 1 but for the pooled trainer.
     """
 
     def __init__(
-        self, scenario: Scenario, method: Method, member: Member, data: ClientData, *, device: str = "cpu", steps_factor: int = 1
+        self,
+        scenario: Scenario,
+        method: Method,
+        member: Member,
+        data: ClientData,
+        *,
+        device: str = "cpu",
+        proxy: tuple[Case, ...] = (),
+        steps_factor: int = 1,
     ):
         self.scenario = scenario
         self.device = device
         self.method = method
         self.member = member
         self.data = data
+        self.proxy = proxy
+        names = member.group.labels.classes
+        self.annotated = tuple(sorted(scenario.classes.index(name) + 1 for name in names)) if names else None
         self.num_steps = member.training.num_local_steps * steps_factor
         self.labelled = [training_case(case) for case in data.labelled]
         self.unlabelled = [training_case(case) for case in data.unlabelled]
@@ -88,7 +111,17 @@ class Client:
     @classmethod
     def build(cls, scenario: Scenario, method: Method, member: Member, root: Path, device: str) -> Client:
         """The client with its data prepared. Raises `DataError`."""
-        return cls(scenario, method, member, build_client_data(scenario, member, root), device=device)
+        data = build_client_data(scenario, member, root)
+        return cls(scenario, method, member, data, device=device, proxy=_proxy(scenario, method, root))
+
+    @classmethod
+    def server(cls, scenario: Scenario, method: Method, root: Path, device: str) -> Client:
+        """The server, for which the repository's cases are its own."""
+        repository, first = build_repository_data(scenario, root), scenario.members()[0]
+        group = first.group.model_copy(update={"student": None, "labels": Labels(classes=scenario.repository.classes)})
+        own = {"client_id": SERVER, "name": "server", "group": group, "training": scenario.training}
+        data = ClientData(repository.train, (), (), ())
+        return cls(scenario, method, first.model_copy(update=own), data, device=device, proxy=_proxy(scenario, method, root))
 
     @classmethod
     def pooled(cls, scenario: Scenario, method: Method, root: Path, device: str) -> Client:
@@ -120,13 +153,14 @@ class Client:
             "link_down_mbps": group.link.down_mbps,
             "link_latency_ms": group.link.latency_ms,
             "compute_factor": group.compute_factor,
+            "drawn": json.dumps(group.drawn) if group.drawn else None,
         }
         return row
 
-    def local_update(self, job: LocalJob, download: Payload, teacher: Payload) -> LocalReply:
+    def local_update(self, job: LocalJob, download: Payload, handed_out: Payload) -> LocalReply:
         """One round's work: the method's local update, timed, its result checked for finite numbers."""
         start = time.perf_counter()
-        update = self.method.local_update(_Session(self, job.round_index, teacher), unseal(job.state), download)
+        update = self.method.local_update(Session(self, job.round_index, handed_out), unseal(job.state), download)
         train_s = time.perf_counter() - start
         training: Row = {
             "round": job.round_index,
@@ -143,6 +177,13 @@ class Client:
         events = () if flaw is None else ({"round": job.round_index, "client_id": self.member.client_id, **flaw},)
         return LocalReply(self.member.client_id, state, seal(payload), len(self.labelled), len(self.unlabelled), training, events)
 
+    def update_server(self, round_index: int, server: Payload, uploads: Sequence[Upload]) -> Payload:
+        """The server's next state after its own work in a round; in round -1, before the first one."""
+        session = Session(self, round_index, {})
+        if round_index < 0:
+            return self.method.start_server(session, server)
+        return self.method.update_server(session, server, uploads)
+
     def evaluate(self, job: EvaluationJob, models: Mapping[str, Payload]) -> EvaluationReply:
         """Scores every model, by role, on the site's validation and test cases."""
         cases: list[Row] = []
@@ -150,9 +191,12 @@ class Client:
         predictions: dict[str, dict[str, Any]] = {}
         for role, params in models.items():
             network = self.load("teacher" if role == "teacher" else "student", params)
+            known = taught_classes(self.scenario) if role == "teacher" else None
+            if role != "teacher":
+                network = self.method.module(network, params)
             for split, held in (("validation", self.data.validation), ("test", self.data.test)):
                 for case in held:
-                    predicted = predict_labels(network, self._image(case))
+                    predicted = predict_labels(network, self._image(case), known)
                     predictions.setdefault(case.case_id, {})[role] = predicted
                     cases += case_rows(
                         self.scenario,
@@ -188,20 +232,32 @@ class Client:
     def _network(self, settings: Any) -> SegmentationNetwork:
         return build_network(settings, len(self.scenario.classes) + 1, model_seed(self.scenario, "student")).to(self.device)
 
-    def load(self, role: Role, payload: Payload) -> SegmentationNetwork:
-        """The network of a role with these parameters."""
+    def fresh_network(self, role: Role) -> SegmentationNetwork:
+        """A new network of a role."""
+        return self._network(self.student.settings if role == "student" else self.scenario.repository.teacher.network)
+
+    def network_of(self, role: Role) -> SegmentationNetwork:
+        """The client's one network of a role."""
         if role == "student":
-            load_state(self.student, payload)
             return self.student
         if self._teacher is None:
-            self._teacher = self._network(self.scenario.repository.teacher.network)
-        load_state(self._teacher, rename(payload, "teacher", "params"))
+            self._teacher = self.fresh_network("teacher")
         return self._teacher
+
+    def load(self, role: Role, payload: Payload) -> SegmentationNetwork:
+        """The network of a role with these parameters, a teacher's under `teacher/`."""
+        network = self.network_of(role)
+        load_state(network, payload, "params" if role == "student" else "teacher")
+        return network
 
     def _image(self, case: Case) -> Tensor:
         if case.case_id not in self._normalised:
             self._normalised[case.case_id] = normalise(case.image_CIJK)
         return self._normalised[case.case_id]
+
+
+def _proxy(scenario: Scenario, method: Method, root: Path) -> tuple[Case, ...]:
+    return build_proxy_data(scenario, root) if method.needs_proxy else ()
 
 
 def _flaw(update: LocalUpdate) -> Row | None:
@@ -211,78 +267,3 @@ def _flaw(update: LocalUpdate) -> Row | None:
     if update.result.num_steps == 0:
         return {"kind": "idle", "detail": "it holds nothing that this method learns from"}
     return None
-
-
-class _Session:
-    """One local update of one client: the `LocalContext` that a method sees."""
-
-    def __init__(self, client: Client, round_index: int, teacher: Payload):
-        self._client = client
-        self.teacher = teacher
-        self.client_id = client.member.client_id
-        self.round_index = round_index
-        self.num_rounds = client.scenario.federation.rounds
-        self.num_classes = len(client.scenario.classes) + 1
-        self.num_labelled = len(client.labelled)
-        self.num_unlabelled = len(client.unlabelled)
-        names = client.member.group.labels.classes
-        self.annotated = tuple(sorted(client.scenario.classes.index(name) + 1 for name in names)) if names else None
-        self._cases = client.labelled + client.unlabelled
-
-    def fit(self, start: Payload, loss: Loss, *, num_unlabelled: int = 0) -> tuple[Payload, LocalResult]:
-        client, training = self._client, self._client.member.training
-        total = self.num_rounds * client.num_steps
-        schedule = Schedule(training.learning_rate, training.schedule, total, self.round_index * client.num_steps)
-        network = client.load("student", start)
-        result = self._train(network, loss, schedule, client.num_steps, num_unlabelled, "patches")
-        return state_of(network), result
-
-    def adapt(self, teacher: Payload, num_steps: int) -> Payload:
-        schedule = Schedule(self._client.member.training.learning_rate, "cosine", num_steps)
-        network = self._client.load("teacher", teacher)
-        self._train(network, supervised_loss(self.annotated), schedule, num_steps, 0, "adaptation-patches")
-        return state_of(network, "teacher")
-
-    def _train(
-        self, network: SegmentationNetwork, loss: Loss, schedule: Schedule, num_steps: int, num_unlabelled: int, purpose: str
-    ) -> LocalResult:
-        """The scenario's training settings applied to a network, with patches drawn at this round's and client's address."""
-        client, training = self._client, self._client.member.training
-        if not self.num_labelled and not (self.num_unlabelled and num_unlabelled):
-            return LocalResult(0, {})
-        drawn = batches(
-            self._cases[: self.num_labelled],
-            self._cases[self.num_labelled :],
-            shape=training.patch_shape,
-            augmentation=training.augmentation,
-            num_steps=num_steps,
-            num_labelled=training.batch_size,
-            num_unlabelled=num_unlabelled,
-            foreground=training.foreground,
-            rng=generator(client.scenario.seed, purpose, self.round_index, self.client_id),
-        )
-        optimiser = build_optimiser(
-            network.parameters(),
-            training.optimiser,
-            training.learning_rate,
-            weight_decay=training.weight_decay,
-            momentum=training.momentum,
-        )
-        on_device = (batch.to(client.device) for batch in drawn)
-        with seeded_layers(generator(client.scenario.seed, f"{purpose}-layers", self.round_index, self.client_id), client.device):
-            return local_sgd(network, on_device, loss, optimiser, schedule, clip_norm=training.clip_norm)
-
-    def learn_from(self, teacher: Payload, request: KnowledgeRequest) -> None:
-        self._cases = self._client.with_knowledge(teacher, request, is_original=teacher is self.teacher)
-
-    def support_scores(self, model: Payload, role: Role) -> list[tuple[float, int]]:
-        client, key = self._client, (payload_hash(model), role)
-        if key in client.known_scores:
-            return client.known_scores[key]
-        pairs = [
-            (client.predict(role, model, case.image_IJK), case.label_IJK) for case in client.labelled if case.label_IJK is not None
-        ]
-        scores = support_scores(pairs, self.num_classes - 1)
-        if role == "teacher":  # a student is another one in every round
-            client.known_scores = {key: scores}
-        return scores

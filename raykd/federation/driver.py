@@ -6,23 +6,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 from raykd.federation.accounts import round_row, round_transfers
+from raykd.federation.checkpoint import Checkpoints, State
 from raykd.federation.client import POOLED
-from raykd.federation.cohort import Cohort, draw_cohort
-from raykd.federation.protocols import Backend, EvaluationJob, LocalJob, LocalReply, Progress, ResultSink, Row
-from raykd.federation.teacher import model_seed
-from raykd.federation.transport import Envelope, seal, transfer_rows, unseal
-from raykd.methods._base import Method, ServerStart, Upload
-from raykd.models._base import build_network
-from raykd.numerics.params import Payload, rename, select, state_of
+from raykd.federation.cohort import Cohort, cohort_events, draw_cohort
+from raykd.federation.protocols import Backend, EvaluationJob, LocalJob, LocalReply, Progress, ResultSink, Row, ServerJob
+from raykd.federation.start import BEFORE, first_state, repository_networks
+from raykd.federation.transport import seal, transfer_rows, unseal
+from raykd.methods._base import Method, Upload
+from raykd.numerics.params import Payload, rename
 from raykd.scenario.errors import RunFailed
 from raykd.scenario.registry import METHODS
 from raykd.scenario.schema import Scenario
-
-BEFORE = -1
-"""The round of what happens before the first."""
 
 
 class Interrupted(Exception):
@@ -39,131 +35,142 @@ class Driver:
         sink: where rows go.
         progress: who watches.
         stop: set to end the run after the round in hand.
+        checkpoints: where the state is kept after every round; a run that finds some goes on from there. None: nowhere.
     """
 
-    def __init__(self, scenario: Scenario, root: Path, backend: Backend, sink: ResultSink, progress: Progress, stop: Event):
+    def __init__(
+        self,
+        scenario: Scenario,
+        root: Path,
+        backend: Backend,
+        sink: ResultSink,
+        progress: Progress,
+        stop: Event,
+        checkpoints: Checkpoints | None = None,
+    ):
         self.scenario, self.root, self.backend, self.sink = scenario, root, backend, sink
-        self.progress, self._stop = progress, stop
+        self.progress, self._stop, self._checkpoints = progress, stop, checkpoints
         self.method: Method = METHODS.get(scenario.method.name)(scenario.method, scenario)
         self.members = scenario.members()
-        self._client_ids = [POOLED] if self.method.pools_data else [member.client_id for member in self.members]
-        self._teacher: Envelope | None = None
-        self._last_upload: dict[int, Payload] = {}
+        self._availability = [member.group.availability for member in self.members]
 
     def prepare(self) -> list[Row]:
         """Prepares all data on the workers and gives the rows of `clients`; nothing is written. Raises `DataError`."""
         self.backend.open(self.scenario, self.root)
         self.progress("stage", name="preparing data", total=len(self.members))
-        return self.backend.prepare([member.client_id for member in self.members], bool(self._repository_networks()))
+        return self.backend.prepare([member.client_id for member in self.members], bool(repository_networks(self.method)))
 
     def run(self, clients: Sequence[Row]) -> dict[str, Payload]:
-        """All rounds, given what `prepare` returned; returns the final models by name. Raises `RunFailed` or `Interrupted`."""
+        """All rounds that are left, given what `prepare` returned; returns the final models by name.
+
+        Raises:
+            RunFailed, Interrupted: what was written stands.
+        """
         self.sink.write("clients", clients, "clients")
-        server, states = self._start()
-        self._evaluate(BEFORE, server, states, is_final=not self.method.is_trained)
+        state = self._checkpoints.latest() if self._checkpoints else None
+        if state is None:
+            state = self._start()
+        elif state.handed_out:
+            self.backend.hand_out(seal(state.handed_out))
         rounds = self.scenario.federation.rounds if self.method.is_trained else 0
-        for round_index in range(rounds):
+        for round_index in range(state.next_round, rounds):
             if self._stop.is_set():
                 raise Interrupted(f"stopped before round {round_index} of {rounds}")
-            server = self._round(round_index, server, states)
+            trained = self._round(round_index, state)
             is_final = round_index == rounds - 1
             if is_final or (round_index + 1) % self.scenario.evaluation.every == 0:
-                self._evaluate(round_index, server, states, is_final=is_final)
-        return self._models(server, states)
+                self._evaluate(round_index, state, is_final=is_final)
+            state.next_round = round_index + 1
+            self._keep(state, trained)
+        return self._models(state)
 
-    def _start(self) -> tuple[Payload, dict[int, Payload]]:
-        """Trains what starts on the repository, hands it out, and gives server and clients their first states."""
-        networks = self._repository_networks()
+    def _keep(self, state: State, changed: Sequence[int]) -> None:
+        if self._checkpoints:
+            self._checkpoints.save(state, changed)
+
+    def _start(self) -> State:
+        """Trains what starts on the repository, hands it out, and evaluates what sites have before the first round."""
+        networks = repository_networks(self.method)
         self.progress("stage", name="training on the repository", total=len(networks))
         trained = dict(zip(networks, self.backend.train_on_repository(list(networks.values())), strict=True))
         for role, (_, curve, rows) in trained.items():
             self.sink.write("teachers", [{"role": role, **row} for row in curve], f"teachers-{role}")
             if role == "teacher":
                 self._write("cases", rows, "repository")
-        transfers: list[Row] = []
-        teacher: Payload = {}
-        if "teacher" in trained:
-            teacher = rename(unseal(trained["teacher"][0]), "params", "teacher")
-            self._teacher = seal(teacher)
-            if self.method.needs_teacher:
-                self.backend.hand_out(self._teacher)
-                transfers += self._hand_out(teacher, self._teacher)
-        student = unseal(trained[self._warm_role()][0]) if self.method.is_warm else self._cold_student()
-        if self.method.hands_out_student and self.method.is_warm:
-            transfers += self._hand_out(student, seal(student))
-        self._write("transfers", transfers, "before")
-        server = self.method.init_server(ServerStart(student, teacher))
-        return server, {client_id: self.method.init_client(student) for client_id in self._client_ids}
+        state = first_state(self.method, self.backend, trained)
+        if state.handed_out:
+            self.backend.hand_out(seal(state.handed_out))
+            self._write("transfers", self._hand_out(BEFORE, state.handed_out), "before")
+        self._evaluate(BEFORE, state, is_final=not self.method.is_trained)
+        self._keep(state, list(state.clients))
+        return state
 
-    def _repository_networks(self) -> dict[str, Any]:
-        """By role, the networks to train on the repository: the teacher, and a student where the method starts warm with
-        another network.
+    def _hand_out(self, round_index: int, payload: Payload) -> list[Row]:
+        """Rows of what is handed out going down the links of the clients that take part from this round on; those of the first
+        round get it before.
         """
-        teacher, networks = self.scenario.repository.teacher.network, {}
-        if self.method.needs_teacher or (self.method.is_warm and self.method.student_network() == teacher):
-            networks["teacher"] = teacher
-        if self.method.is_warm and self.method.student_network() != teacher:
-            networks["student"] = self.method.student_network()
-        return networks
-
-    def _warm_role(self) -> str:
-        return "teacher" if self.method.student_network() == self.scenario.repository.teacher.network else "student"
-
-    def _cold_student(self) -> Payload:
-        return state_of(
-            build_network(self.method.student_network(), len(self.scenario.classes) + 1, model_seed(self.scenario, "student"))
-        )
-
-    def _hand_out(self, payload: Payload, envelope: Envelope) -> list[Row]:
-        """Rows of one payload going down every client's link before the first round."""
+        starts = [own.joins if own.joins and self.method.is_trained else BEFORE for own in self._availability]
+        joining = [member for member, start in zip(self.members, starts, strict=True) if start == round_index]
+        envelope = seal(payload) if joining else {}
         return [
             row
-            for member in self.members
+            for member in joining
             for row in transfer_rows(
-                payload, envelope, round_index=BEFORE, client_id=member.client_id, direction="down", link=member.group.link
+                payload, envelope, round_index=round_index, client_id=member.client_id, direction="down", link=member.group.link
             )
         ]
 
-    def _round(self, round_index: int, server: Payload, states: dict[int, Payload]) -> Payload:
-        """One round; the server's next state. In a personal round every site goes on from its own model; only a site that has none
-        yet is sent the last average."""
+    def _round(self, round_index: int, state: State) -> list[int]:
+        """One round, in place on the state; the clients that took part. In a personal round every site goes on from its own model;
+        only a site that has none yet is sent the last average."""
         start = time.perf_counter()
         cohort, is_personal = self._cohort(round_index), self._is_personal(round_index)
         self.progress("round", round=round_index, total=self.scenario.federation.rounds, clients=len(cohort.completed))
-        download = self.method.broadcast(server)
+        download = self.method.broadcast(state.server)
         sealed = seal(download)
-        jobs = [self._job(client_id, round_index, states, is_personal=is_personal) for client_id in cohort.completed]
+        extras = {} if is_personal else {client_id: self.method.download(state.server, client_id) for client_id in cohort.selected}
+        jobs = [
+            self._job(client_id, round_index, state, extras.get(client_id, {}), is_personal=is_personal)
+            for client_id in cohort.completed
+        ]
         prepared = time.perf_counter()
         replies = self.backend.local_updates(jobs, sealed)
         returned = time.perf_counter()
-        uploads = self._receive(round_index, replies, states)
+        uploads = self._receive(round_index, replies, state)
         if uploads and not is_personal:
-            server = self.method.aggregate(server, uploads)
+            state.server = self._aggregate(round_index, state.server, uploads)
         aggregated = time.perf_counter()
-        if is_personal:
-            fresh = Cohort(tuple(job.client_id for job in jobs if job.own is None), ())
-            crossed = round_transfers(self.members, round_index, fresh, download, sealed, [])
-        else:
-            crossed = (
-                [] if self.method.pools_data else round_transfers(self.members, round_index, cohort, download, sealed, replies)
-            )
+        served = Cohort(tuple(job.client_id for job in jobs if job.own is None), ()) if is_personal else cohort
+        crossed = self._hand_out(round_index, state.handed_out)
+        if not self.method.pools_data:
+            answers = [] if is_personal else replies
+            crossed += round_transfers(self.members, round_index, served, download, sealed, extras, answers)
         times = {"wall_s": aggregated - start, "server_s": (prepared - start) + (aggregated - returned)}
         row = round_row(self.members, round_index, cohort, replies, crossed, self.backend.num_slots, **times)
         self._write_round(round_index, row, replies, crossed, cohort)
-        return server
+        return list(cohort.completed)
 
     def _is_personal(self, round_index: int) -> bool:
         federation = self.scenario.federation
         return not self.method.pools_data and round_index >= federation.rounds - federation.personal_rounds
 
-    def _job(self, client_id: int, round_index: int, states: dict[int, Payload], *, is_personal: bool) -> LocalJob:
-        own = seal(self._last_upload[client_id]) if is_personal and client_id in self._last_upload else None
-        return LocalJob(client_id, round_index, seal(states[client_id]), own)
+    def _job(self, client_id: int, round_index: int, state: State, extra: Payload, *, is_personal: bool) -> LocalJob:
+        own = self._personal(client_id, state) if is_personal else {}
+        kept = seal(state.clients[client_id])
+        return LocalJob(client_id, round_index, kept, seal(own) if own else None, seal(extra) if extra else None)
 
-    def _receive(self, round_index: int, replies: Sequence[LocalReply], states: dict[int, Payload]) -> list[Upload]:
+    def _aggregate(self, round_index: int, server: Payload, uploads: Sequence[Upload]) -> Payload:
+        """The server's next state, after its own work where the method gives it some."""
+        server = self.method.aggregate(server, uploads, round_index)
+        if not self.method.serves:
+            return server
+        sent = tuple((u.client_id, seal(u.payload), u.num_labelled, u.num_unlabelled) for u in uploads)
+        return unseal(self.backend.update_server(ServerJob(round_index, seal(server), sent)))
+
+    def _receive(self, round_index: int, replies: Sequence[LocalReply], state: State) -> list[Upload]:
         """Files what the clients keep, and gives the finite uploads in client order."""
         for reply in replies:
-            states[reply.client_id] = unseal(reply.state)
+            state.clients[reply.client_id] = unseal(reply.state)
         uploads = [Upload(r.client_id, unseal(r.upload), r.num_labelled, r.num_unlabelled) for r in replies if not r.events]
         if replies and not uploads:
             reasons = "; ".join(sorted({str(event["detail"]) for reply in replies for event in reply.events}))
@@ -171,23 +178,22 @@ class Driver:
                 f"round {round_index}: no client's update counts ({reasons}); lower training.learning_rate, set "
                 "training.clip_norm, or give sites labels"
             )
-        self._last_upload |= {upload.client_id: select(upload.payload, "params") for upload in uploads}
+        models = {upload.client_id: self.method.uploaded_model(upload.payload) for upload in uploads}
+        state.uploads |= {client_id: model for client_id, model in models.items() if model}
         return uploads
 
     def _cohort(self, round_index: int) -> Cohort:
         if self.method.pools_data:
             return Cohort((POOLED,), (POOLED,))
-        return draw_cohort(self.scenario.federation, len(self.members), self.scenario.seed, round_index)
+        return draw_cohort(self.scenario.federation, self._availability, self.scenario.seed, round_index)
 
     def _write_round(
         self, round_index: int, row: Row, replies: Sequence[LocalReply], transfers: Sequence[Row], cohort: Cohort
     ) -> None:
         part = f"round-{round_index:05d}"
         events = [event for reply in replies for event in reply.events]
-        events += [
-            {"round": round_index, "client_id": client_id, "kind": "dropout", "detail": "drawn with federation.client_dropout"}
-            for client_id in cohort.dropped
-        ]
+        if not self.method.pools_data:
+            events += cohort_events(cohort, self._availability, round_index)
         events += [
             {"round": round_index, "client_id": client_id, "kind": "worker_lost", "detail": sentence}
             for client_id, sentence in self.backend.incidents()
@@ -201,19 +207,19 @@ class Driver:
         if rows:
             self.sink.write(table, rows, part)
 
-    def _evaluate(self, round_index: int, server: Payload, states: dict[int, Payload], *, is_final: bool) -> None:
+    def _evaluate(self, round_index: int, state: State, *, is_final: bool) -> None:
         surface = self.scenario.evaluation.surface_metrics
         has_surface = surface == "always" or (surface == "final" and is_final)
         shared = {}
-        if self.method.is_trained and (broadcast := self.method.broadcast(server)):
-            shared["global"] = seal(broadcast)
+        if self.method.is_trained and (model := self.method.global_model(state.server)):
+            shared["global"] = seal(model)
         has_own = is_final or "global" not in shared or self._is_personal(round_index)
-        if self._teacher is not None and (is_final or round_index == BEFORE):
-            shared["teacher"] = self._teacher
+        if state.teacher and (is_final or round_index == BEFORE):
+            shared["teacher"] = seal(state.teacher)
         num_previews = self.scenario.evaluation.previews if is_final else 0
         jobs = []
         for member in self.members:
-            personal = self._personal(member.client_id, states) if has_own else {}
+            personal = self._personal(member.client_id, state) if has_own else {}
             own = seal(personal) if personal else None
             jobs.append(EvaluationJob(member.client_id, round_index, own, has_surface, num_previews))
         self.progress("stage", name="evaluating", total=len(jobs))
@@ -226,20 +232,20 @@ class Driver:
         if scores:
             self.progress("evaluated", round=round_index, dsc=sum(scores) / len(scores))
 
-    def _personal(self, client_id: int, states: dict[int, Payload]) -> Payload:
+    def _personal(self, client_id: int, state: State) -> Payload:
         """A client's own model: what its method keeps, or else what it last uploaded to be averaged."""
-        kept = self.method.personal_model(states.get(client_id, {}))
-        return self._last_upload.get(client_id, {}) if kept is None else kept
+        kept = self.method.personal_model(state.clients.get(client_id, {}))
+        return state.uploads.get(client_id, {}) if kept is None else kept
 
-    def _models(self, server: Payload, states: dict[int, Payload]) -> dict[str, Payload]:
+    def _models(self, state: State) -> dict[str, Payload]:
         """The final models by file name: the global one, the personal ones, and the teacher."""
         models = {}
-        if self.method.is_trained and self.method.broadcast(server):
-            models["global"] = self.method.broadcast(server)
+        if self.method.is_trained and (model := self.method.global_model(state.server)):
+            models["global"] = model
         for member in self.members:
-            personal = self._personal(member.client_id, states)
+            personal = self._personal(member.client_id, state)
             if personal:
                 models[f"personal-{member.name}"] = personal
-        if self._teacher is not None:
-            models["teacher"] = rename(unseal(self._teacher), "teacher", "params")
+        if state.teacher:
+            models["teacher"] = rename(state.teacher, "teacher", "params")
         return models

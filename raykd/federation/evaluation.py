@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from torch import Tensor
 
@@ -21,6 +23,7 @@ def case_rows(
     round_index: int,
     client_id: int,
     has_surface: bool,
+    classes: Collection[int] | None = None,
 ) -> list[Row]:
     """One row a foreground class.
 
@@ -30,6 +33,7 @@ def case_rows(
         split: validation or test.
         model: global, personal or teacher.
         has_surface: whether NSD, HD95 and ASSD are computed beside DSC.
+        classes: indices of the classes to give rows for; None: all.
     """
     assert case.label_IJK is not None
     scores = evaluate_case(
@@ -53,6 +57,7 @@ def case_rows(
             **vars(score),
         }
         for index, (name, score) in enumerate(zip(scenario.classes, scores, strict=True), start=1)
+        if classes is None or index in classes
     ]
 
 

@@ -10,6 +10,7 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor
 
 from raykd.models._base import SegmentationNetwork, set_dropout_only_training
+from raykd.numerics.known_classes import merge_probs
 from raykd.numerics.label_map import best_class
 from raykd.numerics.rng import seeded_layers
 
@@ -38,7 +39,7 @@ def predict_logits(network: SegmentationNetwork, volumes_BCIJK: Tensor) -> Tenso
 
     with torch.inference_mode():
         if volumes_BCIJK[0].numel() > MAX_VOXELS:
-            window = [min(w, -(-n // m) * m) for w, n, m in zip(WINDOW, shape, network.total_stride, strict=True)]
+            window = [min(max(w - w % m, m), -(-n // m) * m) for w, n, m in zip(WINDOW, shape, network.total_stride, strict=True)]
             logits: Tensor = sliding_window_inference(
                 volumes_BCIJK, window, 2, in_pairs, overlap=0.25, mode="gaussian", sw_device=device, device="cpu"
             )
@@ -57,10 +58,15 @@ def predict_features(network: SegmentationNetwork, image_IJK: Tensor, layers: Se
     return {layer: value[0].cpu() for layer, value in features.items()}
 
 
-def predict_labels(network: SegmentationNetwork, image_IJK: Tensor) -> Tensor:
-    """The most probable class of each voxel, uint8 (I, J, K), in evaluation mode."""
+def predict_labels(network: SegmentationNetwork, image_IJK: Tensor, known: Sequence[int] | None = None) -> Tensor:
+    """The most probable class of each voxel, uint8 (I, J, K), in evaluation mode.
+
+    Args:
+        known: the foreground classes that the network was taught; None: all. Others are part of its background.
+    """
     network.eval()
-    return best_class(predict_logits(network, image_IJK[None, None])[0])
+    logits = predict_logits(network, image_IJK[None, None])
+    return best_class(logits[0] if known is None else merge_probs(torch.softmax(logits, dim=1), known)[0])
 
 
 def soft_label(

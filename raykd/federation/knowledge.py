@@ -12,8 +12,9 @@ from torch import Tensor
 from raykd.data.cache import cached, content_key
 from raykd.data.patches import Knowledge, TrainingCase
 from raykd.federation.inference import predict_features, soft_label
-from raykd.methods._base import KnowledgeRequest
+from raykd.methods._context import KnowledgeRequest
 from raykd.models._base import SegmentationNetwork
+from raykd.numerics.known_classes import merge_probs
 from raykd.numerics.response_losses import entropy
 from raykd.numerics.rng import generator
 
@@ -42,6 +43,7 @@ def compute_knowledge(
     """
     rng = generator(seed, "knowledge", case.case_id, version)
     probs = soft_label(network, case.image_IJK, num_passes=request.num_passes, input_noise=request.input_noise, rng=rng)
+    probs = merge_probs(probs[None], request.known)[0]
     features = predict_features(network, case.image_IJK, request.layers) if request.layers else {}
     return Knowledge(
         soft_label_LIJK=probs.half(),
@@ -68,6 +70,7 @@ def cached_knowledge(
         passes=request.num_passes,
         noise=request.input_noise,
         layers=request.layers,
+        known=request.known,
         seed=seed,
         threads=torch.get_num_threads(),
     )

@@ -26,6 +26,8 @@ class LocalJob:
     state: Envelope
     own: Envelope | None = None
     """In a personal round, the client's own model in place of the download."""
+    extra: Envelope | None = None
+    """What this client alone is sent in the round, beside the download."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,16 @@ class LocalReply:
     num_unlabelled: int
     training: Row
     events: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True)
+class ServerJob:
+    """The server's own work in a round on the repository's cases: the aggregated state, and what the clients sent."""
+
+    round_index: int
+    server: Envelope
+    uploads: tuple[tuple[int, Envelope, int, int], ...] = ()
+    """Client, upload, number of labelled and of unlabelled cases."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +103,14 @@ class Backend(Protocol):
     def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], list[Row]]]:
         """For each network: its parameters, rows of `teachers`, and rows of `cases` on the repository's held-out cases."""
 
-    def hand_out(self, teacher: Envelope) -> None:
-        """Brings the teacher to every worker, once a run."""
+    def hand_out(self, payload: Envelope) -> None:
+        """Brings what clients receive before the first round to every worker, once a run."""
 
     def local_updates(self, jobs: Sequence[LocalJob], download: Envelope) -> list[LocalReply]:
         """The local updates of one round; `download` is the same for all."""
+
+    def update_server(self, job: ServerJob) -> Envelope:
+        """The server's state after its own work in a round."""
 
     def evaluate(self, jobs: Sequence[EvaluationJob], shared: Mapping[str, Envelope]) -> list[EvaluationReply]:
         """Scores the shared models, by role (global, teacher), and each client's own on the clients' cases."""

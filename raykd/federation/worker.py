@@ -12,13 +12,13 @@ import torch
 
 from raykd.data.federation import build_repository_data
 from raykd.data.patches import normalise
-from raykd.federation.client import POOLED, Client, describe_network
+from raykd.federation.client import POOLED, SERVER, Client, describe_network
 from raykd.federation.evaluation import case_rows
 from raykd.federation.inference import predict_labels
-from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row
-from raykd.federation.teacher import repository_model
+from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row, ServerJob
+from raykd.federation.teacher import repository_model, taught_classes
 from raykd.federation.transport import Envelope, seal, unseal
-from raykd.methods._base import Method
+from raykd.methods._base import Method, Upload
 from raykd.models._base import build_network
 from raykd.numerics.params import Payload, load_state
 from raykd.scenario.registry import METHODS
@@ -57,12 +57,12 @@ class Worker:
         self._scenario, self._root = scenario, root
         self._method: Method = METHODS.get(scenario.method.name)(scenario.method, scenario)
         self._clients = {}
-        self._teacher: Payload = {}
+        self._handed_out: Payload = {}
         torch.set_num_threads(scenario.resources.threads_per_client)
 
-    def receive(self, teacher: Envelope) -> None:
-        """Keeps the teacher that the run hands out."""
-        self._teacher = unseal(teacher)
+    def receive(self, payload: Envelope) -> None:
+        """Keeps what the run hands out."""
+        self._handed_out = unseal(payload)
 
     def prepare_repository(self) -> None:
         """Prepares the repository's cases, which stay in the cache. Raises `DataError`."""
@@ -94,19 +94,33 @@ class Worker:
         curve: list[Row] = [{"step": step, "loss": loss, "train_s": model.train_s} for step, loss in model.curve]
         module = build_network(network, len(scenario.classes) + 1, 0).to(self._device)
         load_state(module, model.params)
-        rows: list[Row] = []
+        rows, known = list[Row](), taught_classes(scenario)
         for case in build_repository_data(scenario, self._root).validation:
-            predicted = predict_labels(module, normalise(case.image_CIJK))
+            predicted = predict_labels(module, normalise(case.image_CIJK), known)
             rows += case_rows(
-                scenario, case, predicted, split="validation", model="teacher", round_index=-1, client_id=-1, has_surface=True
+                scenario,
+                case,
+                predicted,
+                split="validation",
+                model="teacher",
+                round_index=-1,
+                client_id=-1,
+                has_surface=True,
+                classes=known,
             )
         return seal(model.params), curve, rows
 
     def local_update(self, job: LocalJob, download: Envelope) -> LocalReply:
         """One client's local update."""
-        reply = self._client(job.client_id).local_update(job, unseal(download if job.own is None else job.own), self._teacher)
+        received = unseal(download if job.own is None else job.own) | unseal(job.extra or {})
+        reply = self._client(job.client_id).local_update(job, received, self._handed_out)
         self._progress("client", client_id=job.client_id, round=job.round_index, loss=reply.training["loss_total"])
         return reply
+
+    def update_server(self, job: ServerJob) -> Envelope:
+        """The server's own work in a round."""
+        uploads = [Upload(client_id, unseal(upload), *counts) for client_id, upload, *counts in job.uploads]
+        return seal(self._client(SERVER).update_server(job.round_index, unseal(job.server), uploads))
 
     def evaluate(self, job: EvaluationJob, shared: Mapping[str, Envelope]) -> EvaluationReply:
         """Scores the shared models and the client's own on its cases."""
@@ -118,6 +132,8 @@ class Worker:
         if client_id not in self._clients:
             if client_id == POOLED:
                 self._clients[client_id] = Client.pooled(self._scenario, self._method, self._root, self._device)
+            elif client_id == SERVER:
+                self._clients[client_id] = Client.server(self._scenario, self._method, self._root, self._device)
             else:
                 member = self._scenario.members()[client_id]
                 self._clients[client_id] = Client.build(self._scenario, self._method, member, self._root, self._device)

@@ -6,66 +6,26 @@ business.
 
 from __future__ import annotations
 
+import functools
+import inspect
+import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
+from raykd.methods._context import LocalContext
+from raykd.models._base import SegmentationNetwork, build_network
 from raykd.numerics.aggregation import Weighting, aggregation_weights
 from raykd.numerics.local_sgd import Batch, LocalResult, Loss
 from raykd.numerics.params import Payload, select, weighted_mean
 from raykd.numerics.segmentation_losses import dice_ce_loss
 from raykd.scenario.fields import Strict
 from raykd.scenario.schema import Scenario
-
-Role = Literal["student", "teacher"]
-"""Whose network a model is of."""
-
-
-@dataclass(frozen=True)
-class KnowledgeRequest:
-    """What a method wants to know of a teacher about every training case.
-
-    Attributes:
-        num_passes: stochastic passes averaged into the soft label, each with fresh input noise and dropout; 0: one clean pass.
-        input_noise: standard deviation of the noise on the z-scored input, clipped at twice that.
-        layers: named layers whose feature maps are kept, of the clean pass.
-    """
-
-    num_passes: int = 8
-    input_noise: float = 0.1
-    layers: tuple[str, ...] = ()
-
-
-class LocalContext(Protocol):
-    """One client during one local update, as a method sees it."""
-
-    client_id: int
-    round_index: int
-    num_rounds: int
-    num_classes: int
-    num_labelled: int
-    num_unlabelled: int
-    annotated: tuple[int, ...] | None
-    """Foreground classes that the site outlines; None: all."""
-    teacher: Payload
-    """The teacher's parameters as handed out, under `teacher/`; empty where the method needs none."""
-
-    def fit(self, start: Payload, loss: Loss, *, num_unlabelled: int = 0) -> tuple[Payload, LocalResult]:
-        """Trains the student from `start` by the scenario's local steps, each with `num_unlabelled` unlabelled patches beside
-        the labelled ones, and returns its parameters."""
-
-    def adapt(self, teacher: Payload, num_steps: int) -> Payload:
-        """The teacher after `num_steps` supervised steps on the site's labelled cases. Nothing of it leaves the site."""
-
-    def learn_from(self, teacher: Payload, request: KnowledgeRequest) -> None:
-        """Attaches the teacher's knowledge of every training case to the batches of this update's `fit`. What a teacher says is
-        computed once a (case, version, request), whatever the round."""
-
-    def support_scores(self, model: Payload, role: Role) -> list[tuple[float, int]]:
-        """By foreground class, the sum of a model's DSCs over the site's labelled cases that hold the class, and their number."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +85,43 @@ class Method(ABC):
     """Whether every client receives the teacher's parameters before the first round."""
     hands_out_student: ClassVar[bool] = False
     """Whether a warm student is sent to every client before the first round, because no broadcast brings it."""
+    averages: ClassVar[bool] = True
+    """Whether students are averaged, so that all must be one network."""
+    optimisers: ClassVar[tuple[str, ...]] = ("adam", "sgd")
+    """The optimisers that its formulas hold for."""
+    kinds: ClassVar[tuple[str, ...]] = ("params",)
+    """What travels in a round."""
+    serves: ClassVar[bool] = False
+    """Whether the server works on the repository's cases: `start_server` before the first round, `update_server` in each."""
+    needs_proxy: ClassVar[bool] = False
+    """Whether server and clients must share the images of the scenario's `proxy`."""
     deployed: ClassVar[str] = "global"
     """The model that a site would use in the end: global, personal or teacher."""
 
     def __init__(self, settings: Any, scenario: Scenario):
         self.settings = settings
         self.scenario = scenario
+
+    @classmethod
+    def facts(cls) -> dict[str, Any]:
+        """What a list of methods tells beside the settings: source, what travels in a round, what the method needs."""
+        text = inspect.getdoc(sys.modules[cls.__module__]) or ""
+        needs = {
+            "one network for all clients": cls.averages,
+            "a teacher at every client": cls.needs_teacher,
+            "labels at the server": cls.serves,
+            "public images": cls.needs_proxy,
+            "SGD": "adam" not in cls.optimisers,
+            "all cases in one place": cls.pools_data,
+        }
+        url = re.search(r"https://[^\s)\]]+[^\s)\].,;]", text)
+        return {
+            "source": text.splitlines()[0],
+            "url": url.group() if url else None,
+            "travels": list(cls.kinds),
+            "needs": [need for need, is_needed in needs.items() if is_needed],
+            "deploys": cls.deployed,
+        }
 
     @property
     def is_warm(self) -> bool:
@@ -143,11 +134,34 @@ class Method(ABC):
 
     def problems(self) -> list[str]:
         """Why this scenario cannot run under this method, one sentence each; empty where it can."""
-        return []
+        name, scenario = self.settings.name, self.scenario
+        found: list[str] = []
+        if self.averages:
+            found += [
+                f"method {name} averages parameters, so every client must train the federation's student network; {client.name} "
+                "has another one; drop clients[...].student or choose a method that does not average"
+                for client in scenario.members()
+                if client.student.network != scenario.student.network
+            ]
+        if wrong := {member.training.optimiser for member in scenario.members()} - set(self.optimisers):
+            found.append(
+                f"method {name} holds for training.optimiser {' or '.join(self.optimisers)} only, got {', '.join(sorted(wrong))}"
+            )
+        if self.needs_proxy and scenario.proxy is None:
+            found.append(f"method {name} needs images that server and clients share; add `proxy: {{source: ...}}`")
+        return found
 
     def init_server(self, start: ServerStart) -> Payload:
         """The server's state before the first round."""
         return dict(start.student)
+
+    def start_server(self, context: LocalContext, server: Payload) -> Payload:
+        """The server's state after what it does on the repository's cases before the first round. Only where it `serves`."""
+        return server
+
+    def hand_out(self, server: Payload) -> Payload:
+        """What every client receives once, before the first round, beside a teacher."""
+        return {}
 
     def init_client(self, student: Payload) -> Payload:
         """A client's state before its first round, given the initial student."""
@@ -157,13 +171,34 @@ class Method(ABC):
         """What every selected client receives in a round."""
         return select(server, "params")
 
+    def download(self, server: Payload, client_id: int) -> Payload:
+        """What one client receives in a round beside what all do; it replaces entries of the broadcast with the same keys."""
+        return {}
+
     @abstractmethod
     def local_update(self, context: LocalContext, state: Payload, download: Payload) -> LocalUpdate:
         """One client's work in a round."""
 
     @abstractmethod
-    def aggregate(self, server: Payload, uploads: Sequence[Upload]) -> Payload:
+    def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         """The server's next state from the uploads, given in client order."""
+
+    def update_server(self, context: LocalContext, server: Payload, uploads: Sequence[Upload]) -> Payload:
+        """The server's state after it has worked on the repository's cases or the proxy's, given the uploads of the round that
+        were aggregated into it. Only where it `serves`."""
+        return server
+
+    def module(self, network: SegmentationNetwork, model: Payload) -> SegmentationNetwork:
+        """What predicts, given a network that has the model's `params/` and all that the model holds besides."""
+        return network
+
+    def global_model(self, server: Payload) -> Payload:
+        """The model that is evaluated as the federation's, from the server's state; empty where there is none."""
+        return select(self.broadcast(server), "params")
+
+    def uploaded_model(self, upload: Payload) -> Payload:
+        """The client's model as its upload holds it; empty where it holds none."""
+        return select(upload, "params")
 
     def personal_model(self, state: Mapping[str, Any]) -> Payload | None:
         """The client's own model from its state, where the method keeps one."""
@@ -185,3 +220,27 @@ def average(uploads: Sequence[Upload], weighting: Weighting) -> Payload:
         weighting, [upload.num_labelled for upload in uploads], [upload.num_unlabelled for upload in uploads]
     )
     return weighted_mean([select(upload.payload, "params") for upload in uploads], weights)
+
+
+@functools.cache
+def _layout(network: Any, num_classes: int) -> SegmentationNetwork:
+    return build_network(network, num_classes, 0)
+
+
+def layout(method: Method) -> SegmentationNetwork:
+    """A student of the federation, to read names of parameters from; its values mean nothing."""
+    return _layout(method.student_network(), len(method.scenario.classes) + 1)
+
+
+def parameter_keys(method: Method) -> tuple[str, ...]:
+    """The payload keys of the student's trainable parameters; what else a model holds are buffers."""
+    return tuple(f"params/{name}" for name, _ in layout(method).named_parameters())
+
+
+def feature_channels(method: Method, layer: str) -> int:
+    """Channels of a named layer of the student."""
+    network = layout(method).eval()
+    i, j, k = network.total_stride
+    image_BCIJK = torch.zeros((2, 1, i, j, 2 * k))  # a bottleneck of two voxels: a normalisation of one has no spread
+    with torch.no_grad():
+        return int(network.forward_with_features(image_BCIJK, (layer,))[1][layer].shape[1])

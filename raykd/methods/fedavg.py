@@ -20,23 +20,9 @@ class FedAvg(Method):
         weighting: Weighting = "uniform"
         """p_k: equal shares, or by labelled cases, or by all training cases."""
 
-    def problems(self) -> list[str]:
-        return same_network_problems(self)
-
     def local_update(self, context: LocalContext, state: Payload, download: Payload) -> LocalUpdate:
         params, result = context.fit(download, supervised_loss(context.annotated))
         return LocalUpdate(state, params, result)
 
-    def aggregate(self, server: Payload, uploads: Sequence[Upload]) -> Payload:
+    def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         return average(uploads, self.settings.weighting)
-
-
-def same_network_problems(method: Method) -> list[str]:
-    """A sentence for each client whose student cannot be averaged with the others'."""
-    shared = method.scenario.student.network
-    return [
-        f"method {method.settings.name} averages parameters, so every client must train the federation's student network; "
-        f"{client.name} has another one; drop clients[...].student or choose a method that does not average"
-        for client in method.scenario.members()
-        if client.student.network != shared
-    ]

@@ -15,6 +15,8 @@ class Local(Method):
     """Each client keeps its own parameters from round to round; nothing travels but the initial model."""
 
     deployed = "personal"
+    averages = False
+    kinds = ()
     hands_out_student = True
 
     class Settings(MethodSettings):
@@ -36,7 +38,7 @@ class Local(Method):
         params, result = context.fit(state, supervised_loss(context.annotated))
         return LocalUpdate(params, {}, result)
 
-    def aggregate(self, server: Payload, uploads: Sequence[Upload]) -> Payload:
+    def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         return server
 
     def personal_model(self, state: Mapping[str, Any]) -> Payload:

@@ -18,6 +18,8 @@ class TeacherOnly(Method):
     """Zero-shot use of the teacher at every site."""
 
     is_trained = False
+    averages = False
+    kinds = ()
     needs_teacher = True
     deployed = "teacher"
 
@@ -27,5 +29,5 @@ class TeacherOnly(Method):
     def local_update(self, context: LocalContext, state: Payload, download: Payload) -> LocalUpdate:
         return LocalUpdate(state, {}, LocalResult(0, {}))
 
-    def aggregate(self, server: Payload, uploads: Sequence[Upload]) -> Payload:
+    def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         return server

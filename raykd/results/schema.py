@@ -103,6 +103,7 @@ CLIENTS = (
     Column("link_down_mbps", NUMBER, "server to client", "Mbit/s"),
     Column("link_latency_ms", NUMBER, "one way", "ms"),
     Column("compute_factor", NUMBER, "speed of its machine relative to the simulation's"),
+    Column("drawn", TEXT, "what the scenario drew for it, as JSON: key path to value; null: nothing", is_repeated=False),
 )
 ROUNDS = (
     ROUND,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row
+from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row, ServerJob
 from raykd.federation.transport import Envelope
 from raykd.federation.worker import Worker
 from raykd.scenario.schema import Scenario
@@ -31,11 +31,14 @@ class InProcessBackend:
     def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], list[Row]]]:
         return [self._worker.train_on_repository(network) for network in networks]
 
-    def hand_out(self, teacher: Envelope) -> None:
-        self._worker.receive(teacher)
+    def hand_out(self, payload: Envelope) -> None:
+        self._worker.receive(payload)
 
     def local_updates(self, jobs: Sequence[LocalJob], download: Envelope) -> list[LocalReply]:
         return [self._worker.local_update(job, download) for job in jobs]
+
+    def update_server(self, job: ServerJob) -> Envelope:
+        return self._worker.update_server(job)
 
     def evaluate(self, jobs: Sequence[EvaluationJob], shared: Mapping[str, Envelope]) -> list[EvaluationReply]:
         return [self._worker.evaluate(job, shared) for job in jobs]

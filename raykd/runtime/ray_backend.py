@@ -23,7 +23,7 @@ import ray
 import torch
 from ray import exceptions as ray_errors
 
-from raykd.federation.protocols import Backend, EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row
+from raykd.federation.protocols import Backend, EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row, ServerJob
 from raykd.federation.transport import Envelope
 from raykd.federation.worker import Worker
 from raykd.runtime.placement import probe_address, slots_that_fit
@@ -197,7 +197,7 @@ class RayBackend:
         self.num_slots = len(workers)
         self._resources, self._progress = resources, progress
         self._opened: tuple[Scenario, Path] | None = None
-        self._teacher: Any = None
+        self._handed_out: Any = None
         self._incidents: list[tuple[int, str]] = []
         self._workers = list(workers)
         self._await_start()
@@ -212,7 +212,7 @@ class RayBackend:
         ray.get(ready)
 
     def open(self, scenario: Scenario, root: Path) -> None:
-        self._opened, self._teacher = (scenario, root), None
+        self._opened, self._handed_out = (scenario, root), None
         ray.get([worker.open.remote(scenario, root) for worker in self._workers])
 
     def prepare(self, client_ids: Sequence[int], with_repository: bool) -> list[Row]:
@@ -224,13 +224,17 @@ class RayBackend:
     def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], list[Row]]]:
         return self._map([(index % self.num_slots, "train_on_repository", (network,)) for index, network in enumerate(networks)])
 
-    def hand_out(self, teacher: Envelope) -> None:
-        self._teacher = ray.put(teacher)
-        ray.get([worker.receive.remote(self._teacher) for worker in self._workers])
+    def hand_out(self, payload: Envelope) -> None:
+        self._handed_out = ray.put(payload)
+        ray.get([worker.receive.remote(self._handed_out) for worker in self._workers])
 
     def local_updates(self, jobs: Sequence[LocalJob], download: Envelope) -> list[LocalReply]:
         sealed = ray.put(download)
         return self._map([(self._slot(job.client_id), "local_update", (job, sealed)) for job in jobs])
+
+    def update_server(self, job: ServerJob) -> Envelope:
+        reply: Envelope = self._map([(self.num_slots - 1, "update_server", (job,))])[0]
+        return reply
 
     def evaluate(self, jobs: Sequence[EvaluationJob], shared: Mapping[str, Envelope]) -> list[EvaluationReply]:
         sealed = ray.put(dict(shared))
@@ -283,8 +287,8 @@ class RayBackend:
         self._workers[slot] = start_worker(self._resources, self._progress)
         if self._opened is not None:
             ray.get(self._workers[slot].open.remote(*self._opened))
-        if self._teacher is not None:
-            ray.get(self._workers[slot].receive.remote(self._teacher))
+        if self._handed_out is not None:
+            ray.get(self._workers[slot].receive.remote(self._handed_out))
 
 
 def _as_failure(cause: BaseException, work: str) -> BaseException:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from ray import cloudpickle
 
+from raykd.execution import run_plans
 from raykd.federation.protocols import Progress
-from raykd.launch import Interrupted, Plan, launch, run_plans
+from raykd.launch import Interrupted, Plan, launch
 from raykd.results.reader import open_run
 from raykd.runtime.ray_backend import RayBackend, start_worker
 from raykd.scenario.errors import DataError, ResourceError, RunFailed

@@ -1,0 +1,130 @@
+"""The settings of federated learning with dual knowledge distillation, and its presets. Symbols in brackets are the paper's or
+its code's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from raykd.methods._base import MethodSettings
+from raykd.numerics.aggregation import Weighting
+from raykd.numerics.boundary import Emphasis
+from raykd.numerics.dual_distillation import PUBLISHED_TEMPERATURES
+from raykd.numerics.segmentation_losses import UNKNOWN
+from raykd.numerics.teacher_bias import adjust_knowledge, anneal_teacher
+from raykd.scenario.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat
+
+FeatureName = Literal[
+    "channel_kl", "attention", "pairwise", "region_affinity", "intra_class", "cka", "cka_debiased", "hint", "none"
+]
+NAMES = "start response response_weight response_ramp mask feature feature_weight feature_layers teacher trust".split()  # noqa: SIM905
+PAPER = ("cold", "softmax_mse", 0.1, True, "classes", "channel_kl", 1.0, ("bottleneck",), "ema", False)
+ADVISED = ("warm", "kl", 1.0, False, "classes", "region_affinity", 0.1, ("decoder_1",), "adapted", True)
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper-intent": dict(zip(NAMES, PAPER, strict=True)),
+    "raykd": dict(zip(NAMES, ADVISED, strict=True)),
+}
+
+
+class DualKDSettings(MethodSettings):
+    """The settings of `dual_kd`; those left out are its preset's."""
+
+    name: Literal["dual_kd"]
+    preset: Literal["paper-intent", "raykd"] = "raykd"
+    """Gives every setting that is not given: the published method as its text means it, or what this toolkit advises."""
+    weighting: Weighting = "uniform"
+    """p_k of the average of the students."""
+    start: Literal["cold", "warm"] | None = None
+    """Students begin at random, or from a model of their own size trained on the repository."""
+    num_unlabelled: NonNegativeInt = 2
+    """Unlabelled patches beside the labelled ones in every step [B_u]."""
+    response: Literal["softmax_mse", "kl", "dice_kl", "dkd", "channel_wise", "none"] | None = None
+    """Loss on soft labels: squared error of probabilities; KL divergence; half KL, half soft Dice; `dkd`, which parts how sure the
+    teacher is of a voxel's class from what it says of the others; `channel_wise`, which compares where in the patch a class lies.
+    """
+    response_weight: NonNegativeFloat | None = None
+    """[alpha]; channel_wise was published with 3."""
+    response_ramp: bool | None = None
+    """Whether that weight rises as exp(-5 (1 - r/R)^2) over the federation [lambda]."""
+    temperature: PositiveFloat | None = None
+    """Of the responses but softmax_mse [T]; None: 4 for dkd and channel_wise, as published, and 1 for the others."""
+    non_target_weight: NonNegativeFloat = 2.0
+    """Of what dkd learns of the other classes [beta]; published with 8 for a hundred classes."""
+    emphasis: Literal["none", "boundary", "classes", "both"] = "none"
+    """Which voxels weigh more in the response: those near the teacher's boundaries in mm, those of small classes, as the inverse
+    square root of a class's volume, or the product of both."""
+    boundary_gain: NonNegativeFloat = 5.0
+    """A voxel on a boundary weighs 1 + gain [kappa]."""
+    boundary_width_mm: PositiveFloat = 3.0
+    """Standard deviation of the Gaussian in which that weight falls to 1 [sigma]."""
+    labelled: Literal["none", "adjusted", "annealed"] = "none"
+    """What labelled patches learn from the teacher beside their labels: nothing; its soft labels, with the probabilities of its
+    class and the true one swapped where it errs; or its soft labels, mixed linearly into the labels from the first round, all
+    teacher, to the last, all label [rho]."""
+    num_passes: NonNegativeInt = 8
+    """Stochastic teacher passes behind a soft label and its entropy [T]; 0: one clean pass."""
+    input_noise: NonNegativeFloat = 0.1
+    """Of the noise on their z-scored inputs."""
+    mask: Literal["classes", "two", "quantile", "none"] | None = None
+    """Voxels are learnt from where the entropy is under (0.75 + 0.25 r) ln(base); the base is the number of classes, or 2 as
+    in the reference code [H]. `quantile`: the `certain_share` of a step's voxels with the lowest entropy."""
+    certain_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    """Of the voxels, for `mask: quantile`; voxels of equal entropy are kept or left together."""
+    feature: FeatureName | None = None
+    """Loss on feature maps: KL divergence over channels, which needs one network on both sides; attention maps; cosines between
+    places, between classes, or between places and their class; alignment of centred kernels, plain or without the bias of few
+    places; `hint`, squared error through a 1x1x1 convolution that is trained beside the student and never leaves the site."""
+    feature_weight: NonNegativeFloat | None = None
+    """Published with 100 for hint, 200 for intra_class and 1 for cka."""
+    feature_layers: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Named layers of both networks."""
+    teacher: Literal["frozen", "ema", "adapted"] | None = None
+    """`frozen` as it was sent; `ema`: from `ema_start_round` on, each site moves its teacher by a = min(r/R, 0.99) towards the
+    received student; `adapted`: each site first trains its teacher on its own labels for `adapt_steps`."""
+    ema_start_round: NonNegativeInt = 7
+    adapt_steps: NonNegativeInt = 200
+    trust: bool | None = None
+    """Whether distillation of a class fades out where the received student is as good as the teacher on the site's labels."""
+
+    def get(self, name: str) -> Any:
+        """A setting as given, else as its preset has it."""
+        value = getattr(self, name)
+        return PRESETS[self.preset][name] if value is None else value
+
+    def layers(self) -> tuple[str, ...]:
+        """The named layers that features are learnt from."""
+        return () if self.get("feature") == "none" else tuple(self.get("feature_layers"))
+
+    def temperature_of_response(self) -> float:
+        """As given, else as published."""
+        return self.temperature or PUBLISHED_TEMPERATURES.get(self.get("response"), 1.0)
+
+    def response_options(self) -> dict[str, float]:
+        """What the response has besides."""
+        return {"non_target_weight": self.non_target_weight} if self.get("response") == "dkd" else {}
+
+    def weighs(self) -> Emphasis | None:
+        """Weights of voxels in the response; None: all alike."""
+        if self.emphasis == "none":
+            return None
+        boundary, classes = self.emphasis in ("boundary", "both"), self.emphasis in ("classes", "both")
+        return Emphasis(boundary, classes, self.boundary_gain, self.boundary_width_mm)
+
+    def corrects(self, progress: float, is_partly_annotated: bool) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """What makes the target of a labelled patch from soft label and label; None: labels alone teach it.
+
+        Args:
+            progress: from 0 in the first round to 1 in the last.
+            is_partly_annotated: background then means "none of the outlined classes", so that nobody knows its class.
+        """
+        if self.labelled == "none":
+            return None
+        correct = adjust_knowledge if self.labelled == "adjusted" else partial(anneal_teacher, share=progress)
+        if not is_partly_annotated:
+            return correct
+        return lambda soft_BLIJK, label_BIJK: correct(soft_BLIJK, label_BIJK.masked_fill(label_BIJK == 0, UNKNOWN))
