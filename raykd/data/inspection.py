@@ -132,9 +132,11 @@ def shared_cases(sources: Mapping[str, Source]) -> list[str]:
     first: dict[object, str] = {}
     clashes: dict[tuple[str, str], dict[str, None]] = {}
     for owner, source in sources.items():
-        population = source.population()
-        for key in source.keys():  # noqa: SIM118 (not a mapping)
-            traces: list[object] = [path.resolve() for path in source.files(key)]
+        population, files = source.population(), {key: source.files(key) for key in source.keys()}  # noqa: SIM118 (not a mapping)
+        num_cases = Counter(path for paths in files.values() for path in paths)
+        for key, paths in files.items():
+            # An archive holds many cases: it is one of them that two owners must not share.
+            traces: list[object] = [path.resolve() if num_cases[path] == 1 else (path.resolve(), key.case_id) for path in paths]
             if population is not None:
                 traces.append((population, key.patient_id))
             for trace in traces:

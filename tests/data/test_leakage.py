@@ -215,3 +215,22 @@ def test_everything_wrong_at_every_site_is_said_at_once(tmp_path: Path, write: W
     (tmp_path / "south/9_seg.nii.gz").unlink()
     lines = refusal(list_cases, built, tmp_path)
     assert [("case '2'" in line, "case '9'" in line) for line in lines] == [(True, False), (False, True)]
+
+
+def _archive(root: Path) -> dict[str, Any]:
+    images = np.random.default_rng(0).normal(size=(6, *SHAPE)).astype(np.float32)
+    labels = np.broadcast_to(np.arange(SHAPE[0])[:, None, None] == 1, (6, *SHAPE)).astype(np.uint8)
+    np.savez(root / "stack.npz", images=images, labels=labels, spacing_mm=np.array([2.0, 1.0, 1.0]))
+    return {"name": "npz", "file": "stack.npz", "label_values": {"femoral_cartilage": [1]}}
+
+
+def test_two_clients_that_read_one_archive_are_refused(tmp_path: Path) -> None:
+    stack = _archive(tmp_path)
+    with pytest.raises(DataError, match="a and b: owners must have no patient in common"):
+        list_cases(scenario(tmp_path, {"a": stack, "b": stack}), tmp_path)
+
+
+def test_clients_share_an_archive_through_a_pool(tmp_path: Path) -> None:
+    pools = {"stack": {"source": _archive(tmp_path)}}
+    drawn = {"name": "pool", "pool": "stack"}
+    list_cases(scenario(tmp_path, {"a": drawn, "b": drawn}, pools=pools), tmp_path)
