@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raykd.data.augmentation import augment_intensity
 from raykd.data.case import LABEL_UNKNOWN, Case
+from raykd.data.heterogeneity.label_budget import ANNOTATED
 from raykd.numerics.label_map import best_class
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.rng import integer, uniform
@@ -46,8 +47,9 @@ class TrainingCase:
         label_IJK: uint8, or None where the site has no annotation.
         sample: intensities at evenly spaced voxels.
         foreground: by class, the flat indices of its voxels: those outlined, or else those the teacher sees.
-        spacing_mm: voxel edges along I, J, K.
         knowledge: the teacher's, where the method distils.
+        spacing_mm: voxel edges along I, J, K.
+        annotated: the foreground classes outlined in it; None: all.
     """
 
     case_id: str
@@ -55,8 +57,9 @@ class TrainingCase:
     label_IJK: Tensor | None
     sample: Tensor
     foreground: Mapping[int, Tensor]
-    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
     knowledge: Knowledge | None = None
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    annotated: tuple[int, ...] | None = None
 
     def with_knowledge(self, knowledge: Knowledge) -> TrainingCase:
         """The same case with what a teacher says of it. Where nobody outlined the classes, patches are placed by the teacher's."""
@@ -88,7 +91,9 @@ def training_case(case: Case) -> TrainingCase:
     foreground = {} if case.label_IJK is None else class_voxels(case.label_IJK)
     flat_image = image.flatten()
     sample = flat_image[:: max(1, flat_image.numel() // NUM_SAMPLED_INTENSITIES)]
-    return TrainingCase(case.case_id, image, case.label_IJK, sample, foreground, case.spacing_mm)
+    listed = str(case.record.get(ANNOTATED, ""))
+    annotated = tuple(int(index) for index in listed.split()) or None
+    return TrainingCase(case.case_id, image, case.label_IJK, sample, foreground, spacing_mm=case.spacing_mm, annotated=annotated)
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ class Patch:
     label_IJK: Tensor | None
     maps: dict[str, Tensor]
     spacing_mm: tuple[float, ...] = (1.0, 1.0, 1.0)
+    annotated: tuple[int, ...] | None = None
 
 
 def draw_patch(
@@ -174,7 +180,7 @@ def _crop(case: TrainingCase, start: Sequence[int], extent: Sequence[int]) -> Pa
             at = [s // a for s, a in zip(start, stride, strict=True)]
             size = [e // a for e, a in zip(extent, stride, strict=True)]
             maps[f"feature/{layer}"] = _window(feature, at, size, 0.0).float()
-    return Patch(image, label, maps, case.spacing_mm)
+    return Patch(image, label, maps, case.spacing_mm, case.annotated)
 
 
 def _average_to(patch: Patch, shape: tuple[int, int, int]) -> Patch:
@@ -186,7 +192,7 @@ def _average_to(patch: Patch, shape: tuple[int, int, int]) -> Patch:
         coverage = F.adaptive_avg_pool3d((patch.label_IJK[None] == values.view(-1, 1, 1, 1)).float(), shape)
         label = values[best_class(coverage).long()]
     maps = {name: F.adaptive_avg_pool3d(value, shape) for name, value in patch.maps.items() if not name.startswith("feature/")}
-    return Patch(image, label, maps)
+    return replace(patch, image_IJK=image, label_IJK=label, maps=maps)
 
 
 def _flip(patch: Patch, axes: list[int]) -> Patch:
@@ -244,4 +250,5 @@ def _collate(patches: Sequence[Patch], num_labelled: int) -> Batch:
         entropy_BIJK=maps["entropy"][:, 0] if "entropy" in maps else None,
         features={name.removeprefix("feature/"): value for name, value in sorted(maps.items()) if name.startswith("feature/")},
         spacing_mm_B3=torch.tensor([patch.spacing_mm for patch in patches]),
+        annotated=tuple(patch.annotated for patch in patches[:num_labelled]),
     )

@@ -129,7 +129,9 @@ class Client:
         members = scenario.members()
         parts = [build_client_data(scenario, member, root) for member in members]
         data = ClientData(tuple(c for p in parts for c in p.labelled), tuple(c for p in parts for c in p.unlabelled), (), ())
-        member = members[0].model_copy(update={"client_id": POOLED, "name": "pooled"})
+        # Sites may outline different classes: every patch then says which, and the trainer itself has none in common.
+        group = members[0].group.model_copy(update={"labels": Labels()})
+        member = members[0].model_copy(update={"client_id": POOLED, "name": "pooled", "group": group})
         return cls(scenario, method, member, data, device=device, steps_factor=len(members))
 
     def describe(self) -> Row:

@@ -206,10 +206,21 @@ class Method(ABC):
 
 
 def supervised_loss(annotated: tuple[int, ...] | None) -> Loss:
-    """Half cross-entropy, half Dice on the labelled patches."""
+    """Half cross-entropy, half Dice on the labelled patches.
+
+    Args:
+        annotated: foreground classes that the site outlines, None for all; a pooled trainer's patches say for themselves.
+    """
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Any]:
-        return {"supervised": dice_ce_loss(model(batch.image_BCIJK), batch.label_BIJK, annotated)}
+        logits_BLIJK, kinds = model(batch.image_BCIJK), set(batch.annotated)
+        if len(kinds) < 2:
+            return {"supervised": dice_ce_loss(logits_BLIJK, batch.label_BIJK, annotated or next(iter(kinds), None))}
+        total = logits_BLIJK.new_zeros(())
+        for kind in sorted(kinds, key=str):
+            rows = [row for row, own in enumerate(batch.annotated) if own == kind]
+            total = total + len(rows) * dice_ce_loss(logits_BLIJK[rows], batch.label_BIJK[rows], kind)
+        return {"supervised": total / len(batch.annotated)}
 
     return loss
 

@@ -23,6 +23,7 @@ class Batch:
         entropy_BIJK: the teacher's predictive entropy in nats for every patch, or None.
         features: the teacher's feature maps by layer, (B, F, i, j, k) on their own coarser grids.
         spacing_mm_B3: voxel edges of every patch along I, J, K, or None.
+        annotated: for every labelled patch the foreground classes outlined in it, None for all; empty: alike in all patches.
     """
 
     image_BCIJK: Tensor
@@ -32,6 +33,7 @@ class Batch:
     entropy_BIJK: Tensor | None = None
     features: dict[str, Tensor] = field(default_factory=dict)
     spacing_mm_B3: Tensor | None = None
+    annotated: tuple[tuple[int, ...] | None, ...] = ()
 
     def to(self, device: str) -> Batch:
         """The same batch on a device."""

@@ -123,3 +123,21 @@ def test_teacher_only_scores_the_teacher_that_other_methods_hand_out(record: Rec
 def test_a_site_alone_that_diverges_is_told(record: Record) -> None:
     outcome = record(LOCAL, "clients[1].training={learning_rate: 1e30}").outcome
     assert (outcome.table("events")["client_id"] == 2).any()
+
+
+def test_the_pooled_trainer_reads_every_patch_as_its_own_site_outlined_it() -> None:
+    """Two patches of one voxel each, labelled background: by a site that outlines both classes and by one that outlines the first.
+    The second site's background is 'not the first class': probability p0 + p2."""
+    import torch
+
+    from raykd.methods._base import supervised_loss
+    from raykd.numerics.local_sgd import Batch
+    from raykd.numerics.segmentation_losses import dice_ce_loss
+
+    logits = torch.tensor([[0.1, 1.0, -0.5], [0.3, -1.0, 2.0]]).reshape(2, 3, 1, 1, 1)
+    label = torch.zeros((2, 1, 1, 1), dtype=torch.long)
+    batch = Batch(torch.zeros((2, 1, 1, 1, 1)), label, 2, annotated=(None, (1,)))
+    loss = supervised_loss(None)(lambda image: logits, batch)["supervised"]  # type: ignore[arg-type]
+    expected = (dice_ce_loss(logits[:1], label[:1]) + dice_ce_loss(logits[1:], label[1:], (1,))) / 2
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    assert float(loss) != pytest.approx(float(dice_ce_loss(logits, label)), rel=1e-3)
