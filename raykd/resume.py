@@ -23,11 +23,11 @@ def resume_plan(run_dir: Path) -> Plan:
     """
     try:
         manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        status, root = manifest["status"], (run_dir / manifest["scenario_root"]).resolve()
+    except (OSError, ValueError, KeyError, TypeError):
         raise RaykdError(f"{run_dir}: must be the directory of a run, got one without a manifest.json that can be read") from None
-    if manifest["status"] == "done":
+    if status == "done":
         raise RaykdError(f"{run_dir}: the run is done, there is nothing to go on with")
-    root = (run_dir / manifest["scenario_root"]).resolve()
     scenario = load_scenario(run_dir / "scenario.yaml").scenario
     plan = Plan(run_dir, manifest["method"], scenario, root, is_resumed=True)
     if changes := list(_changes(plan, manifest)):

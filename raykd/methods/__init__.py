@@ -1,0 +1,17 @@
+"""Federated algorithms, one file each, and what one is written with, here or in a package of somebody else."""
+
+from raykd.methods._base import LocalUpdate, Method, MethodSettings, ServerStart, Upload, average, parameter_keys, supervised_loss
+from raykd.methods._context import KnowledgeRequest, LocalContext
+
+__all__ = [
+    "KnowledgeRequest",
+    "LocalContext",
+    "LocalUpdate",
+    "Method",
+    "MethodSettings",
+    "ServerStart",
+    "Upload",
+    "average",
+    "parameter_keys",
+    "supervised_loss",
+]
