@@ -35,6 +35,18 @@ SAFETENSORS_TYPES = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests one of several workers keeps together (`--dist loadgroup`): what shares the Ray cluster, what shares the runs of
+    a method, else what shares a file.
+    """
+    for item in items:
+        method = getattr(item, "callspec", None) and item.callspec.params.get("name")  # type: ignore[attr-defined]
+        is_of_methods = item.path.name in ("test_contract.py", "test_resume.py", "test_boundary.py") and isinstance(method, str)
+        shares_cluster = "ray_cluster" in getattr(item, "fixturenames", ())
+        group = "ray" if shares_cluster else f"method-{method}" if is_of_methods else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A finished run: its directory, and what two runs of one scenario must agree in."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -155,7 +156,12 @@ def test_transfers_hold_what_crossed_the_links_and_nothing_else(name: str, recor
     recording = record(f"method={{name: {name}}}", "federation.client_dropout=0.5", "federation.rounds=3")
     columns = ["round", "client_id", "direction", "kind", "num_values", "num_bytes"]
     told = recording.outcome.table("transfers")[columns].itertuples(index=False, name=None)
-    assert sorted(told) == _crossed(recording, tensors_in)
+    told, crossed = Counter(told), Counter(_crossed(recording, tensors_in))
+    assert not crossed - told
+    # What a method sends to one client alone is lost on a link that drops out, and so never comes to the seam.
+    dropped = recording.outcome.table("events").query("kind == 'dropout'")
+    silent = set(dropped[["round", "client_id"]].itertuples(index=False, name=None))
+    assert all(row[2] == "down" and row[:2] in silent for row in told - crossed)
 
 
 @every_method

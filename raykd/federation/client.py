@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-import json
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from raykd.data.case import Case
-from raykd.data.federation import ClientData, build_client_data, build_proxy_data, build_repository_data
+from raykd.data.federation import ClientData, build_client_data, build_proxy_data, build_repository_data, client_site
 from raykd.data.patches import TrainingCase, normalise, training_case
+from raykd.data.sources._base import CaseKey
+from raykd.federation.description import client_row, describe_network, record_rows
 from raykd.federation.evaluation import case_rows
 from raykd.federation.inference import predict_labels
 from raykd.federation.knowledge import cached_knowledge, compute_knowledge, payload_hash
@@ -37,36 +38,6 @@ POOLED = -2
 """The client id of the one trainer that holds everybody's data, under a method that pools them."""
 
 
-def describe_scanner(member: Member) -> str:
-    """A site's acquisition in a few words."""
-    scanner = member.group.scanner
-    protocol = getattr(member.group.source, "protocol", member.group.source.name)
-    strengths = {
-        "noise": scanner.noise,
-        "bias": scanner.bias_field,
-        "contrast": scanner.contrast,
-        "blur mm": scanner.blur_mm,
-        "motion": scanner.motion,
-        "ghosting": scanner.ghosting,
-        "spike": scanner.spike,
-        "field T": scanner.field_strength_t,
-    }
-    parts = [
-        str(protocol),
-        *([scanner.profile] if scanner.profile else []),
-        *(f"{name} {value:g}" for name, value in strengths.items() if value),
-    ]
-    if scanner.gamma != (1.0, 1.0):
-        parts.append(f"gamma {scanner.gamma[0]:g} to {scanner.gamma[1]:g}")
-    return ", ".join(parts)
-
-
-def describe_network(settings: Any) -> str:
-    """A network in a few words: its name and, where it has one, its width."""
-    width = getattr(settings, "width", None)
-    return settings.name if width is None else f"{settings.name} {width}"
-
-
 class Client:
     """A site of the federation, the pooled trainer, or the server at work on the repository's cases.
 
@@ -77,6 +48,7 @@ class Client:
         device: where its networks run.
         proxy: public images, where the method shares some.
         steps_factor: local steps are multiplied by this; 1 but for the pooled trainer.
+        original: gives a case of the site as its source has it, before any shift; None: unknown.
     """
 
     def __init__(
@@ -89,6 +61,7 @@ class Client:
         device: str = "cpu",
         proxy: tuple[Case, ...] = (),
         steps_factor: int = 1,
+        original: Callable[[Case], Case] | None = None,
     ):
         self.scenario = scenario
         self.device = device
@@ -96,6 +69,7 @@ class Client:
         self.member = member
         self.data = data
         self.proxy = proxy
+        self._original = original
         names = member.group.labels.classes
         self.annotated = tuple(sorted(scenario.classes.index(name) + 1 for name in names)) if names else None
         self.num_steps = member.training.num_local_steps * steps_factor
@@ -112,7 +86,11 @@ class Client:
     def build(cls, scenario: Scenario, method: Method, member: Member, root: Path, device: str) -> Client:
         """The client with its data prepared. Raises `DataError`."""
         data = build_client_data(scenario, member, root)
-        return cls(scenario, method, member, data, device=device, proxy=_proxy(scenario, method, root))
+
+        def original(case: Case) -> Case:
+            return client_site(scenario, member, root).source.load(CaseKey(case.case_id, case.patient_id))
+
+        return cls(scenario, method, member, data, device=device, proxy=_proxy(scenario, method, root), original=original)
 
     @classmethod
     def server(cls, scenario: Scenario, method: Method, root: Path, device: str) -> Client:
@@ -136,28 +114,11 @@ class Client:
 
     def describe(self) -> Row:
         """Its row of the `clients` table."""
-        group, spacing = self.member.group, self.data.spacing_mm
-        row: Row = {
-            "client_id": self.member.client_id,
-            "client_name": self.member.name,
-            "group": group.group,
-            **{f"spacing_{axis}_mm": value for axis, value in zip("ijk", spacing, strict=True)},
-            "scanner": describe_scanner(self.member),
-            "label_classes": ", ".join(group.labels.classes or self.scenario.classes),
-            "num_labelled": len(self.data.labelled),
-            "num_unlabelled": len(self.data.unlabelled),
-            "num_validation": len(self.data.validation),
-            "num_test": len(self.data.test),
-            "num_previews": min(self.scenario.evaluation.previews, len(self.data.test)),
+        return {
+            **client_row(self.scenario, self.member, self.data),
             "network": describe_network(self.student.settings),
             "num_params": sum(p.numel() for p in self.student.parameters()),
-            "link_up_mbps": group.link.up_mbps,
-            "link_down_mbps": group.link.down_mbps,
-            "link_latency_ms": group.link.latency_ms,
-            "compute_factor": group.compute_factor,
-            "drawn": json.dumps(group.drawn) if group.drawn else None,
         }
-        return row
 
     def local_update(self, job: LocalJob, download: Payload, handed_out: Payload) -> LocalReply:
         """One round's work: the method's local update, timed, its result checked for finite numbers."""
@@ -211,8 +172,16 @@ class Client:
                         has_surface=job.has_surface,
                     )
         for case in self.data.test[: job.num_previews]:
-            previews += preview_rows(case, predictions[case.case_id], round_index=job.round_index, client_id=self.member.client_id)
-        return EvaluationReply(self.member.client_id, tuple(cases), tuple(previews))
+            source = None if self._original is None else self._original(case)
+            previews += preview_rows(
+                case,
+                predictions[case.case_id],
+                round_index=job.round_index,
+                client_id=self.member.client_id,
+                source=source,
+            )
+        records = record_rows(self.member.client_id, vars(self.data)) if job.has_records else []
+        return EvaluationReply(self.member.client_id, tuple(cases), tuple(previews), tuple(records))
 
     def with_knowledge(self, teacher: Payload, request: KnowledgeRequest, *, is_original: bool) -> list[TrainingCase]:
         """The site's training cases with what this teacher says of them, labelled first, then unlabelled.

@@ -93,10 +93,11 @@ class Driver:
         networks = repository_networks(self.method)
         self.progress("stage", name="training on the repository", total=len(networks))
         trained = dict(zip(networks, self.backend.train_on_repository(list(networks.values())), strict=True))
-        for role, (_, curve, rows) in trained.items():
+        for role, (_, curve, reply) in trained.items():
             self.sink.write("teachers", [{"role": role, **row} for row in curve], f"teachers-{role}")
             if role == "teacher":
-                self._write("cases", rows, "repository")
+                for table, rows in (("cases", reply.cases), ("previews", reply.previews), ("records", reply.records)):
+                    self._write(table, rows, "repository")
         state = first_state(self.method, self.backend, trained)
         if state.handed_out:
             self.backend.hand_out(seal(state.handed_out))
@@ -128,9 +129,10 @@ class Driver:
         self.progress("round", round=round_index, total=self.scenario.federation.rounds, clients=len(cohort.completed))
         download = self.method.broadcast(state.server)
         sealed = seal(download)
-        extras = {} if is_personal else {client_id: self.method.download(state.server, client_id) for client_id in cohort.selected}
+        owns = {client_id: self._personal(client_id, state) if is_personal else {} for client_id in cohort.selected}
+        extras = {client_id: self.method.download(state.server, client_id) for client_id, own in owns.items() if not own}
         jobs = [
-            self._job(client_id, round_index, state, extras.get(client_id, {}), is_personal=is_personal)
+            _job(client_id, round_index, state.clients[client_id], owns[client_id], extras.get(client_id, {}))
             for client_id in cohort.completed
         ]
         prepared = time.perf_counter()
@@ -153,11 +155,6 @@ class Driver:
     def _is_personal(self, round_index: int) -> bool:
         federation = self.scenario.federation
         return not self.method.pools_data and round_index >= federation.rounds - federation.personal_rounds
-
-    def _job(self, client_id: int, round_index: int, state: State, extra: Payload, *, is_personal: bool) -> LocalJob:
-        own = self._personal(client_id, state) if is_personal else {}
-        kept = seal(state.clients[client_id])
-        return LocalJob(client_id, round_index, kept, seal(own) if own else None, seal(extra) if extra else None)
 
     def _aggregate(self, round_index: int, server: Payload, uploads: Sequence[Upload]) -> Payload:
         """The server's next state, after its own work where the method gives it some."""
@@ -221,13 +218,14 @@ class Driver:
         for member in self.members:
             personal = self._personal(member.client_id, state) if has_own else {}
             own = seal(personal) if personal else None
-            jobs.append(EvaluationJob(member.client_id, round_index, own, has_surface, num_previews))
+            jobs.append(EvaluationJob(member.client_id, round_index, own, has_surface, num_previews, round_index == BEFORE))
         self.progress("stage", name="evaluating", total=len(jobs))
         replies = self.backend.evaluate(jobs, shared)
         part = "before" if round_index == BEFORE else f"round-{round_index:05d}"
         rows = [row for reply in replies for row in reply.cases]
         self._write("cases", rows, part)
         self._write("previews", [row for reply in replies for row in reply.previews], part)
+        self._write("records", [row for reply in replies for row in reply.records], part)
         scores = [row["dsc"] for row in rows if row["model"] != "teacher" and row["split"] == "test"]
         if scores:
             self.progress("evaluated", round=round_index, dsc=sum(scores) / len(scores))
@@ -249,3 +247,7 @@ class Driver:
         if state.teacher:
             models["teacher"] = rename(state.teacher, "teacher", "params")
         return models
+
+
+def _job(client_id: int, round_index: int, kept: Payload, own: Payload, extra: Payload) -> LocalJob:
+    return LocalJob(client_id, round_index, seal(kept), seal(own) if own else None, seal(extra) if extra else None)

@@ -62,15 +62,18 @@ class EvaluationJob:
     own: Envelope | None
     has_surface: bool
     num_previews: int
+    has_records: bool = False
+    """Whether to tell what was drawn for each of its cases."""
 
 
 @dataclass(frozen=True)
 class EvaluationReply:
-    """Rows of `cases` and `previews`. Previews hold pixels of test cases for the experimenter; no link carries them."""
+    """Rows of `cases`, `previews` and `records`. Previews hold pixels of test cases for the experimenter; no link carries them."""
 
     client_id: int
     cases: tuple[Row, ...]
     previews: tuple[Row, ...] = ()
+    records: tuple[Row, ...] = ()
 
 
 class ResultSink(Protocol):
@@ -100,8 +103,8 @@ class Backend(Protocol):
         `DataError`.
         """
 
-    def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], list[Row]]]:
-        """For each network: its parameters, rows of `teachers`, and rows of `cases` on the repository's held-out cases."""
+    def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], EvaluationReply]]:
+        """For each network: its parameters, rows of `teachers`, and what it scores on the repository's held-out cases."""
 
     def hand_out(self, payload: Envelope) -> None:
         """Brings what clients receive before the first round to every worker, once a run."""

@@ -153,7 +153,7 @@ class Session:
             rng=generator(self._client.scenario.seed, purpose, self.round_index, self.client_id),
         )
 
-    def proxy_patches(self, num_batches: int, batch_size: int = 2) -> list[Batch]:
+    def proxy_patches(self, num_batches: int, batch_size: int = 2, *, round_index: int | None = None) -> list[Batch]:
         if not self._client.proxy:
             raise RaykdError("this method needs images that server and clients share; add a `proxy` block to the scenario")
         drawn = batches(
@@ -165,7 +165,7 @@ class Session:
             num_labelled=0,
             num_unlabelled=batch_size,
             foreground=0.0,
-            rng=generator(self._client.scenario.seed, "proxy", self.round_index),
+            rng=generator(self._client.scenario.seed, "proxy", self.round_index if round_index is None else round_index),
         )
         return [batch.to(self._client.device) for batch in drawn]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from raykd.federation.checkpoint import State
 from raykd.federation.client import POOLED
-from raykd.federation.protocols import Backend, Row, ServerJob
+from raykd.federation.protocols import Backend, EvaluationReply, Row, ServerJob
 from raykd.federation.teacher import model_seed
 from raykd.federation.transport import Envelope, seal, unseal
 from raykd.methods._base import Method, ServerStart
@@ -16,8 +16,8 @@ from raykd.numerics.params import Payload, rename, state_of
 BEFORE = -1
 """The round of what happens before the first."""
 
-Trained = dict[str, tuple[Envelope, list[Row], list[Row]]]
-"""By role, a model of the repository, rows of `teachers`, and rows of `cases`."""
+Trained = dict[str, tuple[Envelope, list[Row], EvaluationReply]]
+"""By role, a model of the repository, rows of `teachers`, and what it scores on the cases held out there."""
 
 
 def repository_networks(method: Method) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def repository_networks(method: Method) -> dict[str, Any]:
     network.
     """
     teacher, networks = method.scenario.repository.teacher.network, {}
-    if method.needs_teacher or (method.is_warm and method.student_network() == teacher):
+    if method.needs_teacher or method.keeps_teacher or (method.is_warm and method.student_network() == teacher):
         networks["teacher"] = teacher
     if method.is_warm and method.student_network() != teacher:
         networks["student"] = method.student_network()

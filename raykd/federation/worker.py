@@ -12,14 +12,16 @@ import torch
 
 from raykd.data.federation import build_repository_data
 from raykd.data.patches import normalise
-from raykd.federation.client import POOLED, SERVER, Client, describe_network
+from raykd.federation.client import POOLED, SERVER, Client
+from raykd.federation.description import describe_network, record_rows
 from raykd.federation.evaluation import case_rows
 from raykd.federation.inference import predict_labels
+from raykd.federation.previews import preview_rows
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row, ServerJob
 from raykd.federation.teacher import repository_model, taught_classes
 from raykd.federation.transport import Envelope, seal, unseal
 from raykd.methods._base import Method, Upload
-from raykd.models._base import build_network
+from raykd.models._base import SegmentationNetwork, build_network
 from raykd.numerics.params import Payload, load_state
 from raykd.scenario.registry import METHODS
 from raykd.scenario.schema import Scenario
@@ -72,9 +74,9 @@ class Worker:
         """Prepares a client and describes it. Raises `DataError`."""
         return self._client(client_id).describe()
 
-    def train_on_repository(self, network: Any) -> tuple[Envelope, list[Row], list[Row]]:
-        """A network trained on the repository: its parameters, its training curve, and its scores on held-out cases at their
-        own spacing.
+    def train_on_repository(self, network: Any) -> tuple[Envelope, list[Row], EvaluationReply]:
+        """A network trained on the repository: its parameters, its training curve, its scores on held-out cases at their own
+        spacing, slices of the first of these, and what was drawn for each case.
         """
         scenario = self._scenario
         torch.set_num_threads(scenario.resources.threads_teacher)
@@ -94,9 +96,15 @@ class Worker:
         curve: list[Row] = [{"step": step, "loss": loss, "train_s": model.train_s} for step, loss in model.curve]
         module = build_network(network, len(scenario.classes) + 1, 0).to(self._device)
         load_state(module, model.params)
-        rows, known = list[Row](), taught_classes(scenario)
-        for case in build_repository_data(scenario, self._root).validation:
-            predicted = predict_labels(module, normalise(case.image_CIJK), known)
+        return seal(model.params), curve, self._on_held_out_cases(module)
+
+    def _on_held_out_cases(self, teacher: SegmentationNetwork) -> EvaluationReply:
+        """What a teacher scores on the cases that the repository holds out, and slices of the first of them."""
+        scenario, known = self._scenario, taught_classes(self._scenario)
+        data = build_repository_data(scenario, self._root)
+        rows, previews = list[Row](), list[Row]()
+        for case in data.validation:
+            predicted = predict_labels(teacher, normalise(case.image_CIJK), known)
             rows += case_rows(
                 scenario,
                 case,
@@ -104,11 +112,14 @@ class Worker:
                 split="validation",
                 model="teacher",
                 round_index=-1,
-                client_id=-1,
+                client_id=SERVER,
                 has_surface=True,
                 classes=known,
             )
-        return seal(model.params), curve, rows
+            if not previews and scenario.evaluation.previews:
+                previews = preview_rows(case, {"teacher": predicted}, round_index=-1, client_id=SERVER)
+        records = record_rows(SERVER, {"labelled": data.train, "validation": data.validation})
+        return EvaluationReply(SERVER, tuple(rows), tuple(previews), tuple(records))
 
     def local_update(self, job: LocalJob, download: Envelope) -> LocalReply:
         """One client's local update."""

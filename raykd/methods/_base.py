@@ -81,8 +81,10 @@ class Method(ABC):
     """Whether one trainer holds every client's data: an upper bound, not a federation."""
     is_trained: ClassVar[bool] = True
     """Whether there are rounds at all."""
-    needs_teacher: ClassVar[bool] = False
+    needs_teacher: bool = False
     """Whether every client receives the teacher's parameters before the first round."""
+    keeps_teacher: bool = False
+    """Whether a teacher is trained that the server keeps for its own work and sends to nobody."""
     hands_out_student: ClassVar[bool] = False
     """Whether a warm student is sent to every client before the first round, because no broadcast brings it."""
     averages: ClassVar[bool] = True
@@ -91,9 +93,9 @@ class Method(ABC):
     """The optimisers that its formulas hold for."""
     kinds: ClassVar[tuple[str, ...]] = ("params",)
     """What travels in a round."""
-    serves: ClassVar[bool] = False
+    serves: bool = False
     """Whether the server works on the repository's cases: `start_server` before the first round, `update_server` in each."""
-    needs_proxy: ClassVar[bool] = False
+    needs_proxy: bool = False
     """Whether server and clients must share the images of the scenario's `proxy`."""
     deployed: ClassVar[str] = "global"
     """The model that a site would use in the end: global, personal or teacher."""

@@ -97,8 +97,9 @@ class LocalContext(Protocol):
     ) -> Iterator[Batch]:
         """Patches of the site's own cases, not augmented: to measure something on, not to train with."""
 
-    def proxy_patches(self, num_batches: int, batch_size: int = 2) -> list[Batch]:
-        """Unlabelled patches of the scenario's `proxy` cases: the same at every site and at the server in a round."""
+    def proxy_patches(self, num_batches: int, batch_size: int = 2, *, round_index: int | None = None) -> list[Batch]:
+        """Unlabelled patches of the scenario's `proxy` cases: the same at every site and at the server in a round, this one or the
+        one that is given; before the first round is -1."""
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator at this round's and client's address."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from raykd.methods._base import MethodSettings
@@ -17,26 +17,36 @@ from raykd.numerics.boundary import Emphasis
 from raykd.numerics.dual_distillation import PUBLISHED_TEMPERATURES
 from raykd.numerics.segmentation_losses import UNKNOWN
 from raykd.numerics.teacher_bias import adjust_knowledge, anneal_teacher
-from raykd.scenario.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from raykd.scenario.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 FeatureName = Literal[
     "channel_kl", "attention", "pairwise", "region_affinity", "intra_class", "cka", "cka_debiased", "hint", "none"
 ]
+KnowledgeName = Literal["model", "features", "responses"]
 NAMES = "start response response_weight response_ramp mask feature feature_weight feature_layers teacher trust".split()  # noqa: SIM905
 PAPER = ("cold", "softmax_mse", 0.1, True, "classes", "channel_kl", 1.0, ("bottleneck",), "ema", False)
 ADVISED = ("warm", "kl", 1.0, False, "classes", "region_affinity", 0.1, ("decoder_1",), "adapted", True)
+INTENDED = {"ramps": "federation", "normaliser": "classes"}
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper-intent": dict(zip(NAMES, PAPER, strict=True)),
-    "raykd": dict(zip(NAMES, ADVISED, strict=True)),
+    "paper-code": dict(zip(NAMES, PAPER, strict=True)) | {"mask": "two", "ramps": "round", "normaliser": "two"},
+    "paper-intent": dict(zip(NAMES, PAPER, strict=True)) | INTENDED,
+    "raykd": dict(zip(NAMES, ADVISED, strict=True)) | INTENDED,
 }
+WITHOUT_TEACHER = {"start": "cold", "feature": "none", "teacher": "frozen", "trust": False, "labelled": "none"}
+"""What these settings are, whatever the preset, at sites that have no teacher."""
 
 
 class DualKDSettings(MethodSettings):
     """The settings of `dual_kd`; those left out are its preset's."""
 
     name: Literal["dual_kd"]
-    preset: Literal["paper-intent", "raykd"] = "raykd"
-    """Gives every setting that is not given: the published method as its text means it, or what this toolkit advises."""
+    preset: Literal["paper-code", "paper-intent", "raykd"] = "raykd"
+    """Gives every setting that is not given: the published method as its code runs, but for what is an error whoever looks at it
+    (mixed-up data, teachers and distances); as its text means it; or what this toolkit advises."""
+    knowledge: KnowledgeName | Annotated[tuple[KnowledgeName, ...], Field(min_length=1)] = "model"
+    """How the repository's knowledge travels, once, before the first round; several as a list. `model`: the teacher's weights.
+    `features`: of its feature maps, by class the mean and variance, and by pair of classes the cosine. `responses`: its soft labels
+    of the images of `proxy`. Without `model` no weights of the repository's leave it, and sites have no teacher."""
     weighting: Weighting = "uniform"
     """p_k of the average of the students."""
     start: Literal["cold", "warm"] | None = None
@@ -70,6 +80,11 @@ class DualKDSettings(MethodSettings):
     """Stochastic teacher passes behind a soft label and its entropy [T]; 0: one clean pass."""
     input_noise: NonNegativeFloat = 0.1
     """Of the noise on their z-scored inputs."""
+    ramps: Literal["federation", "round"] | None = None
+    """Whether weight and entropy threshold ramp over the rounds, or begin anew in every round as in the reference code, whose
+    threshold then ramps over 12150 steps whatever their number and all but stands still."""
+    normaliser: Literal["classes", "two"] | None = None
+    """What softmax_mse is divided by: the number of classes, or the 2 of the task that the reference code took it from."""
     mask: Literal["classes", "two", "quantile", "none"] | None = None
     """Voxels are learnt from where the entropy is under (0.75 + 0.25 r) ln(base); the base is the number of classes, or 2 as
     in the reference code [H]. `quantile`: the `certain_share` of a step's voxels with the lowest entropy."""
@@ -90,14 +105,45 @@ class DualKDSettings(MethodSettings):
     adapt_steps: NonNegativeInt = 200
     trust: bool | None = None
     """Whether distillation of a class fades out where the received student is as good as the teacher on the site's labels."""
+    knowledge_patches: PositiveInt = 32
+    """Patches, of the repository's cases for `features` and of the proxy's for `responses`, that the server looks at."""
+    kept_classes: PositiveInt = 2
+    """Of a soft label that is sent, so many of the most probable classes; the others share what is left of one."""
+    prototype_weight: NonNegativeFloat = 0.0
+    """Of an auxiliary term: features of a labelled patch are drawn to the prototypes of the step's other labelled patches in their
+    class and away from those of other classes."""
+
+    @model_validator(mode="after")
+    def _nothing_is_asked_of_a_teacher_that_is_not_sent(self) -> DualKDSettings:
+        if self.sends("model"):
+            return self
+        wrong = [name for name, value in WITHOUT_TEACHER.items() if getattr(self, name) not in (None, value)]
+        if wrong:
+            raise ValueError(
+                f"{', '.join(wrong)} must have a teacher or its weights at the sites; add model to knowledge, or drop it"
+            )
+        if self.sends("responses") and self.response == "none":
+            raise ValueError("responses that are sent must be learnt from by a loss; choose a response, or drop it from knowledge")
+        return self
+
+    def sends(self, name: KnowledgeName) -> bool:
+        """Whether the repository's knowledge travels in this way."""
+        return name == self.knowledge if isinstance(self.knowledge, str) else name in self.knowledge
 
     def get(self, name: str) -> Any:
         """A setting as given, else as its preset has it."""
         value = getattr(self, name)
+        if name in WITHOUT_TEACHER and not self.sends("model"):
+            return WITHOUT_TEACHER[name]
         return PRESETS[self.preset][name] if value is None else value
 
     def layers(self) -> tuple[str, ...]:
-        """The named layers that features are learnt from."""
+        """The named layers that anything is learnt from or on."""
+        is_used = self.sends("features") or self.prototype_weight > 0
+        return tuple(self.get("feature_layers")) if is_used else self.taught_layers()
+
+    def taught_layers(self) -> tuple[str, ...]:
+        """The named layers whose maps students learn from a teacher at the site."""
         return () if self.get("feature") == "none" else tuple(self.get("feature_layers"))
 
     def temperature_of_response(self) -> float:
@@ -106,6 +152,8 @@ class DualKDSettings(MethodSettings):
 
     def response_options(self) -> dict[str, float]:
         """What the response has besides."""
+        if self.get("response") == "softmax_mse" and self.get("normaliser") == "two":
+            return {"normaliser": 2.0}
         return {"non_target_weight": self.non_target_weight} if self.get("response") == "dkd" else {}
 
     def weighs(self) -> Emphasis | None:

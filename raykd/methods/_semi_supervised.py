@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from raykd.methods._base import LocalContext, Upload, supervised_loss
 from raykd.methods.fedavg import FedAvg
 from raykd.models._base import set_dropout_only_training
 from raykd.numerics.aggregation import aggregation_weights
-from raykd.numerics.consistency import kept_share, move_average
+from raykd.numerics.local_sgd import Batch
+from raykd.numerics.mean_teacher import follow, warm_keep
 from raykd.numerics.params import Payload, rename, select, state_of, weighted_mean
 from raykd.scenario.fields import NonNegativeFloat, PositiveInt
 
@@ -34,14 +37,22 @@ class SemiSupervised(FedAvg):
     def is_warm(self) -> bool:
         return bool(self.settings.is_warm)
 
+    def problems(self) -> list[str]:
+        if any(member.group.labels.num_shots for member in self.scenario.members()):
+            return super().problems()
+        name = self.settings.name
+        return [
+            *super().problems(),
+            f"method {name} needs a site with labelled cases, got none; give one labels.num_shots, or choose a method whose "
+            "labels lie at the server, as ssfl or semi_fl",
+        ]
+
     def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         """The weighted mean; the server's own parameters where no upload counts."""
         counts = [upload.num_labelled for upload in uploads], [upload.num_unlabelled for upload in uploads]
         shares = aggregation_weights(self.settings.weighting, *counts)
         factor = self.unlabelled_factor(round_index)
-        weights = [
-            share * (1.0 if upload.num_labelled else factor) for share, upload in zip(shares, uploads, strict=True)
-        ]
+        weights = [share * (1.0 if upload.num_labelled else factor) for share, upload in zip(shares, uploads, strict=True)]
         if sum(weights) <= 0:
             return select(server, "params")
         return weighted_mean([select(upload.payload, "params") for upload in uploads], weights)
@@ -86,6 +97,10 @@ class LabelsAtServer(FedAvg):
             "set method.site_labels: true, or have repository.classes name all classes",
         ]
 
+    def seen(self, batch: Batch) -> Batch:
+        """The batch as a site learns from it: with labels, or with images alone."""
+        return batch if self.settings.site_labels else replace(batch, label_BIJK=batch.label_BIJK[:0], num_labelled=0)
+
     def taught(self, context: LocalContext, params: Payload) -> Payload:
         """The model after the server's steps on the repository's labelled cases."""
         loss = supervised_loss(context.annotated)
@@ -109,9 +124,9 @@ class MeanTeacher:
         self._decay = decay
         set_dropout_only_training(self.network)
 
-    def follow(self, student: torch.nn.Module) -> None:
+    def follow(self, student: nn.Module) -> None:
         """One step towards the student."""
-        move_average(self.network, student, kept_share(int(self._num_steps), self._decay))
+        follow(self.network, student, warm_keep(int(self._num_steps), self._decay))
         self._num_steps += 1
 
     def state(self) -> Payload:
@@ -119,6 +134,6 @@ class MeanTeacher:
         return state_of(self.network, "teacher") | {"control/num_steps": self._num_steps}
 
 
-def split(tensor_B: Tensor, num_labelled: int) -> tuple[Tensor, Tensor]:
-    """The labelled and the unlabelled patches of a batch."""
-    return tensor_B[:num_labelled], tensor_B[num_labelled:]
+def believed_note(shares: Sequence[float]) -> dict[str, float]:
+    """What the `training` table tells of the share of unlabelled voxels that were believed, step by step."""
+    return {"share_believed": fmean(shares)} if shares else {}

@@ -1,26 +1,31 @@
 """Federated few-shot learning with dual knowledge distillation. He et al., ISBI 2023. https://arxiv.org/abs/2303.14357
 
 Every site learns from its few labels, from the teacher's response (soft labels) and from its features; the students are
-averaged. The teacher is sent once and never comes back. Symbols in brackets are the paper's or its code's.
+averaged. The teacher is sent once and never comes back; `knowledge` sends kilobytes in its place. Symbols in brackets are the
+paper's or its code's.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from raykd.methods._base import LocalContext, LocalUpdate, Method, Upload, average
+from raykd.methods._base import LocalContext, LocalUpdate, Method, ServerStart, Upload, average, feature_channels
 from raykd.methods._context import KnowledgeRequest
+from raykd.methods._dual_kd_objective import adapters_of_hint, at_step, distillation_of, joined, sent_terms
 from raykd.methods._dual_kd_settings import DualKDSettings
-from raykd.numerics.dual_distillation import DualDistillation, trust_in_teacher
-from raykd.numerics.hint import hint_adapters
+from raykd.methods._knowledge import adapters_of, gather_features, gather_responses
+from raykd.numerics.dual_distillation import trust_in_teacher
 from raykd.numerics.local_sgd import Batch, Loss
-from raykd.numerics.params import Payload, interpolate, rename, select
-from raykd.numerics.response_losses import entropy_threshold, sigmoid_ramp
+from raykd.numerics.params import Payload, interpolate, rename, select, state_of
+from raykd.numerics.prototypes import episodic_loss
 from raykd.numerics.segmentation_losses import dice_ce_loss
+from raykd.numerics.sent_knowledge import comparable_label
 from raykd.scenario.registry import METHODS
+from raykd.scenario.schema import Scenario
 
 
 @METHODS.register("dual_kd")
@@ -30,6 +35,11 @@ class DualKD(Method):
     needs_teacher = True
 
     Settings = DualKDSettings
+
+    def __init__(self, settings: Any, scenario: Scenario):
+        super().__init__(settings, scenario)
+        self.needs_teacher, self.needs_proxy = settings.sends("model"), settings.sends("responses")
+        self.serves = self.keeps_teacher = settings.sends("features") or settings.sends("responses")
 
     @property
     def is_warm(self) -> bool:
@@ -44,21 +54,36 @@ class DualKD(Method):
                 found.append("feature: channel_kl needs one network on both sides; choose hint, attention or region_affinity")
         return found
 
+    def init_server(self, start: ServerStart) -> Payload:
+        return super().init_server(start) | (start.teacher if self.serves else {})
+
+    def start_server(self, context: LocalContext, server: Payload) -> Payload:
+        teacher, found = context.network(rename(server, "teacher", "params"), "teacher"), select(server, "params")
+        if self.settings.sends("features"):
+            found |= gather_features(context, teacher, self.settings.layers(), self.settings.knowledge_patches)
+        if self.settings.sends("responses"):
+            found |= gather_responses(context, teacher, self.settings.knowledge_patches, self.settings.kept_classes)
+        return found
+
+    def hand_out(self, server: Payload) -> Payload:
+        return select(server, "prototypes") | select(server, "logits")
+
     def local_update(self, context: LocalContext, state: Payload, download: Payload) -> LocalUpdate:
         teacher = self._teacher(context, select(state, "teacher") or context.teacher, download)
         trust = None
         if self.settings.get("trust"):
             scores = [context.support_scores(teacher, "teacher"), context.support_scores(download, "student")]
             trust = trust_in_teacher(*scores, known=self._known(context))
-        adapters = None
+        adapters, sent = None, self._sent(context, state)
         if self._is_taught(context):
             passes, noise = self.settings.num_passes, self.settings.input_noise
-            context.learn_from(teacher, KnowledgeRequest(passes, noise, self.settings.layers(), self._known(context)))
-            adapters = self._adapters(context, download)
-        loss = self._loss(context, trust, adapters)
-        params, result = context.fit(download, loss, num_unlabelled=self.settings.num_unlabelled, beside=adapters)
+            context.learn_from(teacher, KnowledgeRequest(passes, noise, self.settings.taught_layers(), self._known(context)))
+            adapters = adapters_of_hint(self.settings, context, download)
+        loss, beside = self._loss(context, trust, adapters, sent), joined(adapters, sent)
+        params, result = context.fit(download, loss, num_unlabelled=self._num_unlabelled(context), beside=beside)
         notes = {} if trust is None else {"share_trust": sum(trust) / len(trust)}
-        return LocalUpdate({} if teacher is context.teacher else teacher, params, result, notes)
+        kept = {} if sent is None else state_of(sent, "control")
+        return LocalUpdate(kept | ({} if teacher is context.teacher else teacher), params, result, notes)
 
     def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         return average(uploads, self.settings.weighting)
@@ -80,46 +105,45 @@ class DualKD(Method):
         return None if context.annotated is None else tuple(sorted({*known, *context.annotated}))
 
     def _is_taught(self, context: LocalContext) -> bool:
-        """Whether the site holds a case that is distilled on."""
+        """Whether the site has a teacher, and holds a case that is distilled on."""
         num_cases = context.num_unlabelled + (0 if self.settings.labelled == "none" else context.num_labelled)
-        return num_cases > 0 and (self.settings.get("response") != "none" or bool(self.settings.layers()))
+        is_learnt = self.settings.get("response") != "none" or bool(self.settings.taught_layers())
+        return self.needs_teacher and num_cases > 0 and is_learnt
 
-    def _adapters(self, context: LocalContext, student: Payload) -> nn.ModuleDict | None:
-        """For a hint, what leads from the student's channels to the teacher's, as many as a first look at a patch shows."""
-        if self.settings.get("feature") != "hint":
+    def _num_unlabelled(self, context: LocalContext) -> int:
+        """Of the site's own patches in a step: none where there is no teacher to say what they are, unless it holds no others."""
+        is_idle = self.needs_proxy and not context.num_labelled
+        return int(self.settings.num_unlabelled) if self.needs_teacher or is_idle else 0
+
+    def _sent(self, context: LocalContext, state: Payload) -> nn.ModuleDict | None:
+        """What leads from the student's channels to those of the statistics that were sent, where they were."""
+        if not self.settings.sends("features"):
             return None
-        batch = next(context.patches(1, num_labelled=1, num_unlabelled=1))
-        _, features = context.network(student).forward_with_features(batch.image_BCIJK, self.settings.layers())
-        of_student, of_teacher = ({layer: maps[layer].shape[1] for layer in features} for maps in (features, batch.features))
-        return hint_adapters(of_student, of_teacher, context.generator("hint-adapters"))
+        return adapters_of(context, state, {layer: feature_channels(self, layer) for layer in self.settings.layers()})
 
-    def _loss(self, context: LocalContext, trust: tuple[float, ...] | None, adapters: nn.ModuleDict | None) -> Loss:
-        get, layers = self.settings.get, self.settings.layers()
-        progress = sigmoid_ramp(context.round_index + 1, context.num_rounds)
-        known = self._known(context)
-        base = {"two": 2, "classes": context.num_classes if known is None else len(known) + 1}.get(get("mask"))
-        is_partly_annotated = context.annotated is not None and len(context.annotated) < context.num_classes - 1
-        distillation = DualDistillation(
-            response=get("response"),
-            feature=get("feature"),
-            response_weight=get("response_weight") * (progress if get("response_ramp") else 1.0),
-            feature_weight=get("feature_weight"),
-            temperature=self.settings.temperature_of_response(),
-            max_entropy=None if base is None else entropy_threshold(progress, base),
-            trust=trust,
-            response_options=self.settings.response_options(),
-            certain_share=self.settings.certain_share if get("mask") == "quantile" else None,
-            emphasis=self.settings.weighs(),
-            correct=self.settings.corrects(context.round_index / max(context.num_rounds - 1, 1), is_partly_annotated),
-            adapters=adapters,
-            known=known,
-        )
+    def _loss(
+        self,
+        context: LocalContext,
+        trust: tuple[float, ...] | None,
+        adapters: nn.ModuleDict | None,
+        sent: nn.ModuleDict | None,
+    ) -> Loss:
+        settings, layers, steps = self.settings, self.settings.layers(), itertools.count()
+        weight = settings.prototype_weight
+        distillation = distillation_of(settings, context, self._known(context), trust, adapters)
+        beside = sent_terms(settings, context, sent)
 
         def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
             logits_BLIJK, features = model.forward_with_features(batch.image_BCIJK, layers)
-            terms = distillation(logits_BLIJK, features, batch)
+            now = at_step(settings, distillation, next(steps), context)
+            terms = now(logits_BLIJK, features, batch) | beside(model, features, batch, now)
             if batch.num_labelled:
-                terms["supervised"] = dice_ce_loss(logits_BLIJK[: batch.num_labelled], batch.label_BIJK, context.annotated)
+                own = slice(batch.num_labelled)
+                terms["supervised"] = dice_ce_loss(logits_BLIJK[own], batch.label_BIJK, context.annotated)
+                if weight > 0:
+                    label_BIJK = comparable_label(batch.label_BIJK, None, context.annotated)
+                    contrasts = [episodic_loss(features[layer][own], label_BIJK, context.num_classes) for layer in layers]
+                    terms["prototype"] = weight * sum(contrasts[1:], contrasts[0])
             return terms
 
         return loss

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean
 from typing import Annotated, Any, Literal
 
 import torch
@@ -18,7 +17,8 @@ from pydantic import Field
 from torch import Tensor
 
 from raykd.methods._base import LocalContext, LocalUpdate, ServerStart, Upload
-from raykd.methods._semi_supervised import MeanTeacher, SemiSupervised, split
+from raykd.methods._semi_supervised import MeanTeacher, SemiSupervised, believed_note
+from raykd.methods._unlabelled import supervised_term
 from raykd.numerics.consistency import (
     believed_share,
     mean_relations,
@@ -31,7 +31,7 @@ from raykd.numerics.local_sgd import Batch
 from raykd.numerics.params import Payload
 from raykd.numerics.prototypes import class_sums
 from raykd.numerics.response_losses import entropy, sigmoid_ramp, softmax_mse_loss
-from raykd.numerics.segmentation_losses import UNKNOWN, dice_ce_loss
+from raykd.numerics.segmentation_losses import UNKNOWN
 from raykd.scenario.fields import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 from raykd.scenario.registry import METHODS
 
@@ -74,19 +74,65 @@ class FedIRM(SemiSupervised):
         return dict(server)
 
     def local_update(self, context: LocalContext, state: Payload, download: Payload) -> LocalUpdate:
-        settings, ramp = self.settings, self.settings.ramp_share * context.num_rounds
-        weight = settings.consistency_weight * sigmoid_ramp(context.round_index + 1, ramp)
-        num_unlabelled = settings.num_unlabelled if weight and context.num_unlabelled else 0
-        teacher = MeanTeacher(context, state, download, settings.ema_decay) if num_unlabelled else None
-        num_classes, rng = context.num_classes, context.generator("passes")
-        sums, believed = [torch.zeros((num_classes, num_classes + 1))], [0.0]
+        num_unlabelled = self.settings.num_unlabelled if self.settings.consistency_weight and context.num_unlabelled else 0
+        teacher = MeanTeacher(context, state, download, self.settings.ema_decay) if num_unlabelled else None
+        unsupervised, believed = self._unsupervised(context, teacher, download)
+        seen: list[tuple[Tensor, Tensor]] = []
 
         def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
-            of_labelled, of_unlabelled = split(model(batch.image_BCIJK), batch.num_labelled)
-            terms = {}
-            if batch.num_labelled:
-                terms["supervised"] = dice_ce_loss(of_labelled, batch.label_BIJK, context.annotated)
-                total_LL, count_L = class_sums(of_labelled.detach(), batch.label_BIJK, num_classes)
-                sums.append(torch.cat([total_LL, count_L[:, None]], dim=1).cpu())
+            n, logits_BLIJK = batch.num_labelled, model(batch.image_BCIJK)
+            terms = supervised_term(logits_BLIJK, batch, context.annotated)
+            if n:
+                seen.append(class_sums(logits_BLIJK[:n].detach(), batch.label_BIJK, context.num_classes))
+            if len(logits_BLIJK) > n:
+                terms |= unsupervised(model, batch.image_BCIJK[n:], logits_BLIJK[n:])
             return terms
-        raise NotImplementedError
+
+        follow = teacher.follow if teacher else None
+        params, result = context.fit(download, loss, num_unlabelled=num_unlabelled, after_step=follow)
+        kept = teacher.state() if teacher else state
+        return LocalUpdate(kept, params | self._told(context, seen), result, believed_note(believed))
+
+    def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
+        params = super().aggregate(server, uploads, round_index)
+        told = [upload.payload[RELATIONS] for upload in uploads if RELATIONS in upload.payload]
+        mean_LL = mean_relations([*told, torch.zeros_like(server[RELATIONS])])
+        is_told_L1 = mean_LL.sum(dim=1, keepdim=True) > 0
+        return params | {RELATIONS: torch.where(is_told_L1, mean_LL, server[RELATIONS])}
+
+    def unlabelled_factor(self, round_index: int) -> float:
+        has_joined = round_index >= self.settings.join_share * self.scenario.federation.rounds
+        return super().unlabelled_factor(round_index) if has_joined else 0.0
+
+    def _unsupervised(self, context: LocalContext, teacher: MeanTeacher | None, download: Payload) -> tuple[Any, list[float]]:
+        """The loss of unlabelled patches, given their logits, and the shares of voxels that it believed, step by step."""
+        settings, rng = self.settings, context.generator("passes")
+        weight = settings.consistency_weight * sigmoid_ramp(context.round_index + 1, settings.ramp_share * context.num_rounds)
+        largest = settings.max_entropy * math.log(context.num_classes)
+        # A personal round brings no matrix; rows of zeros are matched with nothing.
+        shared_LL = download.get(RELATIONS, torch.zeros((context.num_classes, context.num_classes)))
+        believed: list[float] = []
+
+        def loss(model: Any, image_BCIJK: Tensor, logits_BLIJK: Tensor) -> dict[str, Tensor]:
+            assert teacher is not None
+            of_teacher = mean_response(teacher.network, image_BCIJK, 1, settings.input_noise, rng)
+            is_sure = entropy(mean_response(model, image_BCIJK, settings.num_passes, settings.input_noise, rng)) < largest
+            pseudo = pseudo_labels(torch.softmax(logits_BLIJK, dim=1), settings.threshold).where(is_sure, UNKNOWN)
+            believed.append(believed_share(pseudo))
+            own_LL = relation_matrix(*class_sums(logits_BLIJK, pseudo, context.num_classes), settings.temperature)
+            return {
+                "consistency": weight * softmax_mse_loss(logits_BLIJK, of_teacher),
+                "relation": weight * relation_loss(own_LL, shared_LL.to(own_LL)),
+            }
+
+        return loss, believed
+
+    def _told(self, context: LocalContext, seen: Sequence[tuple[Tensor, Tensor]]) -> Payload:
+        """The matrix of a site's labelled voxels. A site that outlines some classes alone cannot tell its background from the
+        others, and says nothing of that."""
+        if not seen:
+            return {}
+        sums_LL, count_L = (torch.stack(parts).sum(dim=0).cpu() for parts in zip(*seen, strict=True))
+        if context.annotated is not None and len(context.annotated) < context.num_classes - 1:
+            count_L[0] = 0.0
+        return {RELATIONS: relation_matrix(sums_LL, count_L, self.settings.temperature)}

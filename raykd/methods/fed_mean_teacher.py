@@ -7,19 +7,18 @@ the source takes one more pass for it; the largest entropy is that of the true n
 
 from __future__ import annotations
 
-from statistics import fmean
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from raykd.methods._base import LocalContext, LocalUpdate
-from raykd.methods._semi_supervised import MeanTeacher, SemiSupervised, split
+from raykd.methods._semi_supervised import MeanTeacher, SemiSupervised, believed_note
+from raykd.methods._unlabelled import supervised_term
 from raykd.numerics.consistency import mean_response
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.params import Payload
 from raykd.numerics.response_losses import entropy, entropy_threshold, sigmoid_ramp, softmax_mse_loss
-from raykd.numerics.segmentation_losses import dice_ce_loss
 from raykd.scenario.fields import NonNegativeFloat, PositiveInt
 from raykd.scenario.registry import METHODS
 
@@ -49,16 +48,13 @@ class FedMeanTeacher(SemiSupervised):
         sure: list[float] = []
 
         def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
-            of_labelled, of_unlabelled = split(model(batch.image_BCIJK), batch.num_labelled)
-            _, unlabelled = split(batch.image_BCIJK, batch.num_labelled)
-            target = mean_response(teacher.network, unlabelled, self.settings.num_passes, self.settings.input_noise, rng)
+            logits_BLIJK, others = model(batch.image_BCIJK), batch.image_BCIJK[batch.num_labelled :]
+            target = mean_response(teacher.network, others, self.settings.num_passes, self.settings.input_noise, rng)
             is_sure_BIJK = (entropy(target) < largest).to(target.dtype)
             sure.append(float(is_sure_BIJK.mean()))
-            weight = self.settings.consistency_weight * progress
-            terms = {"consistency": weight * softmax_mse_loss(of_unlabelled, target, is_sure_BIJK)}
-            if batch.num_labelled:
-                terms["supervised"] = dice_ce_loss(of_labelled, batch.label_BIJK, context.annotated)
-            return terms
+            distance = softmax_mse_loss(logits_BLIJK[batch.num_labelled :], target, is_sure_BIJK)
+            terms = supervised_term(logits_BLIJK, batch, context.annotated)
+            return terms | {"consistency": self.settings.consistency_weight * progress * distance}
 
         params, result = context.fit(download, loss, num_unlabelled=self.settings.num_unlabelled, after_step=teacher.follow)
-        return LocalUpdate(teacher.state(), params, result, {"share_believed": fmean(sure)})
+        return LocalUpdate(teacher.state(), params, result, believed_note(sure))

@@ -7,19 +7,17 @@ so that volumes need no resampling.
 
 from __future__ import annotations
 
-from statistics import fmean
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from raykd.methods._base import LocalContext, LocalUpdate
-from raykd.methods._semi_supervised import SemiSupervised, split
+from raykd.methods._semi_supervised import SemiSupervised, believed_note
+from raykd.methods._unlabelled import supervised_term, views
 from raykd.numerics.consistency import believed_share, pseudo_label_loss, pseudo_labels
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.params import Payload
-from raykd.numerics.perturbation import strong, weak
-from raykd.numerics.segmentation_losses import dice_ce_loss
 from raykd.scenario.fields import NonNegativeFloat
 from raykd.scenario.registry import METHODS
 
@@ -40,18 +38,15 @@ class FedSemi(SemiSupervised):
         believed: list[float] = []
 
         def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
-            labelled, unlabelled = split(batch.image_BCIJK, batch.num_labelled)
-            views = torch.cat([labelled, strong(unlabelled, rng)])
-            of_labelled, of_strong = split(model(views), batch.num_labelled)
-            terms = {}
-            if len(labelled):
-                terms["supervised"] = dice_ce_loss(of_labelled, batch.label_BIJK, context.annotated)
-            if len(unlabelled):
+            seen, others = views(batch, rng)
+            logits_BLIJK = model(seen)
+            terms = supervised_term(logits_BLIJK, batch, context.annotated)
+            if len(others):
                 with torch.no_grad():
-                    pseudo = pseudo_labels(torch.softmax(model(weak(unlabelled, rng)), dim=1), self.settings.threshold)
+                    pseudo = pseudo_labels(torch.softmax(model(others), dim=1), self.settings.threshold)
                 believed.append(believed_share(pseudo))
-                terms["consistency"] = weight * pseudo_label_loss(of_strong, pseudo)
+                terms["consistency"] = weight * pseudo_label_loss(logits_BLIJK[batch.num_labelled :], pseudo)
             return terms
 
         params, result = context.fit(download, loss, num_unlabelled=self.settings.num_unlabelled if weight else 0)
-        return LocalUpdate(state, params, result, {"share_believed": fmean(believed)} if believed else {})
+        return LocalUpdate(state, params, result, believed_note(believed))

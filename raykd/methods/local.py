@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-from raykd.methods._base import LocalContext, LocalUpdate, Method, MethodSettings, Upload, supervised_loss
+from raykd.methods._base import LocalContext, LocalUpdate, MethodSettings, Upload, supervised_loss
+from raykd.methods._own_students import OwnStudents
 from raykd.numerics.params import Payload
 from raykd.scenario.registry import METHODS
 
 
 @METHODS.register("local")
-class Local(Method):
+class Local(OwnStudents):
     """Each client keeps its own parameters from round to round; nothing travels but the initial model."""
 
-    deployed = "personal"
-    averages = False
     kinds = ()
     hands_out_student = True
 
@@ -31,15 +30,14 @@ class Local(Method):
     def broadcast(self, server: Payload) -> Payload:
         return {}
 
-    def init_client(self, student: Payload) -> Payload:
-        return dict(student)
+    def problems(self) -> list[str]:
+        networks = [member.student.network for member in self.scenario.members()]
+        unlike = ["is_warm sends one student to every site, so all must train one network"] if self.is_warm else []
+        return super().problems() + (unlike if networks != [self.scenario.student.network] * len(networks) else [])
 
     def local_update(self, context: LocalContext, state: Payload, download: Payload) -> LocalUpdate:
-        params, result = context.fit(state, supervised_loss(context.annotated))
+        params, result = context.fit(self.own_model(context, state), supervised_loss(context.annotated))
         return LocalUpdate(params, {}, result)
 
     def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         return server
-
-    def personal_model(self, state: Mapping[str, Any]) -> Payload:
-        return dict(state)

@@ -105,12 +105,18 @@ class TappedNetwork(SegmentationNetwork):
     def head(self) -> nn.Module:
         return self._head[0]
 
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """By layer, the part of the module whose output is that feature map."""
+        return dict(self._taps)
+
     def forward(self, image_BCIJK: Tensor) -> Tensor:
         self._check_grid(image_BCIJK.shape[2:])
         logits: Tensor = self.network(image_BCIJK)
         return logits
 
     def forward_with_features(self, image_BCIJK: Tensor, layers: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        self._check_grid(image_BCIJK.shape[2:])
         features: dict[str, Tensor] = {}
 
         def keep(name: str) -> Any:
@@ -118,7 +124,7 @@ class TappedNetwork(SegmentationNetwork):
 
         handles = [self._taps[name].register_forward_hook(keep(name)) for name in layers]
         try:
-            return self(image_BCIJK), features
+            return self.network(image_BCIJK), features
         finally:
             for handle in handles:
                 handle.remove()
@@ -168,6 +174,19 @@ def head_keys(network: SegmentationNetwork) -> frozenset[str]:
     """The state-dict keys of parameters and buffers of the output block: what FedRep keeps at a site."""
     head = network.head
     return _keys_of(network, lambda module: module is head)
+
+
+def head_channels(network: SegmentationNetwork) -> int:
+    """Channels of what enters the output block, skip connections included."""
+    entered: list[Tensor] = []
+    handle = network.head.register_forward_pre_hook(lambda module, inputs: entered.append(inputs[0]))
+    i, j, k = network.total_stride
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros((2, 1, i, j, 2 * k)))  # a bottleneck of two voxels: a normalisation of one has no spread
+    finally:
+        handle.remove()
+    return int(entered[0].shape[1])
 
 
 def _keys_of(network: nn.Module, is_wanted: Callable[[nn.Module], bool]) -> frozenset[str]:

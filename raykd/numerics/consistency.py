@@ -80,30 +80,6 @@ def mean_response(model: nn.Module, image_BCIJK: Tensor, num_passes: int, noise:
         return total / num_passes
 
 
-def kept_share(step: int, decay: float) -> float:
-    """min(1 - 1 / (step + 1), decay): how much of itself a moving average keeps at a step, 0 at the first (Tarvainen and Valpola,
-    NeurIPS 2017, https://arxiv.org/abs/1703.01780).
-
-    Args:
-        step: from 0, over the life of the average.
-        decay: alpha, in [0, 1).
-    """
-    return min(1.0 - 1.0 / (step + 1), decay)
-
-
-def move_average(average: nn.Module, model: nn.Module, kept: float) -> None:
-    """In place: parameters of the average become kept * average + (1 - kept) * model; its buffers are copied from the model.
-
-    Args:
-        kept: in [0, 1].
-    """
-    with torch.no_grad():
-        for own, other in zip(average.parameters(), model.parameters(), strict=True):
-            own.lerp_(other, 1.0 - kept)
-        for own, other in zip(average.buffers(), model.buffers(), strict=True):
-            own.copy_(other)
-
-
 def relation_matrix(sums_LL: Tensor, count_L: Tensor, temperature: float) -> Tensor:
     """By class, the softmax of its mean logits / temperature: (L, L), which class a model takes it for. A class without a voxel has
     a row of zeros (FedIRM, Liu et al., MICCAI 2021, https://github.com/liuquande/FedIRM).

@@ -23,7 +23,9 @@ FeatureLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Of the student's map, the teacher's map and the soft labels."""
 
 RESPONSE_LOSSES: dict[str, ResponseLoss] = {
-    "softmax_mse": lambda logits, soft, weight, temperature: response_losses.softmax_mse_loss(logits, soft, weight),
+    "softmax_mse": lambda logits, soft, weight, temperature, normaliser=None: response_losses.softmax_mse_loss(
+        logits, soft, weight, normaliser
+    ),
     "kl": response_losses.kl_loss,
     "dice_kl": lambda logits, soft, weight, temperature: (
         0.5 * response_losses.kl_loss(logits, soft, weight, temperature)

@@ -87,13 +87,20 @@ def region_affinity_loss(student_BSijk: Tensor, teacher_BTijk: Tensor, region_BL
             from a patch takes part in no pair of it.
     """
 
-    def cosines(feature: Tensor) -> Tensor:
-        weight = F.adaptive_avg_pool3d(region_BLIJK, _edges(feature.shape[2:])).flatten(2)
-        mean = torch.einsum("blp,bfp->blf", weight, feature.flatten(2)) / weight.sum(dim=2, keepdim=True).clamp(min=1e-6)
-        unit = F.normalize(mean, dim=2)
-        return unit @ unit.transpose(1, 2)
-
     present = region_BLIJK.flatten(2).sum(dim=2) >= 1.0
     pairs = torch.triu(present[:, :, None] & present[:, None, :], diagonal=1)
-    difference = (cosines(student_BSijk) - cosines(teacher_BTijk)).square()
+    difference = (region_cosines(student_BSijk, region_BLIJK) - region_cosines(teacher_BTijk, region_BLIJK)).square()
     return (difference * pairs).sum(dim=(1, 2)).mean()
+
+
+def region_cosines(feature_BFijk: Tensor, region_BLIJK: Tensor) -> Tensor:
+    """By patch, the cosines between the mean features of classes: (B, L, L).
+
+    Args:
+        region_BLIJK: membership of each voxel in each class, in [0, 1], averaged to the feature grid; an absent class has cosines
+            that mean nothing.
+    """
+    weight = F.adaptive_avg_pool3d(region_BLIJK, _edges(feature_BFijk.shape[2:])).flatten(2)
+    mean = torch.einsum("blp,bfp->blf", weight, feature_BFijk.flatten(2)) / weight.sum(dim=2, keepdim=True).clamp(min=1e-6)
+    unit = F.normalize(mean, dim=2)
+    return unit @ unit.transpose(1, 2)

@@ -23,5 +23,5 @@ def follow(teacher: nn.Module, student: nn.Module, keep: float) -> None:
     """Moves a teacher's parameters to keep * teacher + (1 - keep) * student in place; its buffers become the student's."""
     for mine, new in zip(teacher.parameters(), student.parameters(), strict=True):
         mine.lerp_(new, 1.0 - keep)
-    for mine, new in zip(teacher.buffers(), student.buffers(), strict=True):
-        mine.copy_(new)
+    for kept, current in zip(teacher.buffers(), student.buffers(), strict=True):
+        kept.copy_(current)

@@ -29,14 +29,14 @@ def mean_prototypes(prototype_PCF: Tensor, count_PC: Tensor) -> tuple[Tensor, Te
 def bank_contrastive_loss(
     feature_BFijk: Tensor, label_BIJK: Tensor, prototype_PCF: Tensor, count_PC: Tensor, temperature: float = 0.1
 ) -> Tensor:
-    """Mean over cells of -log of the share that the prototypes of the cell's own class have in the sum of exp(cosine / temperature),
-    each class's taken as a mean, so that one with more prototypes is not preferred (Wu et al., IEEE Transactions on Medical
-    Imaging, 2023, https://github.com/zhangbaiming/FedSemiSeg).
+    """Mean over cells of -log of the share that the prototypes of the cell's own class have in the sum over classes of
+    exp(cosine / temperature), each class's taken as a mean, so that one with more prototypes is not preferred (Wu et al., IEEE
+    Transactions on Medical Imaging, 2023, https://github.com/zhangbaiming/FedSemiSeg).
 
     Args:
         label_BIJK: a cell is of the class that covers most of it; 255, or half of it unknown, takes part in nothing.
         prototype_PCF: no gradient flows into them.
-        count_PC: 0 where there is no prototype; cells of a class without any do not count.
+        count_PC: 0 where there is no prototype, > 0 somewhere; cells of a class without any do not count.
         temperature: > 0.
     """
     num_prototypes, num_classes = count_PC.shape

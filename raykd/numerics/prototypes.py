@@ -25,6 +25,12 @@ def coverage(label_BIJK: Tensor, num_classes: int, shape: Sequence[int]) -> Tens
     return match_grid(one_hot_BCIJK.to(torch.float32), shape)
 
 
+def cell_label(label_BIJK: Tensor, num_classes: int, shape: Sequence[int]) -> Tensor:
+    """The class that covers most of every cell of a grid, 255 where half of it or more is unknown: (B, i, j, k)."""
+    covered_BCijk = coverage(label_BIJK, num_classes, shape)
+    return torch.where(covered_BCijk.sum(dim=1) > 0.5, covered_BCijk.argmax(dim=1), UNKNOWN)
+
+
 @dataclass(frozen=True)
 class ClassStatistics:
     """Mean and variance of features by class, from any number of cases and sites.
@@ -114,3 +120,21 @@ def prototype_contrastive_loss(
     logits = cosine_logits(feature_BFijk, prototype_CF.detach(), scale=1.0 / temperature, present_P=present)
     target = torch.where(counts_Bijk, class_Bijk, UNKNOWN)
     return F.cross_entropy(logits, target, ignore_index=UNKNOWN, reduction="sum") / counts_Bijk.sum().clamp(min=1)
+
+
+def episodic_loss(feature_BFijk: Tensor, label_BIJK: Tensor, num_classes: int, *, temperature: float = 0.05) -> Tensor:
+    """The mean over patches of the prototype contrast of each against the prototypes of all the others: every patch is the query of
+    the rest once, as PANet's alignment swaps the two (its scale of 20 is 1 / temperature). 0 where there is a single patch.
+
+    Args:
+        label_BIJK: classes; 255 is unknown.
+        temperature: > 0.
+    """
+    total, num_patches = feature_BFijk.sum() * 0.0, len(feature_BFijk)
+    for query in range(num_patches) if num_patches > 1 else ():
+        rest = [index for index in range(num_patches) if index != query]
+        sums_CF, count_C = class_sums(feature_BFijk[rest], label_BIJK[rest], num_classes)
+        asked = feature_BFijk[query : query + 1], label_BIJK[query : query + 1]
+        prototype_CF = class_means(sums_CF, count_C)
+        total = total + prototype_contrastive_loss(*asked, prototype_CF, temperature=temperature, present_C=count_C > 0)
+    return total / max(num_patches, 1)

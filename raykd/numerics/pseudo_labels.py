@@ -5,6 +5,8 @@ Shapes: B patches, L classes with background, I J K voxels.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -71,3 +73,9 @@ def certain_labels(one_BLIJK: Tensor, other_BLIJK: Tensor, threshold: float) -> 
     """
     mean_entropy = (entropy(one_BLIJK) + entropy(other_BLIJK)) / 2
     return torch.where(mean_entropy <= threshold, (one_BLIJK + other_BLIJK).argmax(dim=1), UNKNOWN)
+
+
+def entropy_limit(entropy_BIJK: Tensor, share: float) -> float:
+    """The entropy that a share of all voxels, in (0, 1], does not exceed; ties may make it more voxels."""
+    values = entropy_BIJK.flatten()
+    return float(values.kthvalue(max(math.ceil(share * len(values)), 1)).values)

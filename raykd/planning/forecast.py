@@ -13,7 +13,8 @@ from raykd.data.case import Case
 from raykd.data.federation import Site, holdings
 from raykd.data.heterogeneity.label_budget import Split
 from raykd.data.sources._base import CaseKey
-from raykd.federation.client import SERVER, describe_network
+from raykd.federation.client import SERVER
+from raykd.federation.description import describe_network
 from raykd.federation.protocols import Row
 from raykd.federation.teacher import model_key
 from raykd.planning.accounts import Accounts, Priced, link_columns, slot_loads, traffic_rows

@@ -165,10 +165,10 @@ class RehearsalWorker(StandInWorker):
     def prepare_repository(self) -> None:
         """The repository's cases are not needed."""
 
-    def train_on_repository(self, network: Any) -> tuple[Envelope, list[Row], list[Row]]:
+    def train_on_repository(self, network: Any) -> tuple[Envelope, list[Row], EvaluationReply]:
         self._rehearsal.networks.append(network)
         model = build_network(network, len(self._scenario.classes) + 1, model_seed(self._scenario, "repository"))
-        return seal(state_of(model)), [], []
+        return seal(state_of(model)), [], EvaluationReply(SERVER, ())
 
     def local_update(self, job: LocalJob, download: Envelope) -> LocalReply:
         start = len(self._rehearsal.work)

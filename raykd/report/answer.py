@@ -154,7 +154,7 @@ def _caveats(evidence: Evidence, ranking: Sequence[Score]) -> Iterator[str]:
     yield "Brackets hold 95% intervals: scans are drawn anew within each site (bootstrap), after averaging over seeds."
     sources = [evidence.scenario.get("repository") or {}, *(evidence.scenario.get("clients") or [])]
     if any((block.get("source") or {}).get("name") == "phantom" for block in sources):
-        yield "The images are simulated phantoms: the ranking of methods may carry over to patients, the numbers do not."
+        yield "The images are simulated phantoms: the ranking of methods may carry over to real scans, the numbers do not."
     seeds = evidence.deployed["seed"].nunique()
     if seeds == 1:
         yield "One seed was run, so the intervals leave out how much training itself varies."

@@ -16,6 +16,8 @@ from raykd.scenario.errors import RaykdError
 
 NOT_A_DIFFERENCE = ("seed", "name", "description", "resources")
 REPOSITORY, POOLED = -1, -2
+NOT_BODIES = {"casting_ct"}
+"""Anatomies that are nobody's."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,21 @@ class Evidence:
     def nsd_tolerance_mm(self) -> float:
         """The tolerance of NSD, raykd's default where the scenario is silent."""
         return float((self.scenario.get("evaluation") or {}).get("nsd_tolerance_mm", 1.0))
+
+    @property
+    def has_bodies(self) -> bool:
+        """Whether any source may hold people, to whom right, front and head up mean something."""
+        owners = [self.scenario.get("repository") or {}, *(self.scenario.get("clients") or [])]
+        owners += (self.scenario.get("pools") or {}).values()
+        sources = [owner.get("source") or {} for owner in owners]
+        return any(source.get("anatomy") not in NOT_BODIES for source in sources if source.get("name") != "pool")
+
+    @property
+    def planes(self) -> tuple[str, str, str]:
+        """What a reader calls a slice perpendicular to I, J, K in RAS+."""
+        if self.has_bodies:
+            return "sagittal slice", "coronal slice", "axial slice"
+        return "slice across I", "slice across J", "slice across K"
 
     def name(self, client_id: int) -> str:
         """A client's name in the report."""

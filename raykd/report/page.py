@@ -21,6 +21,7 @@ from raykd.report.costs import Cost, cost_of
 from raykd.report.evidence import Evidence, collect
 from raykd.report.slices import Panel, panels_of_client
 from raykd.report.svg import WIDTH, Scale, marker, spanning
+from raykd.report.views import views
 from raykd.results.statistics import Metric, Score, case_scores, score_methods
 from raykd.scenario.errors import RaykdError
 
@@ -85,6 +86,7 @@ def _content(evidence: Evidence) -> dict[str, Any]:
     kinds = sorted({kind for cost in costs.values() for way in (cost.down, cost.up) for kind in way})
     in_common, provenance = sections.provenance(evidence)
     metrics = [metric for metric in DRAWN if len(scores[metric])]
+    shown: dict[bytes, str] = {}
     return {
         "evidence": evidence,
         "answer": answer(evidence, rankings["dsc"], scores["dsc"], costs),
@@ -100,7 +102,8 @@ def _content(evidence: Evidence) -> dict[str, Any]:
         "byte_table": sections.byte_table(costs, kinds),
         "bytes": _byte_bars(costs, kinds),
         "times": _time_bars(costs),
-        "slices": list(_slices(evidence, sites, methods[:NUM_SLICE_METHODS])),
+        "views": list(views(evidence, sites, methods, shown)),
+        "slices": list(_slices(evidence, sites, methods[:NUM_SLICE_METHODS], shown)),
         "events": sections.event_table(evidence),
         "num_events": len(evidence.tables["events"]),
         "provenance": provenance,
@@ -187,10 +190,13 @@ def _time_bars(costs: Mapping[str, Cost]) -> list[Drawing]:
     return drawings
 
 
-def _slices(evidence: Evidence, sites: Sequence[int], methods: Sequence[str]) -> Iterator[tuple[str, list[Panel]]]:
+def _slices(
+    evidence: Evidence, sites: Sequence[int], methods: Sequence[str], shown: dict[bytes, str]
+) -> Iterator[tuple[str, list[Panel]]]:
     previews = evidence.tables["previews"]
     for client_id in sites:
         deployed = evidence.deployed[evidence.deployed["client_id"] == client_id]
-        panels = list(panels_of_client(previews[previews["client_id"] == client_id], deployed, methods))
+        own = previews[previews["client_id"] == client_id]
+        panels = list(panels_of_client(own, deployed, methods, shown, evidence.planes))
         if panels:
             yield evidence.name(client_id), panels

@@ -12,7 +12,7 @@ import pandas as pd
 from raykd.report.answer import compare
 from raykd.report.costs import Cost
 from raykd.report.evidence import REPOSITORY, Evidence
-from raykd.report.wording import NONE, data_size, duration, number, readable, signed
+from raykd.report.wording import NONE, data_size, duration, number, readable, short, signed
 from raykd.results.reader import Run
 from raykd.results.statistics import Estimate, Score, case_scores
 
@@ -62,7 +62,7 @@ def federation_table(evidence: Evidence) -> Table:
     first = clients[clients["run_id"] == clients["run_id"].iloc[0]] if len(clients) else clients
     headings = (
         "Site",
-        "Spacing, mm (R × A × S)",
+        f"Spacing, mm ({'R × A × S' if evidence.has_bodies else 'I × J × K'})",
         "Scanner",
         "Labelled / unlabelled / test scans",
         "Structures labelled",
@@ -80,13 +80,13 @@ def _repository_row(repository: Mapping[str, Any]) -> tuple[str, ...]:
     network = (teacher.get("network") or {}).get("name", NONE)
     held_out = repository.get("num_validation", 0)
     count = f"all of {source['num_cases']}, {held_out} held out" if "num_cases" in source else f"all, {held_out} held out"
-    grid = " × ".join(f"{edge:g}" for edge in spacing) or "as its source"
+    grid = " × ".join(short(edge) for edge in spacing) or "as its source"
     return "repository (external)", grid, str(source.get("name", NONE)), count, "all", f"{network} (teacher)", NONE
 
 
 def _client_row(evidence: Evidence, row: Mapping[Any, Any]) -> tuple[str, ...]:
     def known(column: str) -> str:
-        return NONE if pd.isna(row[column]) else f"{row[column]:g}" if isinstance(row[column], float) else str(row[column])
+        return NONE if pd.isna(row[column]) else short(row[column])
 
     size = "" if pd.isna(row["num_params"]) else f", {row['num_params'] / 1e6:.2g} M values"
     return (

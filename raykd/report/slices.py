@@ -20,8 +20,6 @@ from raykd.results.statistics import MODELS
 
 STUDENTS = MODELS[:2]
 SLICE = ["case_id", "axis", "slice_index"]
-AXES = ("sagittal", "coronal", "axial")
-"""What a reader calls a slice perpendicular to I, J, K in RAS+."""
 LABEL_UNKNOWN = 255
 BAR_MM = 20.0
 SLICES_OF_ONE_METHOD = 3
@@ -35,37 +33,62 @@ class Panel:
     caption: str
 
 
-def panels_of_client(previews: pd.DataFrame, deployed: pd.DataFrame, methods: Sequence[str]) -> Iterator[Panel]:
+def panels_of_client(
+    previews: pd.DataFrame, deployed: pd.DataFrame, methods: Sequence[str], shown: dict[bytes, str], planes: Sequence[str]
+) -> Iterator[Panel]:
     """The slice that shows most of the reference, once a method; several slices where there is one method.
 
     Args:
         previews: the rows of one client.
         deployed: the test cases of the same client, last round, deployed model.
         methods: whose outlines to show, in this order.
+        shown: the images that the page has already, by content; grows.
+        planes: what to call a slice perpendicular to I, J, K.
     """
     last = previews[previews["round"] == previews.groupby("run_id", observed=True)["round"].transform("max")]
-    shown: dict[bytes, str] = {}
     for method in methods:
         rows = last[last["method"] == method].sort_values("seed", kind="stable")
         rows = rows[rows["run_id"] == rows["run_id"].iloc[0]] if len(rows) else rows
-        slices = sorted((group for _, group in rows.groupby(SLICE, observed=True)), key=_num_labelled, reverse=True)
+        slices = sorted((group for _, group in rows.groupby(SLICE, observed=True)), key=num_labelled, reverse=True)
         for one in slices[: SLICES_OF_ONE_METHOD if len(methods) == 1 else 1]:
             case_id, axis = str(one["case_id"].iloc[0]), int(one["axis"].iloc[0])
             scores = deployed[(deployed["method"] == method) & (deployed["case_id"] == case_id)]["dsc"]
-            caption = f"{method}: {AXES[axis]} slice of {case_id}, DSC of the scan {number(float(scores.mean()))}"
+            caption = f"{method}: {planes[axis]} of {case_id}, DSC of the scan {number(float(scores.mean()))}"
             layers = {str(layer): group.iloc[0] for layer, group in one.groupby("layer", observed=True)}
             if "image" in layers:
-                yield Panel(_picture(layers, shown, caption), caption)
+                yield Panel(picture(layers, outlines_of(layers), shown, caption), caption)
 
 
-def _num_labelled(layers: pd.DataFrame) -> int:
+def outlines_of(layers: Mapping[str, pd.Series]) -> dict[str, str]:
+    """The layers drawn as outlines, with what the page's style calls them."""
+    student = student_of(layers)
+    named = (("reference", "reference"), ("teacher", "teacher"), (student, "student"))
+    return {layer: style for layer, style in named if layer in layers}
+
+
+def student_of(layers: Mapping[str, pd.Series]) -> str:
+    """The layer of the site's model; "" where there is none."""
+    return next((name for name in STUDENTS if name in layers), "")
+
+
+def num_labelled(layers: pd.DataFrame) -> int:
     reference = layers.loc[layers["layer"] == "reference", "pixels"]
     return int(np.count_nonzero(np.frombuffer(reference.iloc[0], np.uint8))) if len(reference) else 0
 
 
-def _picture(layers: Mapping[str, pd.Series], shown: dict[bytes, str], description: str) -> Markup:
-    """Image and outlines; an image shown before is referred to, not repeated."""
-    image = layers["image"]
+def picture(
+    layers: Mapping[str, pd.Series], outlines: Mapping[str, str], shown: dict[bytes, str], description: str, base: str = "image"
+) -> Markup:
+    """Image and outlines; an image shown before is referred to, not repeated.
+
+    Args:
+        layers: the rows of `previews` of one slice, by layer.
+        outlines: layers to outline, with what the page's style calls them.
+        shown: the images that the page has already, by content; grows.
+        description: what a screen reader says.
+        base: the layer beneath the outlines.
+    """
+    image = layers[base]
     rows, cols = int(image["rows"]), int(image["cols"])
     height, width = rows * float(image["row_mm"]), cols * float(image["col_mm"])
     grid = element("g", transform=f"scale({image['col_mm']:g} {image['row_mm']:g})")
@@ -86,10 +109,8 @@ def _picture(layers: Mapping[str, pd.Series], shown: dict[bytes, str], descripti
                 image_rendering="pixelated",
             )
         )
-    student = next((name for name in STUDENTS if name in layers), "")
-    for layer, name in (("reference", "reference"), ("teacher", "teacher"), ("student", student)):
-        if name in layers:
-            grid.append(element("path", d=outline(_pixels(layers[name])), class_=f"outline {layer}"))
+    for layer, style in outlines.items():
+        grid.append(element("path", d=outline(_pixels(layers[layer])), class_=f"outline {style}"))
     bar = f"M{width - BAR_MM - 3:g} {height - 3:g}h{BAR_MM:g}"
     root = element(
         "svg",

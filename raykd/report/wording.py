@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from raykd.results.statistics import Estimate
 
@@ -68,3 +69,12 @@ def plural(count: int, noun: str, several: str = "") -> str:
 def readable(name: str) -> str:
     """A class's name without underscores."""
     return name.replace("_", " ")
+
+
+def short(value: Any) -> str:
+    """A setting: numbers to three significant figures, those of a list with crosses between, words as they are."""
+    if isinstance(value, list | tuple):
+        return " × ".join(short(one) for one in value)
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)

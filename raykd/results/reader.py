@@ -69,6 +69,11 @@ class TableAccess:
         return self.table("previews")
 
     @property
+    def records(self) -> pd.DataFrame:
+        """One row a value drawn for a case."""
+        return self.table("records")
+
+    @property
     def teachers(self) -> pd.DataFrame:
         """One row a point of a training curve on the repository."""
         return self.table("teachers")

@@ -89,9 +89,14 @@ CLIENTS = (
     _key("client_id", "0, 1, ... in the order of the scenario"),
     _key("group", "the group of sites it belongs to", TEXT),
     Column("client_name", TEXT, "its name in reports"),
+    Column("source", TEXT, "where its cases come from: the source and, where it makes them, of what"),
+    Column("split_unit", TEXT, "what lies wholly on one side of a split, where the source says so: patient or case"),
     *(Column(f"spacing_{axis}_mm", NUMBER, f"median voxel edge along {axis.upper()}", "mm") for axis in "ijk"),
+    Column("slice_gap_mm", NUMBER, "part of the largest spacing that no slice covers", "mm"),
     Column("scanner", TEXT, "its acquisition in a few words", is_repeated=False),
     Column("label_classes", TEXT, "the classes its annotators outline, separated by commas"),
+    Column("label_slices", NUMBER, "share of the slices of a labelled case that are outlined"),
+    Column("label_noise", TEXT, "how its annotators err, in a few words; null: not at all", is_repeated=False),
     Column("num_labelled", INTEGER, "training cases with a label map"),
     Column("num_unlabelled", INTEGER, "training cases without one"),
     Column("num_validation", INTEGER, "cases held out for choices made in training"),
@@ -103,6 +108,8 @@ CLIENTS = (
     Column("link_down_mbps", NUMBER, "server to client", "Mbit/s"),
     Column("link_latency_ms", NUMBER, "one way", "ms"),
     Column("compute_factor", NUMBER, "speed of its machine relative to the simulation's"),
+    Column("joins", INTEGER, "its first round"),
+    Column("leaves", INTEGER, "the first round without it; null: it stays"),
     Column("drawn", TEXT, "what the scenario drew for it, as JSON: key path to value; null: nothing", is_repeated=False),
 )
 ROUNDS = (
@@ -157,21 +164,31 @@ TRANSFERS = (
 EVENTS = (
     ROUND,
     CLIENT,
-    _key("kind", "dropout, retry, worker_lost, drift, redistilled, ...", TEXT),
+    _key("kind", "dropout (drawn), joined, left, idle, excluded (not finite), worker_lost", TEXT),
     Column("detail", TEXT, "a sentence", is_repeated=False),
 )
 PREVIEWS = (
     ROUND,
     CLIENT,
-    _key("case_id", "a test case", TEXT),
+    _key("case_id", "a test case, or one that the repository holds out", TEXT),
     _key("axis", "the axis that the slice is perpendicular to: 0, 1, 2 of I, J, K"),
-    _key("slice_index", "the voxel index along that axis"),
+    _key("slice_index", "the voxel index along that axis of the site's grid"),
+    Column("slice_mm", NUMBER, "distance between slices on the layer's grid", "mm"),
     Column("row_mm", NUMBER, "distance between rows as displayed", "mm", is_required=True),
     Column("col_mm", NUMBER, "distance between columns as displayed", "mm", is_required=True),
     _key("rows", "rows as displayed"),
     _key("cols", "columns as displayed"),
-    _key("layer", "image, reference, or a model: global, personal, teacher", TEXT),
+    _key("layer", "image, reference, a model (global, personal, teacher), or source: same plane and extent before any shift", TEXT),
     _key("pixels", "uint8, rows * cols of them, top row first: intensity or class index", BYTES),
+)
+RECORDS = (
+    CLIENT,
+    _key("split", "labelled, unlabelled, validation or test", TEXT),
+    _key("case_id", "unique within its client", TEXT),
+    Column("patient_id", TEXT, "whose case it is"),
+    _key("name", "what was drawn, after whoever drew it: phantom.size, scanner.gamma, ...", TEXT),
+    Column("value", NUMBER, "in the unit that the name ends with; null: words"),
+    Column("words", TEXT, "null: a number", is_repeated=False),
 )
 TEACHERS = (
     Column("role", TEXT, "teacher, or student where a method starts from one trained on the repository"),
@@ -190,6 +207,7 @@ TABLES: dict[str, TableSchema] = {
         TableSchema("transfers", "a payload crossing a link", (*COMMON, *TRANSFERS)),
         TableSchema("events", "something worth telling", (*COMMON, *EVENTS)),
         TableSchema("previews", "a layer of a slice of a test case", (*COMMON, *PREVIEWS)),
+        TableSchema("records", "a value drawn for a case, before the first round", (*COMMON, *RECORDS)),
         TableSchema("teachers", "a point of a training curve on the repository", (*COMMON, *TEACHERS)),
     )
 }

@@ -28,7 +28,7 @@ class InProcessBackend:
             self._worker.prepare_repository()
         return [self._worker.describe(client_id) for client_id in client_ids]
 
-    def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], list[Row]]]:
+    def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], EvaluationReply]]:
         return [self._worker.train_on_repository(network) for network in networks]
 
     def hand_out(self, payload: Envelope) -> None:

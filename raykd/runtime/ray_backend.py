@@ -221,7 +221,7 @@ class RayBackend:
             calls.append((self.num_slots - 1, "prepare_repository", ()))
         return self._map(calls)[: len(client_ids)]
 
-    def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], list[Row]]]:
+    def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], EvaluationReply]]:
         return self._map([(index % self.num_slots, "train_on_repository", (network,)) for index, network in enumerate(networks)])
 
     def hand_out(self, payload: Envelope) -> None:

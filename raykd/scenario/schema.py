@@ -146,7 +146,7 @@ class Scenario(Strict):
             raise PydanticCustomError("classes", "must differ from one another", {"at": "classes"})
         if self.federation.personal_rounds >= self.federation.rounds:
             raise PydanticCustomError(
-                "personal_rounds", "must be less than federation.rounds", {"at": ("federation", "personal_rounds")}
+                "personal_rounds", "must be less than federation.rounds", {"at": "federation.personal_rounds"}
             )
         names = [name for group in self.clients for name in group.site_names()]
         if len(set(names)) != len(names):
@@ -154,7 +154,7 @@ class Scenario(Strict):
                 "groups", "groups must have different names, got {names}", {"names": ", ".join(names), "at": "clients"}
             )
         if unknown := set(self.repository.classes or ()) - set(self.classes):
-            raise PydanticCustomError("label_classes", "must be among the scenario's classes", {"at": ("repository", "classes")})
+            raise PydanticCustomError("label_classes", "must be among the scenario's classes", {"at": "repository.classes"})
         for index, group in enumerate(self.clients):
             unknown = set(group.labels.classes or ()) - set(self.classes)
             if unknown:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 
 from raykd.data.case import Case, affine_from_spacing
+from raykd.data.heterogeneity.resolution import crop_field_of_view, resample_case
 from raykd.federation.previews import preview_rows
 
 SHAPE = (6, 7, 8)
@@ -101,3 +105,95 @@ def test_intensities_between_the_percentiles_are_spread_over_a_byte() -> None:
 def test_a_constant_image_is_black() -> None:
     rows = previews(a_case(image=torch.full(SHAPE, 5.0)))
     assert not any(pixels(row).any() for row in rows if row["layer"] == "image")
+
+
+def site_grid(spacing_mm: tuple[float, float, float], shape: tuple[int, int, int], centre_mm: tuple[float, float, float]) -> Case:
+    """A dark site's case on a grid somewhere in the world, labelled in the slice in the middle of the coarsest axis."""
+    affine = affine_from_spacing(spacing_mm, shape)
+    affine[:3, 3] += centre_mm
+    label, axis = torch.zeros(shape, dtype=torch.uint8), int(np.argmax(spacing_mm))
+    label.select(axis, shape[axis] // 2).fill_(1)
+    return Case("c-1", "p-1", torch.zeros(shape)[None], label, affine)
+
+
+def source_of(image: Tensor, spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Case:
+    shape = (image.shape[0], image.shape[1], image.shape[2])
+    return Case("c-1", "p-1", image[None].float(), None, affine_from_spacing(spacing_mm, shape))
+
+
+def with_source(site: Case, source: Case) -> dict[str, dict[str, Any]]:
+    return {row["layer"]: row for row in preview_rows(site, {}, round_index=0, client_id=0, source=source)}
+
+
+def test_a_bright_line_of_the_body_is_at_the_same_place_in_both_pictures() -> None:
+    image = torch.zeros(40, 36, 44)
+    image[:, 12, 30] = 1.0  # at J = 12 - 17.5 = -5.5 mm and K = 30 - 21.5 = 8.5 mm
+    source = source_of(image)
+    site = resample_case(crop_field_of_view(replace(source, label_IJK=(image > 0).to(torch.uint8)), (36, 30, 40)), (4.0, 1.5, 1.5))
+    layers = with_source(replace(site, label_IJK=torch.ones(site.shape, dtype=torch.uint8)), source)
+    # The site's block: 30 mm of J and 26 whole voxels of 1.5 mm, 39 mm, of K, both about 0. Down from the top (19.5 mm) and right
+    # from the front (15 mm) the line lies 11 and 20.5 mm away.
+    for layer, voxel_mm in (("source", 1.0), ("image", 1.5)):
+        row = layers[layer]
+        down, right = np.unravel_index(int(pixels(row).argmax()), pixels(row).shape)
+        assert (down + 0.5) * row["row_mm"] == pytest.approx(11.0, abs=voxel_mm / 2 + 1e-6)
+        assert (right + 0.5) * row["col_mm"] == pytest.approx(20.5, abs=voxel_mm / 2 + 1e-6)
+
+
+@pytest.mark.parametrize(("axis", "centre_mm"), [(0, 3.2), (1, -4.0), (2, 0.0)])
+def test_the_source_is_shown_in_the_plane_of_the_site_s_slice(axis: int, centre_mm: float) -> None:
+    """A source that is as bright as its voxel's number along the axis shows the one nearest to the slice's centre."""
+    source = source_of(torch.arange(20.0).view([-1 if a == axis else 1 for a in range(3)]).expand(20, 20, 20))
+    place = (centre_mm, 0.0, 0.0) if axis == 0 else (0.0, centre_mm, 0.0) if axis == 1 else (0.0, 0.0, centre_mm)
+    spacing_mm = (5.0, 2.0, 2.0) if axis == 0 else (2.0, 5.0, 2.0) if axis == 1 else (2.0, 2.0, 5.0)
+    row = with_source(site_grid(spacing_mm, (3, 3, 3), place), source)["source"]
+    nearest = math.floor(centre_mm + 9.5 + 0.5 - 1e-3)  # voxel n of the source lies at n - 9.5 mm
+    low, high = np.percentile(np.repeat(np.arange(20), 400), [1, 99.5])
+    assert set(pixels(row).ravel().tolist()) == {round((nearest - low) / (high - low) * 255)}
+
+
+def test_source_and_image_cover_the_same_millimetres_each_on_voxels_of_its_own() -> None:
+    layers = with_source(site_grid((6.0, 2.0, 3.0), (3, 9, 5), (0.0, 0.0, 0.0)), source_of(torch.rand(30, 50, 40), (1.0, 0.4, 0.6)))
+    image, source = layers["image"], layers["source"]
+    assert (image["rows"], image["cols"], image["slice_mm"], image["row_mm"], image["col_mm"]) == (5, 9, 6.0, 3.0, 2.0)
+    # 15 mm in voxels of 0.6 mm and 18 mm in voxels of 0.4 mm.
+    assert (source["rows"], source["cols"]) == (25, 45)
+    assert (source["slice_mm"], source["row_mm"], source["col_mm"]) == pytest.approx((1.0, 0.6, 0.4))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_case_that_no_shift_changed_looks_like_its_source(axis: int) -> None:
+    case = a_case(axis)
+    rows = preview_rows(case, {}, round_index=0, client_id=0, source=case)
+    pairs = {(row["slice_index"], row["layer"]): pixels(row) for row in rows}
+    assert len(pairs) == 9
+    assert all(np.array_equal(shown, pairs[index, "source"]) for (index, layer), shown in pairs.items() if layer == "image")
+
+
+def test_every_voxel_between_two_places_is_shown_once() -> None:
+    """Three site voxels of 3 mm lie half a source voxel off the source's ten: nine neighbours, none twice."""
+    ramp = torch.arange(10.0).view(1, 10, 1).expand(10, 10, 10)
+    row = with_source(site_grid((5.0, 3.0, 3.0), (1, 3, 3), (0.0, 0.0, 0.0)), source_of(ramp))["source"]
+    assert (np.diff(pixels(row)[0].astype(int)) < 0).all() and pixels(row).shape == (9, 9)
+
+
+def test_what_lies_outside_the_source_is_dark_also_where_air_is_negative() -> None:
+    source = source_of(torch.linspace(-1000.0, 500.0, 1000).reshape(10, 10, 10))
+    row = with_source(site_grid((5.0, 1.0, 1.0), (1, 30, 10), (3.0, 0.0, 0.0)), source)["source"]
+    assert pixels(row).shape == (10, 30)
+    assert not pixels(row)[:, :10].any() and not pixels(row)[:, 20:].any() and pixels(row)[:, 10:20].all()
+
+
+def test_sites_show_their_source_and_the_repository_a_case_of_its_own(run: Callable[..., Any]) -> None:
+    previews = run("method={name: teacher_only}").table("previews")
+    layers = previews.groupby("client_id")["layer"].agg(lambda names: set(names.astype(str)))
+    assert layers[-1] == {"image", "reference", "teacher"}
+    assert sorted(layers.index) == [-1, 0, 1, 2]
+    assert all({"source", "image", "reference"} < layers[client_id] for client_id in (0, 1, 2))
+    assert set(previews.loc[previews["client_id"] == -1, "round"]) == {-1}
+    assert previews.loc[previews["client_id"] == -1, "case_id"].nunique() == 1
+    assert (previews["slice_mm"] > 0).all()
+
+
+def test_no_previews_are_kept_where_none_are_asked_for(run: Callable[..., Any]) -> None:
+    assert run("method={name: teacher_only}", "evaluation.previews=0").table("previews").empty

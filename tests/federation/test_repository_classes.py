@@ -104,7 +104,7 @@ def test_the_teacher_is_not_taught_that_the_others_are_background() -> None:
 def test_validation_rows_are_of_the_repository_s_own_classes() -> None:
     worker, built = Worker(lambda kind, **values: None), scenario()
     worker.open(built, Path("/"))
-    _, _, rows = worker.train_on_repository(built.repository.teacher.network)
+    rows = worker.train_on_repository(built.repository.teacher.network)[2].cases
     assert [(row["class_index"], row["class_name"]) for row in rows] == [(1, "femur"), (3, "patella")]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ CLIENTS = (
     ("rural", "rural", (4.5, 1.5, 1.5), 1, 2.0),
 )
 ROUNDS = 20
+DRAWN = {"spacing_mm[0]": 4.51234, "scanner": {"noise": 0.081234}, "scanner.noise": 0.081234}
 EVALUATED = (-1, 4, 9, 14, 19)
 SECONDS = {"local": 210.0, "fedavg": 260.0, "fedprox": 290.0, "dual_kd": 410.0}
 KINDS = {"local": (), "fedavg": ("params",), "fedprox": ("params",), "dual_kd": ("params", "logits", "features")}
@@ -56,6 +58,9 @@ def client_rows(names: Sequence[str]) -> Iterator[dict[str, Any]]:
         yield {
             "client_id": index, "group": group, "client_name": names[index],
             "spacing_i_mm": spacing[0], "spacing_j_mm": spacing[1], "spacing_k_mm": spacing[2],
+            "source": "phantom, knee", "slice_gap_mm": 0.5 if index == 3 else 0.0, "joins": 0, "leaves": 12 if index == 3 else None,
+            "label_slices": 0.4 if index == 3 else 1.0, "label_noise": "boundaries off by 1 mm" if index == 3 else None,
+            "drawn": json.dumps(DRAWN) if index == 3 else None,
             "scanner": "noise 0.08, bias field 0.4", "label_classes": ", ".join(CLASSES if index != 2 else CLASSES[:2]),
             "num_labelled": shots, "num_unlabelled": 8 - shots, "num_test": 6, "network": "unet", "num_params": 351_204,
             "link_up_mbps": mbps, "link_down_mbps": 5 * mbps, "link_latency_ms": 30.0, "compute_factor": 0.5,
@@ -101,32 +106,43 @@ def transfer_rows(method: str) -> Iterator[dict[str, Any]]:
 
 def preview_rows(method: str, model: str, error: float) -> Iterator[dict[str, Any]]:
     for client_id, (_, _, spacing, *_) in enumerate(CLIENTS):
-        row_mm, col_mm = spacing[2], spacing[0]
-        rows, cols = round(110 / row_mm), round(100 / col_mm)
-        y, x = np.meshgrid((np.arange(rows) + 0.5) * row_mm, (np.arange(cols) + 0.5) * col_mm, indexing="ij")
-
-        def knee(shift: float, y: np.ndarray = y, x: np.ndarray = x) -> np.ndarray:
-            femur = np.hypot((x - 52) / 30, (y - 34 - shift) / 26)
-            tibia = np.hypot((x - 50) / 34, (y - 96) / 28)
-            label = np.zeros(y.shape, np.uint8)
-            label[(femur > 1) & (femur < 1.18 + shift / 60) & (y > 34)] = 1
-            label[(tibia > 1) & (tibia < 1.12) & (y < 86) & (label == 0)] = 2
-            label[(np.hypot((x - 14) / 5, (y - 34 - shift) / 14) < 1)] = 3
-            return label
-
-        truth = knee(0.0)
-        rng = np.random.default_rng(client_id)
-        image = 40 + 110 * (np.hypot((x - 52) / 30, (y - 34) / 26) < 1) + 95 * (np.hypot((x - 50) / 34, (y - 96) / 28) < 1)
-        image = image + 170 * (truth > 0) + rng.normal(0, 10, truth.shape)
+        truth, image = knee(spacing, seed=client_id)
         layers = {
-            "image": np.clip(image, 0, 255).astype(np.uint8),
-            "reference": truth,
-            model: knee(error),
-            "teacher": knee(-error / 3),
+            "source": (SOURCE_MM, knee(SOURCE_MM, seed=client_id)[1]),
+            "image": (spacing, image),
+            "reference": (spacing, truth),
+            model: (spacing, knee(spacing, seed=client_id, shift=error)[0]),
+            "teacher": (spacing, knee(spacing, seed=client_id, shift=-error / 3)[0]),
         }
-        for layer, pixels in layers.items():
-            yield {"client_id": client_id, "case_id": "case-0", "round": ROUNDS - 1, "axis": 1, "slice_index": 40, "row_mm": row_mm,
-                   "col_mm": col_mm, "rows": rows, "cols": cols, "layer": layer, "pixels": pixels.tobytes()}  # fmt: skip
+        yield from pictures(layers, client_id=client_id, case_id="case-0", round=ROUNDS - 1)
+    truth, image = knee(SOURCE_MM, seed=len(CLIENTS))
+    held_out = {"image": (SOURCE_MM, image), "reference": (SOURCE_MM, truth), "teacher": (SOURCE_MM, truth)}
+    yield from pictures(held_out, client_id=-1, case_id="repository-3", round=-1)
+
+
+SOURCE_MM = (0.75, 0.5, 0.5)
+
+
+def pictures(layers: Mapping[str, tuple[Sequence[float], np.ndarray]], **where: Any) -> Iterator[dict[str, Any]]:
+    """Coronal slices, K downwards and I rightwards."""
+    for layer, (spacing, pixels) in layers.items():
+        yield {**where, "axis": 1, "slice_index": 40, "slice_mm": spacing[1], "row_mm": spacing[2], "col_mm": spacing[0],
+               "rows": pixels.shape[0], "cols": pixels.shape[1], "layer": layer, "pixels": pixels.tobytes()}  # fmt: skip
+
+
+def knee(spacing: Sequence[float], seed: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Label and image of a slice of 110 by 100 mm."""
+    rows, cols = round(110 / spacing[2]), round(100 / spacing[0])
+    y, x = np.meshgrid((np.arange(rows) + 0.5) * spacing[2], (np.arange(cols) + 0.5) * spacing[0], indexing="ij")
+    femur = np.hypot((x - 52) / 30, (y - 34 - shift) / 26)
+    tibia = np.hypot((x - 50) / 34, (y - 96) / 28)
+    label = np.zeros(y.shape, np.uint8)
+    label[(femur > 1) & (femur < 1.18 + shift / 60) & (y > 34)] = 1
+    label[(tibia > 1) & (tibia < 1.12) & (y < 86) & (label == 0)] = 2
+    label[(np.hypot((x - 14) / 5, (y - 34 - shift) / 14) < 1)] = 3
+    bones = 110 * (np.hypot((x - 52) / 30, (y - 34) / 26) < 1) + 95 * (np.hypot((x - 50) / 34, (y - 96) / 28) < 1)
+    image = 40 + bones + 170 * (label > 0) + np.random.default_rng(seed).normal(0, 10, label.shape)
+    return label, np.clip(image, 0, 255).astype(np.uint8)
 
 
 def write_run(path: Path, method: str, seed: int, *, names: Sequence[str], skip: Sequence[str] = (), status: str = "done") -> Path:

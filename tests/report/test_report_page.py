@@ -7,9 +7,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from synthetic_runs import CLASSES, CLIENTS, METHODS, write_run, write_study
+from synthetic_runs import CLASSES, CLIENTS, METHODS, preview_rows, write_run, write_study
 
 from raykd.report import build_report
+from raykd.results.writer import RunWriter
 from raykd.scenario.errors import RaykdError
 
 NAMES = [name for name, *_ in CLIENTS]
@@ -110,14 +111,67 @@ def test_headings_sort_the_comparison_by_numbers(page: Page) -> None:
 
 
 def test_slices_show_each_image_once_and_three_outlines_a_method(page: Page) -> None:
-    assert len(page.all("image")) == len(CLIENTS)
-    assert len(page.all("use")) == len(CLIENTS) * (len(METHODS) - 1)
+    # A source and an image of each site and an image of the repository. What each site sees refers twice to its image, for the
+    # reference and for the prediction; what it looks like once a method.
+    assert len(page.all("image")) == 2 * len(CLIENTS) + 1
+    assert len(page.all("use")) == 2 * (len(CLIENTS) + 1) + len(CLIENTS) * len(METHODS)
     ids = {attributes["id"] for attributes in page.all("image")}
-    assert {(attributes["href"] or "")[1:] for attributes in page.all("use")} == ids
+    assert len(ids) == len(page.all("image"))
+    assert {(attributes["href"] or "")[1:] for attributes in page.all("use")} <= ids
     shown = [a for a in page.all("path") if (a.get("class") or "").startswith("outline") and a.get("d") != "M0 3h28"]
-    assert len(shown) == 3 * len(CLIENTS) * len(METHODS)
+    assert len(shown) == 2 * (len(CLIENTS) + 1) + 3 * len(CLIENTS) * len(METHODS)
     for layer in ("reference", "student", "teacher"):
         assert page.all("input", type="checkbox", id=f"show-{layer}")
+
+
+def test_each_site_s_case_stands_beside_its_source_in_the_same_extent(page: Page) -> None:
+    views = page.source[page.source.index('<section id="views">') : page.source.index('<section id="methods">')]
+    boxes = re.findall(r'<svg viewBox="([^"]+)"', views)
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", views)
+    assert len(boxes) == len(captions) == 3 + 4 * len(CLIENTS)
+    assert captions[:3] == ["As the repository has it, 0.75 × 0.5 × 0.5 mm", "Reference", "Prediction of the teacher"]
+    rural = captions[-4:]
+    assert rural[:3] == ["As its source has it, 0.75 × 0.5 × 0.5 mm", "As the site has it, 4.5 × 1.5 × 1.5 mm", "Reference"]
+    assert re.fullmatch(r"Prediction of dual_kd, DSC 0\.\d\d", rural[3])
+    # 110 by 100 mm, to the nearest whole voxel of the source (0.5 by 0.75 mm) and of the site (1.5 by 4.5 mm).
+    assert boxes[-4] == "0 0 99.75 110" and set(boxes[-3:]) == {"0 0 99 109.5"}
+
+
+def test_what_is_particular_to_a_site_is_told_beside_its_case(page: Page) -> None:
+    views = page.text[page.text.index("What each site sees") : page.text.index("The methods compared")]
+    community, rural = views[views.index("community-0") : views.index("community-1")], views[views.index("rural") :]
+    assert "Labels 1 of 8 training scans; 40% of the slices of each;" in rural and "boundaries off by 1 mm" in rural
+    assert "Slices 0.5 mm between two slices are covered by neither" in rural
+    assert "Takes part rounds 1 to 12" in rural
+    assert "Drawn for it spacing_mm[0] 4.51, scanner.noise 0.0812 Coronal slice" in rural
+    assert "Labels 2 of 8 training scans; femoral cartilage" in community
+    assert not any(word in community for word in ("covered", "Takes part", "Drawn"))
+    assert "repository Source phantom, knee Coronal slice of repository-3" in views
+
+
+def test_runs_without_the_source_s_slices_show_what_they_have(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "fedavg", 0, names=NAMES, skip=["previews"])
+    common = {"run_id": "fedavg-0", "scenario": "two-shot-knees", "method": "fedavg", "seed": 0}
+    kept = [
+        {name: value for name, value in row.items() if name != "slice_mm"}
+        for row in preview_rows("fedavg", "global", 2.0)
+        if row["layer"] != "source" and row["client_id"] == 3
+    ]
+    RunWriter(run, common).write("previews", kept, "all")
+    page = Page(build_report([run], tmp_path / "r.html"))
+    assert "As the site has it, 4.5 × 1.5 mm Reference Prediction of fedavg" in page.text
+    assert "As its source has it" not in page.text and "nan" not in page.text
+
+
+def test_castings_have_no_left_and_right(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "fedavg", 0, names=NAMES)
+    path = run / "scenario.yaml"
+    path.write_text(path.read_text().replace("anatomy: knee", "anatomy: casting_ct"))
+    part = path.read_text().replace("    name: phantom\n", "    name: phantom\n    anatomy: casting_ct\n")
+    path.write_text(part)
+    page = Page(build_report([run], tmp_path / "r.html"))
+    assert "Slice across J of case-0" in page.text and "fedavg: slice across J of case-0" in page.text
+    assert not any(word in page.text for word in ("oronal", "radiological", "R × A × S", "patients"))
 
 
 def test_figures_speak_to_screen_readers(page: Page) -> None:

@@ -11,7 +11,8 @@ from raykd.report.costs import cost_of
 from raykd.report.evidence import collect, label_runs
 from raykd.report.slices import outline
 from raykd.report.svg import Scale, spanning
-from raykd.report.wording import data_size, duration, interval, number, plural, probability, signed
+from raykd.report.views import spacing_words
+from raykd.report.wording import data_size, duration, interval, number, plural, probability, short, signed
 from raykd.results.reader import Run
 from raykd.results.statistics import Estimate
 from raykd.results.writer import RunWriter
@@ -45,6 +46,21 @@ def test_numbers() -> None:
     assert interval(Estimate(0.8, math.nan, math.nan)) == "0.80"
     assert plain(probability(0.0004)) == "p < 0.001" and plain(probability(0.0321)) == "p = 0.032"
     assert plural(1, "site") == "1 site" and plural(2, "site") == "2 sites"
+
+
+def test_settings_are_short() -> None:
+    assert [short(value) for value in (3.13276, 100.0, 2500.0, 0.000812, 7, "iid", [4.0, 1.25])] == [
+        "3.13", "100", "2500", "0.000812", "7", "iid", "4 × 1.25"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_spacing_is_told_along_i_j_and_k_whatever_the_slice(axis: int) -> None:
+    """Rows run along K but in axial slices, columns along I but in sagittal ones: both along J there."""
+    edges = {"i": 1.0, "j": 2.0, "k": 3.0}
+    down, right = {0: "kj", 1: "ki", 2: "ji"}[axis]
+    row = {"axis": axis, "slice_mm": edges["ijk"[axis]], "row_mm": edges[down], "col_mm": edges[right]}
+    assert spacing_words(row) == "1 × 2 × 3 mm"
 
 
 def test_scale_maps_ends_and_keeps_its_limits() -> None:

@@ -1,0 +1,122 @@
+"""The repository's knowledge without its teacher's weights: what the server gathers before the first round, and what a site makes
+of it. It is read from the teacher's clean pass over patches of labelled cases, and of the images of `proxy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from raykd.methods._base import LocalContext
+from raykd.models._base import SegmentationNetwork
+from raykd.numerics.hint import hint_adapters
+from raykd.numerics.known_classes import merge_probs
+from raykd.numerics.local_sgd import Batch
+from raykd.numerics.params import Payload, load_state, select
+from raykd.numerics.prototypes import ClassStatistics, class_statistics
+from raykd.numerics.response_losses import entropy
+from raykd.numerics.sent_knowledge import (
+    affinity_loss,
+    alignment_loss,
+    class_cosines,
+    comparable_label,
+    from_top_classes,
+    top_classes,
+)
+
+BEFORE = -1
+"""The round whose proxy patches carry soft labels."""
+Terms = Callable[[Mapping[str, Tensor], Batch], dict[str, Tensor]]
+"""Loss terms of a student's feature maps by layer and a batch."""
+
+
+def gather_features(context: LocalContext, teacher: SegmentationNetwork, layers: tuple[str, ...], num_patches: int) -> Payload:
+    """Of every layer: mean and variance (L, F) and number of cells (L,) by class, and the mean cosine by pair of classes with the
+    number of patches behind it. Kilobytes.
+
+    Args:
+        context: the server's.
+        teacher: in evaluation mode.
+        layers: named.
+        num_patches: of labelled cases, looked at in pairs.
+    """
+    found: dict[str, ClassStatistics] = {}
+    cosines: dict[str, Tensor] = {}
+    pairs: dict[str, Tensor] = {}
+    for batch in context.patches(-(-num_patches // 2), purpose="knowledge"):
+        with torch.no_grad():
+            features = teacher.forward_with_features(batch.image_BCIJK, layers)[1]
+        for layer, feature in features.items():
+            fresh = class_statistics(feature, batch.label_BIJK, context.num_classes)
+            found[layer] = found[layer].merge(fresh) if layer in found else fresh
+            cosine_BP, both_BP = class_cosines(feature, batch.label_BIJK, context.num_classes)
+            cosines[layer] = cosines.get(layer, 0.0) + (cosine_BP * both_BP).sum(dim=0)
+            pairs[layer] = pairs.get(layer, 0.0) + both_BP.sum(dim=0, dtype=torch.float32)
+    sent = {f"prototypes/{name}.{layer}": value for layer in found for name, value in vars(found[layer]).items()}
+    sent |= {f"prototypes/cosine.{layer}": cosines[layer] / pairs[layer].clamp(min=1.0) for layer in found}
+    sent |= {f"prototypes/num_patches.{layer}": pairs[layer] for layer in found}
+    return {key: value.cpu() for key, value in sent.items()}
+
+
+def gather_responses(context: LocalContext, teacher: SegmentationNetwork, num_patches: int, num_kept: int) -> Payload:
+    """Soft labels of proxy patches, in half precision, with the `num_kept` most probable classes of each voxel."""
+    values, classes = [], []
+    for batch in context.proxy_patches(-(-num_patches // 2), round_index=BEFORE):
+        with torch.no_grad():
+            probs_BLIJK = torch.softmax(teacher(batch.image_BCIJK), dim=1)
+        kept = top_classes(merge_probs(probs_BLIJK, context.teacher_classes), num_kept)
+        values.append(kept[0].cpu())
+        classes.append(kept[1].cpu())
+    return {"logits/values": torch.cat(values), "logits/classes": torch.cat(classes)}
+
+
+def proxy_batches(context: LocalContext) -> Iterator[Batch]:
+    """The proxy patches with the soft labels that were handed out, two a batch, in shuffled passes without end."""
+    values, classes = context.handed_out["logits/values"], context.handed_out["logits/classes"]
+    patches = context.proxy_patches(len(values) // 2, round_index=BEFORE)
+    rng = context.generator("proxy-order")
+    while True:
+        for index in torch.randperm(len(patches), generator=rng).tolist():
+            own = slice(2 * index, 2 * index + 2)
+            soft_BLIJK = from_top_classes(values[own], classes[own], context.num_classes)
+            batch = replace(patches[index], soft_label_BLIJK=soft_BLIJK, entropy_BIJK=entropy(soft_BLIJK))
+            yield batch.to(str(batch.image_BCIJK.device))
+
+
+def adapters_of(context: LocalContext, state: Payload, student: Mapping[str, int]) -> nn.ModuleDict:
+    """For every layer with other channels than the teacher's, what leads from the student's to those, as the site left it.
+
+    Args:
+        state: the site's.
+        student: channels by layer.
+    """
+    teacher = {layer: context.handed_out[f"prototypes/mean_CF.{layer}"].shape[1] for layer in student}
+    unlike = {layer: channels for layer, channels in student.items() if channels != teacher[layer]}
+    adapters = hint_adapters(unlike, teacher, context.generator("sent-features"))
+    if kept := select(state, "control"):
+        load_state(adapters, kept, "control")
+    return adapters
+
+
+def feature_terms(context: LocalContext, adapters: nn.ModuleDict, layers: tuple[str, ...], weight: float) -> Terms:
+    """The terms `alignment`, of class means, and `affinity`, of cosines between them, on labelled patches; summed over layers."""
+    sent, num_classes = context.handed_out, context.num_classes
+
+    def terms(features: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        if not batch.num_labelled:
+            return {}
+        label_BIJK = comparable_label(batch.label_BIJK, context.teacher_classes, context.annotated)
+        aligned, related = [], []
+        for layer in layers:
+            own = features[layer][: batch.num_labelled]
+            of = {name: sent[f"prototypes/{name}.{layer}"].to(own) for name in ("mean_CF", "variance_CF", "count_C")}
+            cosine_P, seen_P = (sent[f"prototypes/{name}.{layer}"].to(own.device) for name in ("cosine", "num_patches"))
+            related.append(affinity_loss(own, label_BIJK, cosine_P, seen_P > 0, num_classes))
+            adapted = adapters[layer](own) if layer in adapters else own
+            aligned.append(alignment_loss(adapted, label_BIJK, ClassStatistics(**of)))
+        return {"alignment": weight * torch.stack(aligned).sum(), "affinity": weight * torch.stack(related).sum()}
+
+    return terms
