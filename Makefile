@@ -33,7 +33,7 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/raykd check $$(ls scenarios/*.yaml scenarios/methods/*.yaml scenarios/studies/*.yaml)
+	$(BIN)/raykd check $$(ls scenarios/*.yaml scenarios/methods/*.yaml scenarios/gallery/*.yaml scenarios/studies/*.yaml)
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -14,8 +14,8 @@ Every method runs on the same clients, labels, starts, budget and statistics. `s
 `raykd list methods --json` the same facts for programs, [Every key of a scenario](scenarios.md) their settings, and
 [A method of your own](plugins.md) what it takes to add one.
 
-*Travels*: what crosses the links in a round, by kind. *Deploys*: the model that a site uses in the end. A method that cannot run in a
-scenario says so in `raykd check`.
+*Travels*: what crosses the links in a round, by kind. *Deploys*: the model that a site uses in the end. A method that cannot run
+in a scenario says so in `raykd check`.
 
 | method | what it does | travels | deploys | needs |
 |---|---|---|---|---|

@@ -22,6 +22,12 @@ def test_the_column_dictionary_is_the_schema() -> None:
     assert (ROOT / "docs" / "tables.md").read_text(encoding="utf-8") == page, "run python docs/make_tables.py"
 
 
+def test_the_page_of_methods_is_what_they_say() -> None:
+    """docs/methods.md is generated; a method that changes must change there."""
+    page = runpy.run_path(str(ROOT / "docs" / "make_methods.py"))["markdown"]()
+    assert (ROOT / "docs" / "methods.md").read_text(encoding="utf-8") == page, "run python docs/make_methods.py"
+
+
 def test_the_page_of_keys_is_what_the_models_say() -> None:
     """docs/scenarios.md is generated; a setting that changes must change there."""
     page = runpy.run_path(str(ROOT / "docs" / "make_scenarios.py"))["markdown"]()

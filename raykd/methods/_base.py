@@ -93,6 +93,8 @@ class Method(ABC):
     """The optimisers that its formulas hold for."""
     kinds: ClassVar[tuple[str, ...]] = ("params",)
     """What travels in a round."""
+    learns_from_repository: ClassVar[bool] = False
+    """Whether the server trains on the repository's labels in the rounds."""
     serves: bool = False
     """Whether the server works on the repository's cases: `start_server` before the first round, `update_server` in each."""
     needs_proxy: bool = False
@@ -111,7 +113,7 @@ class Method(ABC):
         needs = {
             "one network for all clients": cls.averages,
             "a teacher at every client": cls.needs_teacher,
-            "labels at the server": cls.serves,
+            "labels at the server": cls.learns_from_repository,
             "public images": cls.needs_proxy,
             "SGD": "adam" not in cls.optimisers,
             "all cases in one place": cls.pools_data,

@@ -66,6 +66,7 @@ class LabelsAtServer(FedAvg):
     """FedAvg of sites that need no label, with a server that trains on the repository's."""
 
     serves = True
+    learns_from_repository = True
 
     class Settings(FedAvg.Settings):
         name: Literal["labels_at_server"]  # type: ignore[assignment]
