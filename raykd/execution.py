@@ -101,7 +101,7 @@ class RunLog:
 @contextmanager
 def only_writer(run_dir: Path) -> Iterator[None]:
     """A lock on a run directory, gone with the process that holds it. Raises `RaykdError` where another one does."""
-    with (run_dir / ".lock").open("w") as file:
+    with (run_dir / "run.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

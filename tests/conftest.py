@@ -35,6 +35,7 @@ SAFETENSORS_TYPES = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Which tests one of several workers keeps together (`--dist loadgroup`): what shares the Ray cluster, what shares the runs of
     a method, else what shares a file.
@@ -194,11 +195,15 @@ def load() -> Callable[..., Any]:
 def record(load: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recording]:
     """Runs the tiny scenario with overrides in this process and gives what went through the seam; the same again is not run again.
 
-    `fresh`: run anew, with an empty cache; `is_reversed`: with the clients of every round in the opposite order.
+    `fresh`: run anew, with an empty cache; `again`: the same, but the same again is not run again; `is_reversed`: with the clients of every round in the opposite order.
     """
     known: dict[tuple[str, ...], Recording] = {}
 
-    def record(*overrides: str, fresh: bool = False, is_reversed: bool = False) -> Recording:
+    def record(*overrides: str, fresh: bool = False, again: bool = False, is_reversed: bool = False) -> Recording:
+        if again:
+            if ("again", *overrides) not in known:
+                known["again", *overrides] = record(*overrides, fresh=True)
+            return known["again", *overrides]
         if is_reversed:
             return _record(load(*overrides), tmp_path_factory.mktemp("run") / "run", is_reversed=True)
         if fresh:

@@ -63,7 +63,7 @@ def test_settings_refuse_unknown_keys(name: str) -> None:
 @every_method
 def test_same_seed_gives_the_same_tables(name: str, record: Record, assert_same_tables: Callable[..., None]) -> None:
     override = f"method={{name: {name}}}"
-    assert_same_tables(record(override).outcome, record(override, fresh=True).outcome)
+    assert_same_tables(record(override).outcome, record(override, again=True).outcome)
 
 
 @every_method
@@ -71,7 +71,7 @@ def test_same_seed_gives_the_same_models(name: str, record: Record) -> None:
     override = f"method={{name: {name}}}"
     models = record(override).outcome.models
     assert models
-    assert models == record(override, fresh=True).outcome.models
+    assert models == record(override, again=True).outcome.models
 
 
 @every_method

@@ -112,7 +112,7 @@ def offences(source: str, module: str) -> list[str]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_its_layer_may(module: str) -> None:
-    assert offences((PACKAGE / module).read_text(), module) == []
+    assert offences((PACKAGE / module).read_text(encoding="utf-8"), module) == []
 
 
 def test_every_folder_of_the_package_is_a_layer_of_the_table() -> None:
@@ -189,7 +189,7 @@ def test_the_guard_lets_pass_what_is_allowed(module: str, source: str) -> None:
 
 
 def test_only_the_ray_backend_imports_ray() -> None:
-    users = [m for m in MODULES if any(name.split(".")[0] == "ray" for _, name in imported((PACKAGE / m).read_text(), m))]
+    users = [m for m in MODULES if any(name.split(".")[0] == "ray" for _, name in imported((PACKAGE / m).read_text(encoding="utf-8"), m))]
     assert users == ["runtime/ray_backend.py"]
 
 
@@ -209,13 +209,13 @@ def test_importing_a_layer_loads_nothing_heavier(statement: str, absent: set[str
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_is_short(module: str) -> None:
-    assert len((PACKAGE / module).read_text().splitlines()) <= MAX_MODULE_LINES
+    assert len((PACKAGE / module).read_text(encoding="utf-8").splitlines()) <= MAX_MODULE_LINES
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_function_is_short(module: str) -> None:
     functions = [
-        n for n in ast.walk(ast.parse((PACKAGE / module).read_text())) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+        n for n in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     lengths = {f"{f.name}, line {f.lineno}": (f.end_lineno or f.lineno) - f.lineno + 1 for f in functions}
     assert {name: length for name, length in lengths.items() if length > MAX_FUNCTION_LINES} == {}

@@ -84,4 +84,4 @@ def test_a_federation_that_says_nothing_of_availability_runs_as_one_whose_sites_
 ) -> None:
     plain = record(FEDAVG, "federation.rounds=3").outcome
     said = record(FEDAVG, "federation.rounds=3", "clients[*].availability={joins: 0, leaves: 3}").outcome
-    assert_same_tables(plain, said)
+    assert_same_tables(plain, said, but=("clients",))
