@@ -195,7 +195,8 @@ def load() -> Callable[..., Any]:
 def record(load: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recording]:
     """Runs the tiny scenario with overrides in this process and gives what went through the seam; the same again is not run again.
 
-    `fresh`: run anew, with an empty cache; `again`: the same, but the same again is not run again; `is_reversed`: with the clients of every round in the opposite order.
+    `fresh`: run anew, with an empty cache; `again`: such a run, shared by all that ask for one; `is_reversed`: with the clients of
+    every round in the opposite order.
     """
     known: dict[tuple[str, ...], Recording] = {}
 

@@ -71,6 +71,10 @@ IMPURE = {
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 300, 60
 
 
+def text_of(module: str) -> str:
+    return (PACKAGE / module).read_text(encoding="utf-8")
+
+
 def imported(source: str, module: str) -> Iterator[tuple[int, str]]:
     """Line and absolute dotted name of all that is imported, at any depth, under any condition, by statement or by name."""
     package = ["raykd", *Path(module).parts[:-1]]
@@ -112,7 +116,7 @@ def offences(source: str, module: str) -> list[str]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_its_layer_may(module: str) -> None:
-    assert offences((PACKAGE / module).read_text(encoding="utf-8"), module) == []
+    assert offences(text_of(module), module) == []
 
 
 def test_every_folder_of_the_package_is_a_layer_of_the_table() -> None:
@@ -189,7 +193,7 @@ def test_the_guard_lets_pass_what_is_allowed(module: str, source: str) -> None:
 
 
 def test_only_the_ray_backend_imports_ray() -> None:
-    users = [m for m in MODULES if any(name.split(".")[0] == "ray" for _, name in imported((PACKAGE / m).read_text(encoding="utf-8"), m))]
+    users = [m for m in MODULES if any(name.split(".")[0] == "ray" for _, name in imported(text_of(m), m))]
     assert users == ["runtime/ray_backend.py"]
 
 
@@ -209,13 +213,11 @@ def test_importing_a_layer_loads_nothing_heavier(statement: str, absent: set[str
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_is_short(module: str) -> None:
-    assert len((PACKAGE / module).read_text(encoding="utf-8").splitlines()) <= MAX_MODULE_LINES
+    assert len(text_of(module).splitlines()) <= MAX_MODULE_LINES
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_function_is_short(module: str) -> None:
-    functions = [
-        n for n in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
+    functions = [n for n in ast.walk(ast.parse(text_of(module))) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     lengths = {f"{f.name}, line {f.lineno}": (f.end_lineno or f.lineno) - f.lineno + 1 for f in functions}
     assert {name: length for name, length in lengths.items() if length > MAX_FUNCTION_LINES} == {}
