@@ -189,6 +189,7 @@ def _split(scenario: Scenario, client: Client, site: Site) -> Split:
         num_validation=group.num_validation,
         num_test=group.num_test,
         rng=generator(scenario.seed, "split", client.name),
+        has_label=site.source.has_label,
         owner=client.name,
     )
 
@@ -206,6 +207,7 @@ def _repository_split(scenario: Scenario, site: Site) -> Split:
         num_validation=0,
         num_test=scenario.repository.num_validation,
         rng=generator(scenario.seed, "split", REPOSITORY),
+        has_label=site.source.has_label,
         owner=REPOSITORY,
     )
 

@@ -207,3 +207,25 @@ def test_scores_on_sparse_labels_count_outlined_slices_only() -> None:
     predicted[1:] = 1
     # Known: slices 0 to 2. The reference has 0 and 1, the prediction 1 and 2: a Dice of 2 * 1 / (2 + 2).
     assert support_scores([(predicted, label)], 2) == [(0.5, 1), (0.0, 0)]
+
+
+def _half_outlined(key: CaseKey) -> bool:
+    return int(key.case_id.split("-")[-1]) % 2 == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_judged_and_learnt_from_has_a_label_where_half_of_the_cases_have_none(seed: int) -> None:
+    """Twelve patients of one case; those of even number are outlined. All others are training cases without a label."""
+    keys = [CaseKey(f"case-{index}", f"patient-{index}") for index in range(12)]
+    rng = generator(seed, "split", "here")
+    split = split_patients(keys, num_shots=2, num_validation=1, num_test=3, rng=rng, has_label=_half_outlined)
+    assert [len(part) for part in (split.labelled, split.validation, split.test, split.unlabelled)] == [2, 1, 3, 6]
+    assert all(_half_outlined(key) for key in (*split.labelled, *split.validation, *split.test))
+    assert not any(_half_outlined(key) for key in split.unlabelled)
+
+
+def test_a_source_with_too_few_labels_is_refused_before_anything_is_read() -> None:
+    keys = [CaseKey(f"case-{index}", f"patient-{index}") for index in range(12)]
+    rng = generator(0, "split", "here")
+    with pytest.raises(DataError, match="12 cases of 12 patients, 6 of them with a label, give 4 \\+ 0 \\+ 2"):
+        split_patients(keys, num_shots=3, num_validation=0, num_test=4, rng=rng, has_label=_half_outlined)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
@@ -37,6 +37,7 @@ def split_patients(
     num_test: int,
     rng: torch.Generator,
     num_unlabelled: int | None = None,
+    has_label: Callable[[CaseKey], bool] = lambda key: True,
     owner: str = "the site",
 ) -> Split:
     """A random split by patient, in which test and validation depend on neither `num_shots` nor `num_unlabelled`, and fewer shots,
@@ -45,12 +46,14 @@ def split_patients(
     Patients are put in random order; the first make up the test, the next the validation, the others the training. The
     labelled cases are one of each training patient in turn, then a second one, and so on; a labelled patient's other cases stay in
     training, unlabelled. Where the last patient of test or validation has more cases than are wanted, the surplus is used nowhere.
+    Test, validation and labelled cases are those that the source has a label of; a patient without one is left to training.
 
     Args:
         keys: all cases of the site; their order matters only within a patient.
         num_shots, num_validation, num_test: exact numbers of cases, at least 0.
         rng: from the same address for every `num_shots`.
         num_unlabelled: training cases without a label that are kept, an exact number; None: all that are left.
+        has_label: whether the source has a case's label.
         owner: whose cases these are, for the error.
 
     Raises:
@@ -61,31 +64,39 @@ def split_patients(
         patients.setdefault(key.patient_id, []).append(key)
     names = sorted(patients)
     queue = [patients[names[index]] for index in torch.randperm(len(names), generator=rng).tolist()]
-    test, queue = _take(queue, num_test)
-    validation, queue = _take(queue, num_validation)
+    test, queue = _take(queue, num_test, has_label)
+    validation, queue = _take(queue, num_validation, has_label)
     training = [key for turn in zip_longest(*queue) for key in turn if key is not None]
-    wanted, given = [num_test, num_validation, num_shots], [len(test), len(validation), len(training)]
+    outlined = [key for key in training if has_label(key)]
+    labelled = outlined[:num_shots]
+    unlabelled = [key for key in training if key not in labelled]
+    wanted, given = [num_test, num_validation, num_shots], [len(test), len(validation), len(outlined)]
     names_of_counts = ["num_test", "num_validation", "num_shots"]
     if num_unlabelled is not None:
         wanted, names_of_counts = [*wanted, num_unlabelled], [*names_of_counts, "num_unlabelled"]
-    if given[0] < num_test or given[1] < num_validation or given[2] < sum(wanted[2:]):
+    is_short = any(have < want for have, want in zip(given, wanted, strict=False))
+    if is_short or len(unlabelled) < (num_unlabelled or 0):
+        num_with = sum(map(has_label, keys))
+        with_label = "" if num_with == len(keys) else f", {num_with} of them with a label,"
         raise DataError(
             f"{owner}: {' + '.join(names_of_counts)} must fit its cases, split by patient, "
-            f"got {' + '.join(map(str, wanted))}, while its {len(keys)} cases of {len(patients)} patients "
+            f"got {' + '.join(map(str, wanted))}, while its {len(keys)} cases of {len(patients)} patients{with_label} "
             f"give {' + '.join(map(str, given))}; lower one of them, or give the source more cases"
         )
-    last = None if num_unlabelled is None else num_shots + num_unlabelled
-    return Split(tuple(training[:num_shots]), tuple(training[num_shots:last]), tuple(validation), tuple(test))
+    return Split(tuple(labelled), tuple(unlabelled[:num_unlabelled]), tuple(validation), tuple(test))
 
 
-def _take(queue: list[list[CaseKey]], count: int) -> tuple[list[CaseKey], list[list[CaseKey]]]:
-    """`count` cases from as few patients of the queue's head as hold them, and the patients that remain."""
+def _take(
+    queue: list[list[CaseKey]], count: int, has_label: Callable[[CaseKey], bool]
+) -> tuple[list[CaseKey], list[list[CaseKey]]]:
+    """`count` cases with a label, from as few patients of the queue's head as hold them, and the patients that remain."""
     taken: list[CaseKey] = []
-    num_patients = 0
-    while len(taken) < count and num_patients < len(queue):
-        taken += queue[num_patients]
-        num_patients += 1
-    return taken[:count], queue[num_patients:]
+    remaining: list[list[CaseKey]] = []
+    for cases in queue:
+        own = [key for key in cases if has_label(key)] if len(taken) < count else []
+        taken += own
+        remaining += [] if own else [cases]
+    return taken[:count], remaining
 
 
 def limit_classes(case: Case, classes_all: Sequence[str], classes_annotated: Sequence[str]) -> Case:

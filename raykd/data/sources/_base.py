@@ -51,6 +51,10 @@ class Source(ABC):
         """What is known of a case without loading it, by name, as `site` or `kl_grade`: what a pool can be split by."""
         return {}
 
+    def has_label(self, key: CaseKey) -> bool:
+        """Whether a case has a label, known without loading it."""
+        return True
+
     def files(self, key: CaseKey) -> tuple[Path, ...]:
         """The files that a case is read from, the image's first; none where cases are made, not read."""
         return ()

@@ -134,6 +134,9 @@ class FileSource(Source):
     def traits(self, key: CaseKey) -> dict[str, str | float]:
         return dict(self._cases[key.case_id].traits)
 
+    def has_label(self, key: CaseKey) -> bool:
+        return self._cases[key.case_id].label is not None
+
     def files(self, key: CaseKey) -> tuple[Path, ...]:
         files = self._cases[key.case_id]
         return (*self.image_parts(files), *([files.label] if files.label else []))

@@ -67,6 +67,9 @@ class PoolSource(Source):
     def traits(self, key: CaseKey) -> dict[str, str | float]:
         return self.whole.traits(self._inner[key])
 
+    def has_label(self, key: CaseKey) -> bool:
+        return self.whole.has_label(self._inner[key])
+
     def files(self, key: CaseKey) -> tuple[Path, ...]:
         return self.whole.files(self._inner[key])
 
