@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -303,3 +304,20 @@ def test_classes_are_those_of_the_anatomy() -> None:
 def test_settings_are_checked_against_the_anatomy(anatomy: str, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         source(anatomy, (), **wrong)
+
+
+def test_a_window_cuts_intensities_and_nothing_else(tmp_path: Path) -> None:
+    settings = {"name": "phantom", "anatomy": "abdomen_ct", "num_cases": 1, "spacing_mm": [12.0, 12.0, 12.0]}
+    case, cut = (
+        PhantomSource(PhantomSettings.model_validate_json(json.dumps(settings | clip)), ("liver",), 0, "here", tmp_path)
+        for clip in ({}, {"clip": [-160, 240]})
+    )
+    whole, window = case.load(case.keys()[0]), cut.load(cut.keys()[0])
+    assert whole.image_CIJK.min() < -500
+    assert window.image_CIJK.equal(whole.image_CIJK.clamp(-160, 240))
+    assert window.label_IJK is not None and whole.label_IJK is not None and window.label_IJK.equal(whole.label_IJK)
+
+
+def test_a_window_without_a_width_is_refused() -> None:
+    with pytest.raises(ValueError, match="low < high"):
+        PhantomSettings(name="phantom", num_cases=1, clip=(3.0, 3.0))

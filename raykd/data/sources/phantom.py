@@ -69,7 +69,17 @@ class PhantomSettings(Strict):
     """Kellgren-Lawrence grades of knees to draw from with equal probability; absent: as frequent as in a population."""
     side: Literal["left", "right", "both"] = "both"
     """Of a knee or a neck."""
+    clip: tuple[float, float] | None = None
+    """Intensities are cut to this range, as [-160, 240] Hounsfield units for soft tissue: training scales images by all that is in
+    them, air included."""
     population: PopulationSettings = PopulationSettings()
+
+    @field_validator("clip")
+    @classmethod
+    def _has_a_width(cls, clip: tuple[float, float] | None) -> tuple[float, float] | None:
+        if clip is not None and not clip[0] < clip[1]:
+            raise ValueError("must be [low, high] with low < high")
+        return clip
 
     @field_validator("protocol")
     @classmethod
@@ -156,6 +166,8 @@ class PhantomSource(Source):
         subject, traits = self._draw(index)
         rng = numpy_generator(self.seed, "phantom-scan", self.owner, index)
         image, label = self._family.scan(subject, self._protocol, self._shape(), self._spacing_mm, rng)
+        if self.settings.clip is not None:
+            image = image.clip(*self.settings.clip)
         return Case(
             case_id=key.case_id,
             patient_id=key.patient_id,
