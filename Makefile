@@ -24,10 +24,10 @@ demo-real: install
 	$(BIN)/raykd report runs/vertebra-$(NOW)
 
 test: install
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope -m "not slow"
 
 test-all: install
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope
 
 check: install
 	$(BIN)/ruff check .

@@ -35,17 +35,20 @@ SAFETENSORS_TYPES = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests one of several workers keeps together (`--dist loadgroup`): what shares the Ray cluster, what shares the runs of
-    a method, else what shares a file.
-    """
-    for item in items:
-        method = getattr(item, "callspec", None) and item.callspec.params.get("name")  # type: ignore[attr-defined]
-        is_of_methods = item.path.name in ("test_contract.py", "test_resume.py", "test_boundary.py") and isinstance(method, str)
-        shares_cluster = "ray_cluster" in getattr(item, "fixturenames", ())
-        group = "ray" if shares_cluster else f"method-{method}" if is_of_methods else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which tests one of several processes keeps together: those of one Ray cluster, of one method's runs, else of one file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByWhatIsShared(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            if file.endswith(("test_parity.py", "test_ray_backend.py")):
+                return "ray"
+            is_of_methods = file.endswith(("test_contract.py", "test_resume.py", "test_boundary.py")) and test.endswith("]")
+            return f"method {test[test.rindex('[') + 1 : -1]}" if is_of_methods else file
+
+    return ByWhatIsShared(config, log)
 
 
 @dataclass(frozen=True)
