@@ -40,7 +40,7 @@ def _run_plan(plan: Plan, backend: Backend, progress: Progress, stop: threading.
         plan.run_dir, {"run_id": _run_id(plan), "scenario": scenario.name, "method": plan.method_label, "seed": scenario.seed}
     )
     log = RunLog(plan.run_dir / "run.log", progress)
-    driver = Driver(scenario, plan.root, backend, writer, log, stop, Checkpoints(plan.run_dir / "checkpoints"))
+    driver = Driver(scenario, plan.root, backend, writer, log, stop, Checkpoints(plan.run_dir / "checkpoints", write_atomically))
     clients = driver.prepare()
     if not plan.is_resumed:
         _begin(plan, writer, backend.num_slots)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +49,11 @@ class Checkpoints:
 
     Args:
         folder: made with the first one.
+        write: puts a file there wholly or not at all, flushed to the disk.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: Path, write: Callable[[Path, bytes], None]):
+        self._folder, self._write = folder, write
         self._files: dict[str, list[str]] = {}
 
     def save(self, state: State, changed: Sequence[int]) -> None:
@@ -67,7 +67,7 @@ class Checkpoints:
             parts = _nested(state=state.clients[client_id], upload=state.uploads.get(client_id, {}))
             self._put(str(client_id), number, parts)
         index = {"next_round": state.next_round, "files": self._files}
-        write_durably(self._folder / f"round-{number}.json", json.dumps(index, indent=1, sort_keys=True).encode())
+        self._write(self._folder / f"round-{number}.json", json.dumps(index, indent=1, sort_keys=True).encode())
         self._forget()
 
     def latest(self) -> State | None:
@@ -94,7 +94,7 @@ class Checkpoints:
     def _put(self, owner: str, number: str, payload: Payload) -> None:
         content = save({key: value.clone(memory_format=torch.contiguous_format) for key, value in payload.items()})
         name = f"{owner}-{number}.safetensors"
-        write_durably(self._folder / name, content)
+        self._write(self._folder / name, content)
         self._files[owner] = [name, hashlib.sha256(content).hexdigest()]
 
     def _get(self, name: str, sha256: str) -> Payload:
@@ -112,16 +112,6 @@ class Checkpoints:
         for path in self._folder.glob("*.safetensors"):
             if path.name not in named:
                 path.unlink()
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Writes a file aside, flushes it to the disk and renames it."""
-    aside = path.with_name(f".{path.name}.aside")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def _nested(**payloads: Payload) -> Payload:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from raykd.methods._base import LocalContext, LocalUpdate, Method, MethodSettings, Upload
-from raykd.methods._prototype_bank import added, bank_of, by_class, sums_of, thinned
+from raykd.methods._site_prototypes import added, bank_of, by_class, sums_of, thinned
 from raykd.models._base import SegmentationNetwork
 from raykd.models._prototype_head import PrototypeClassifier
 from raykd.numerics.local_sgd import Batch, LocalResult

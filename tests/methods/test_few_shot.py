@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raykd.methods._prototype_bank import added, bank_of, by_class, sums_of, thinned
+from raykd.methods._site_prototypes import added, bank_of, by_class, sums_of, thinned
 from raykd.models._base import SegmentationNetwork
 from raykd.models._prototype_head import PrototypeClassifier
 from raykd.numerics.local_sgd import Batch
