@@ -19,7 +19,7 @@ from raykd.federation.driver import Driver
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Row
 from raykd.federation.transport import Envelope
 from raykd.federation.worker import Worker
-from raykd.runtime.ray_backend import run_on_ray
+from raykd.runtime.ray_session import run_on_ray
 from raykd.scenario.load import load_scenario
 from raykd.scenario.schema import Scenario
 

@@ -135,7 +135,7 @@ def launch(
         return job(InProcessBackend(watch), watch, event)
     if backend != "ray":
         raise RaykdError(f"backend must be ray or in-process, got {backend!r}")
-    from raykd.runtime.ray_backend import run_on_ray
+    from raykd.runtime.ray_session import run_on_ray
 
     num_clients = max(len(plan.scenario.members()) for plan in plans)
     resources = plans[0].scenario.resources

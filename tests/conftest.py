@@ -130,7 +130,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def ray_cluster(cache: Path) -> Iterator[None]:
     """One cluster for the session: two CPUs and two logical GPUs."""
-    import raykd.runtime.ray_backend  # noqa: F401, I001 (sets what Ray reads when it is imported)
+    import raykd.runtime  # noqa: F401, I001 (sets what Ray reads when it is imported)
     import ray
 
     folder = tempfile.mkdtemp(prefix="rk", dir="/tmp")  # the path of a socket has at most 107 bytes

@@ -59,10 +59,10 @@ def plan(
 def _nodes(address: str | None) -> list[dict[str, Any]] | None:
     if address is None:
         return None
-    from raykd.runtime import ray_backend
+    from raykd.runtime import ray_session
 
-    with ray_backend.ray_session(address):
-        return list(ray_backend.ray.nodes())
+    with ray_session.ray_session(address):
+        return list(ray_session.ray.nodes())
 
 
 def _as_json(cost: Forecast) -> dict[str, Any]:
