@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,13 +34,16 @@ def _run_plan(plan: Plan, backend: Backend, progress: Progress, stop: threading.
     from raykd.federation.checkpoint import Checkpoints
     from raykd.federation.driver import Driver
     from raykd.federation.driver import Interrupted as Stopped
+    from raykd.federation.shelf import Shelf
 
     scenario = plan.scenario
     writer = RunWriter(
         plan.run_dir, {"run_id": _run_id(plan), "scenario": scenario.name, "method": plan.method_label, "seed": scenario.seed}
     )
     log = RunLog(plan.run_dir / "run.log", progress)
-    driver = Driver(scenario, plan.root, backend, writer, log, stop, Checkpoints(plan.run_dir / "checkpoints", write_atomically))
+    driver = Driver(
+        scenario, plan.root, backend, writer, log, stop, Checkpoints(Shelf(plan.run_dir / "checkpoints"), write_atomically)
+    )
     clients = driver.prepare()
     if not plan.is_resumed:
         _begin(plan, writer, backend.num_slots)
@@ -123,9 +126,9 @@ def _run_id(plan: Plan) -> str:
     return f"{scenario.name}-{plan.method_label}-seed{scenario.seed}-{scenario.content_hash()[:8]}"
 
 
-def _save_models(folder: Path, models: dict[str, Any]) -> None:
+def _save_models(folder: Path, models: Iterable[tuple[str, Any]]) -> None:
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name, payload in models.items():
+    for name, payload in models:
         write_atomically(folder / f"{name}.safetensors", save({key: value.contiguous() for key, value in payload.items()}))

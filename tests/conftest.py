@@ -231,16 +231,17 @@ def _record(scenario: Any, folder: Path, *, is_reversed: bool = False) -> Record
     class Recorder(InProcessBackend):
         def local_updates(self, jobs: Any, download: Any) -> Any:
             # Last client first: what a client does must not depend on who was before it.
-            replies = super().local_updates(jobs[::-1], download)[::-1] if is_reversed else super().local_updates(jobs, download)
-            recording.rounds.append((list(jobs), download, list(replies)))
-            return replies
+            kept = list(jobs)
+            replies = list(super().local_updates(jobs[::-1] if is_reversed else jobs, download))
+            recording.rounds.append((kept, download, sorted(replies, key=lambda reply: reply.client_id)))
+            return iter(replies)
 
         def hand_out(self, teacher: Any) -> None:
             recording.teacher = teacher
             super().hand_out(teacher)
 
         def evaluate(self, jobs: Any, shared: Any) -> Any:
-            recording.clients = [job.client_id for job in jobs]
+            recording.clients = list(jobs.client_ids)
             return super().evaluate(jobs, shared)
 
     def silent(event: str, **values: Any) -> None:

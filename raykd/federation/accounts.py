@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from raykd.federation.client import POOLED
 from raykd.federation.cohort import Cohort
 from raykd.federation.protocols import LocalReply, Row
-from raykd.federation.transport import Envelope, seal, transfer_rows, unseal
-from raykd.numerics.params import Payload
+from raykd.federation.transport import Direction, Sizes, transfer_rows
 from raykd.scenario.sites import Client
 
 
@@ -16,28 +15,27 @@ def round_transfers(
     members: Sequence[Client],
     round_index: int,
     cohort: Cohort,
-    download: Payload,
-    sealed: Envelope,
-    extras: Mapping[int, Payload],
-    replies: Sequence[LocalReply],
+    download: Sizes,
+    extras: Mapping[int, Sizes],
+    uploads: Mapping[int, Sizes],
 ) -> list[Row]:
     """Rows of `transfers`: a client that dropped out was sent the download and answered nothing.
 
     Args:
-        download, sealed: what every selected client was sent, and as it was sent.
+        download: what every selected client was sent.
         extras: what a client alone was sent beside it, by client.
-        replies: of the clients that answered.
+        uploads: of the clients that answered.
     """
     rows = []
-    uploads = {reply.client_id: reply.upload for reply in replies}
     for client_id in cohort.selected:
         link = members[client_id].group.link
-        rows += transfer_rows(download, sealed, round_index=round_index, client_id=client_id, direction="down", link=link)
-        if extra := extras.get(client_id):
-            rows += transfer_rows(extra, seal(extra), round_index=round_index, client_id=client_id, direction="down", link=link)
-        if client_id in uploads:
-            up = uploads[client_id]
-            rows += transfer_rows(unseal(up), up, round_index=round_index, client_id=client_id, direction="up", link=link)
+        crossed: tuple[tuple[Direction, Sizes], ...] = (
+            ("down", download),
+            ("down", extras.get(client_id, {})),
+            ("up", uploads.get(client_id, {})),
+        )
+        for direction, sizes in crossed:
+            rows += transfer_rows(sizes, round_index=round_index, client_id=client_id, direction=direction, link=link)
     return rows
 
 
@@ -59,10 +57,12 @@ def round_row(
     the server's work are taken off.
     """
     train = {reply.client_id: float(reply.training["train_s"]) for reply in replies}
-    sites = []
-    for client_id, train_s in train.items():
-        factor = 1.0 if client_id == POOLED else members[client_id].group.compute_factor
-        sites.append(train_s / factor + sum(row["simulated_s"] for row in transfers if row["client_id"] == client_id))
+    on_the_link = dict.fromkeys(train, 0.0)
+    for row in transfers:
+        if row["client_id"] in train:
+            on_the_link[row["client_id"]] += row["simulated_s"]
+    speed = {client_id: 1.0 if client_id == POOLED else members[client_id].group.compute_factor for client_id in train}
+    sites = [train_s / speed[client_id] + on_the_link[client_id] for client_id, train_s in train.items()]
     busy = sum(train.values()) / max(1, min(num_slots, len(train)))
     return {
         "round": round_index,

@@ -1,26 +1,26 @@
 """What a run needs to go on where it was: kept on disk after every round, found whole or not at all.
 
-A checkpoint is an index `round-00003.json` that names files of tensors with their SHA-256: the server's state, and for every client
-the file of the last round in which it changed. Files are written aside, flushed and renamed, the index last: an index that is
-there, and whose files have their checksums, is a complete checkpoint. The last two are kept.
+A checkpoint is an index `round-00003.json` that says where everything lies in the packs beside it, with a SHA-256 each: the
+server's state, and for every client its state and its last upload, in the pack of the last round in which it took part. A pack
+is synced before the index that names it is written aside, flushed and renamed: an index that is there, and whose places hold what
+it says, is a complete checkpoint. The last two are kept.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-
+from raykd.federation.shelf import EMPTY, Place, Shelf
+from raykd.federation.transport import seal, unseal
 from raykd.numerics.params import Payload
 
 NUM_KEPT = 2
-SERVER, START = "server", "start"
+SLACK_BYTES = 64 * 2**20
+"""Of what no client needs any more, so much may lie in packs before they are packed anew."""
 
 
 @dataclass
@@ -29,95 +29,108 @@ class State:
 
     Attributes:
         server: the server's state.
-        clients: what every client keeps.
-        uploads: the model that every client uploaded last, where it did.
+        clients: where what every client keeps lies.
+        uploads: where the last upload of every client lies that counted, once there is one.
         teacher: as evaluated, under `teacher/`; empty where there is none.
         handed_out: what clients received before the first round.
         next_round: the round that comes next.
     """
 
     server: Payload
-    clients: dict[int, Payload]
-    uploads: dict[int, Payload]
-    teacher: Payload
-    handed_out: Payload
+    clients: dict[int, Place] = field(default_factory=dict)
+    uploads: dict[int, Place] = field(default_factory=dict)
+    teacher: Payload = field(default_factory=dict)
+    handed_out: Payload = field(default_factory=dict)
     next_round: int = 0
+
+    def places(self) -> Iterator[tuple[dict[int, Place], int]]:
+        """Every entry of a client, by the mapping and the key that hold it."""
+        for held in (self.clients, self.uploads):
+            for client_id in held:
+                yield held, client_id
 
 
 class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: made with the first one.
-        write: puts a file there wholly or not at all, flushed to the disk.
+        shelf: where payloads lie.
+        write: puts a file there wholly or not at all, flushed to the disk; None: nothing is kept for a later process.
     """
 
-    def __init__(self, folder: Path, write: Callable[[Path, bytes], None]):
-        self._folder, self._write = folder, write
-        self._files: dict[str, list[str]] = {}
+    def __init__(self, shelf: Shelf, write: Callable[[Path, bytes], None] | None = None):
+        self.shelf, self._write = shelf, write
+        self._start: dict[str, Place] = {}
+        self._kept: list[set[str]] = []
 
-    def save(self, state: State, changed: Sequence[int]) -> None:
-        """Keeps the state before `state.next_round`, given the clients that changed since the last time."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        number = f"{state.next_round:05d}"
-        if START not in self._files:
-            self._put(START, number, _nested(teacher=state.teacher, handed_out=state.handed_out))
-        self._put(SERVER, number, _nested(state=state.server))
-        for client_id in changed:
-            parts = _nested(state=state.clients[client_id], upload=state.uploads.get(client_id, {}))
-            self._put(str(client_id), number, parts)
-        index = {"next_round": state.next_round, "files": self._files}
-        self._write(self._folder / f"round-{number}.json", json.dumps(index, indent=1, sort_keys=True).encode())
-        self._forget()
+    def begin(self, next_round: int) -> None:
+        """Begins the pack of what happens until `save` is called for this round."""
+        self.shelf.begin(f"round-{next_round:05d}")
+
+    def save(self, state: State) -> None:
+        """Keeps the state before `state.next_round`."""
+        self._pack_anew(state)
+        if self._write is None:
+            self.shelf.keep({place.pack for place in _clients(state)})
+            return
+        if not self._start:
+            self._start = {name: self.shelf.put(seal(getattr(state, name))) for name in ("teacher", "handed_out")}
+        server = self.shelf.put(seal(state.server))
+        self.shelf.sync()
+        index = {"next_round": state.next_round, "start": self._start, "server": server}
+        index |= {name: {str(key): place for key, place in getattr(state, name).items()} for name in ("clients", "uploads")}
+        self._write(self.shelf.folder / f"round-{state.next_round:05d}.json", json.dumps(index, sort_keys=True).encode())
+        self._forget({place.pack for place in (server, *self._start.values(), *_clients(state))})
 
     def latest(self) -> State | None:
         """The newest complete checkpoint; None where there is none."""
-        for path in sorted(self._folder.glob("round-*.json"), reverse=True):
+        for path in sorted(self.shelf.folder.glob("round-*.json"), reverse=True):
             try:
                 index = json.loads(path.read_bytes())
-                parts = {owner: self._get(*entry) for owner, entry in index["files"].items()}
-            except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+                start = {name: _place(entry) for name, entry in index["start"].items()}
+                server = _place(index["server"])
+                clients, uploads = (
+                    {int(key): _place(entry) for key, entry in index[name].items()} for name in ("clients", "uploads")
+                )
+                next_round = int(index["next_round"])
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
-            self._files = index["files"]
-            clients = {int(owner): part for owner, part in parts.items() if owner not in (SERVER, START)}
-            uploads = {client_id: _part(part, "upload") for client_id, part in clients.items()}
-            return State(
-                _part(parts[SERVER], "state"),
-                {client_id: _part(part, "state") for client_id, part in clients.items()},
-                {client_id: upload for client_id, upload in uploads.items() if upload},
-                _part(parts[START], "teacher"),
-                _part(parts[START], "handed_out"),
-                index["next_round"],
-            )
+            if all(map(self.shelf.is_sound, (server, *start.values(), *clients.values(), *uploads.values()))):
+                self._start, packs = start, (server, *start.values(), *clients.values(), *uploads.values())
+                self._kept = [{place.pack for place in packs}]
+                known = {name: unseal(self.shelf.get(place)) for name, place in {"server": server, **start}.items()}
+                return State(clients=clients, uploads=uploads, next_round=next_round, **known)
         return None
 
-    def _put(self, owner: str, number: str, payload: Payload) -> None:
-        content = save({key: value.clone(memory_format=torch.contiguous_format) for key, value in payload.items()})
-        name = f"{owner}-{number}.safetensors"
-        self._write(self._folder / name, content)
-        self._files[owner] = [name, hashlib.sha256(content).hexdigest()]
+    def _pack_anew(self, state: State) -> None:
+        """Copies what still counts out of the oldest pack once more lies in packs than is needed."""
+        by_pack: dict[str, int] = {}
+        for place in _clients(state):
+            by_pack[place.pack] = by_pack.get(place.pack, 0) + place.num_bytes
+        by_pack.pop("", None)
+        sizes = {name: (self.shelf.folder / name).stat().st_size for name in by_pack}
+        if len(by_pack) < NUM_KEPT + 1 or sum(sizes.values()) < 2 * sum(by_pack.values()) + SLACK_BYTES:
+            return
+        oldest = min(by_pack)
+        for held, client_id in state.places():
+            if held[client_id].pack == oldest:
+                held[client_id] = self.shelf.put(self.shelf.get(held[client_id]))
 
-    def _get(self, name: str, sha256: str) -> Payload:
-        content = (self._folder / name).read_bytes()
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise ValueError(f"{name} is not what was written")
-        return load(content)
-
-    def _forget(self) -> None:
-        """Removes the indices before the last two, and files that no index names."""
-        indices = sorted(self._folder.glob("round-*.json"), reverse=True)
-        for path in indices[NUM_KEPT:]:
+    def _forget(self, packs: set[str]) -> None:
+        """Removes the indices before the last two, and the packs that none of these names."""
+        self._kept = [*self._kept, packs][-NUM_KEPT:]
+        for path in sorted(self.shelf.folder.glob("round-*.json"), reverse=True)[NUM_KEPT:]:
             path.unlink()
-        named = {entry[0] for path in indices[:NUM_KEPT] for entry in json.loads(path.read_bytes())["files"].values()}
-        for path in self._folder.glob("*.safetensors"):
-            if path.name not in named:
-                path.unlink()
+        self.shelf.keep(set().union(*self._kept))
 
 
-def _nested(**payloads: Payload) -> Payload:
-    """Several payloads as one, each under a name of its own."""
-    return {f"{name}:{key}": value for name, payload in payloads.items() for key, value in payload.items()}
+def _clients(state: State) -> Iterable[Place]:
+    return (held[client_id] for held, client_id in state.places())
 
 
-def _part(payload: Payload, name: str) -> Payload:
-    return {key.removeprefix(f"{name}:"): value for key, value in payload.items() if key.startswith(f"{name}:")}
+def _place(entry: Any) -> Place:
+    """A place as JSON has it. Raises what a wrong type raises."""
+    pack, start, parts, sha256 = entry
+    if Path(pack).name != pack:
+        raise ValueError(f"{pack} is no pack of this folder")
+    return Place(pack, int(start), [(str(kind), int(size)) for kind, size in parts], str(sha256)) if parts else EMPTY

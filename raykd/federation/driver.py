@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -11,10 +12,11 @@ from raykd.federation.accounts import round_row, round_transfers
 from raykd.federation.checkpoint import Checkpoints, State
 from raykd.federation.client import POOLED
 from raykd.federation.cohort import Cohort, cohort_events, draw_cohort
-from raykd.federation.protocols import Backend, EvaluationJob, LocalJob, LocalReply, Progress, ResultSink, Row, ServerJob
+from raykd.federation.protocols import Backend, EvaluationJob, Jobs, LocalJob, LocalReply, Progress, ResultSink, Row, ServerJob
+from raykd.federation.shelf import EMPTY, Shelf, ShelvedPayload, ShelvedUploads
 from raykd.federation.start import BEFORE, first_state, repository_networks
-from raykd.federation.transport import seal, transfer_rows, unseal
-from raykd.methods._base import Method, Upload
+from raykd.federation.transport import Sizes, seal, sizes_of, transfer_rows, unseal
+from raykd.methods._base import Method
 from raykd.numerics.params import Payload, rename
 from raykd.scenario.errors import RunFailed
 from raykd.scenario.registry import METHODS
@@ -35,7 +37,8 @@ class Driver:
         sink: where rows go.
         progress: who watches.
         stop: set to end the run after the round in hand.
-        checkpoints: where the state is kept after every round; a run that finds some goes on from there. None: nowhere.
+        checkpoints: where the state is kept after every round; a run that finds some goes on from there. None: nothing outlasts
+            this object.
     """
 
     def __init__(
@@ -49,7 +52,9 @@ class Driver:
         checkpoints: Checkpoints | None = None,
     ):
         self.scenario, self.root, self.backend, self.sink = scenario, root, backend, sink
-        self.progress, self._stop, self._checkpoints = progress, stop, checkpoints
+        self.progress, self._stop = progress, stop
+        self._checkpoints = checkpoints or Checkpoints(Shelf(None))
+        self._shelf = self._checkpoints.shelf
         self.method: Method = METHODS.get(scenario.method.name)(scenario.method, scenario)
         self.members = scenario.members()
         self._availability = [member.group.availability for member in self.members]
@@ -60,14 +65,14 @@ class Driver:
         self.progress("stage", name="preparing data", total=len(self.members))
         return self.backend.prepare([member.client_id for member in self.members], bool(repository_networks(self.method)))
 
-    def run(self, clients: Sequence[Row]) -> dict[str, Payload]:
-        """All rounds that are left, given what `prepare` returned; returns the final models by name.
+    def run(self, clients: Sequence[Row]) -> Iterator[tuple[str, Payload]]:
+        """All rounds that are left, given what `prepare` returned; gives the final models with their names, one at a time.
 
         Raises:
             RunFailed, Interrupted: what was written stands.
         """
         self.sink.write("clients", clients, "clients")
-        state = self._checkpoints.latest() if self._checkpoints else None
+        state = self._checkpoints.latest()
         if state is None:
             state = self._start()
         elif state.handed_out:
@@ -76,17 +81,14 @@ class Driver:
         for round_index in range(state.next_round, rounds):
             if self._stop.is_set():
                 raise Interrupted(f"stopped before round {round_index} of {rounds}")
-            trained = self._round(round_index, state)
+            self._checkpoints.begin(round_index + 1)
+            self._round(round_index, state)
             is_final = round_index == rounds - 1
             if is_final or (round_index + 1) % self.scenario.evaluation.every == 0:
                 self._evaluate(round_index, state, is_final=is_final)
             state.next_round = round_index + 1
-            self._keep(state, trained)
+            self._checkpoints.save(state)
         return self._models(state)
-
-    def _keep(self, state: State, changed: Sequence[int]) -> None:
-        if self._checkpoints:
-            self._checkpoints.save(state, changed)
 
     def _start(self) -> State:
         """Trains what starts on the repository, hands it out, and evaluates what sites have before the first round."""
@@ -98,12 +100,13 @@ class Driver:
             if role == "teacher":
                 for table, rows in (("cases", reply.cases), ("previews", reply.previews), ("records", reply.records)):
                     self._write(table, rows, "repository")
-        state = first_state(self.method, self.backend, trained)
+        self._checkpoints.begin(0)
+        state = first_state(self.method, self.backend, trained, self._shelf)
         if state.handed_out:
             self.backend.hand_out(seal(state.handed_out))
             self._write("transfers", self._hand_out(BEFORE, state.handed_out), "before")
         self._evaluate(BEFORE, state, is_final=not self.method.is_trained)
-        self._keep(state, list(state.clients))
+        self._checkpoints.save(state)
         return state
 
     def _hand_out(self, round_index: int, payload: Payload) -> list[Row]:
@@ -112,72 +115,86 @@ class Driver:
         """
         starts = [own.joins if own.joins and self.method.is_trained else BEFORE for own in self._availability]
         joining = [member for member, start in zip(self.members, starts, strict=True) if start == round_index]
-        envelope = seal(payload) if joining else {}
+        sizes = sizes_of(seal(payload)) if joining else {}
         return [
             row
             for member in joining
             for row in transfer_rows(
-                payload, envelope, round_index=round_index, client_id=member.client_id, direction="down", link=member.group.link
+                sizes, round_index=round_index, client_id=member.client_id, direction="down", link=member.group.link
             )
         ]
 
-    def _round(self, round_index: int, state: State) -> list[int]:
-        """One round, in place on the state; the clients that took part. In a personal round every site goes on from its own model;
-        only a site that has none yet is sent the last average."""
+    def _round(self, round_index: int, state: State) -> None:
+        """One round, in place on the state. In a personal round every site goes on from its own model; only a site that has none
+        yet is sent the last average.
+        """
         start = time.perf_counter()
         cohort, is_personal = self._cohort(round_index), self._is_personal(round_index)
         self.progress("round", round=round_index, total=self.scenario.federation.rounds, clients=len(cohort.completed))
-        download = self.method.broadcast(state.server)
-        sealed = seal(download)
-        owns = {client_id: self._personal(client_id, state) if is_personal else {} for client_id in cohort.selected}
-        extras = {client_id: self.method.download(state.server, client_id) for client_id, own in owns.items() if not own}
-        jobs = [
-            _job(client_id, round_index, state.clients[client_id], owns[client_id], extras.get(client_id, {}))
-            for client_id in cohort.completed
-        ]
+        sealed = seal(self.method.broadcast(state.server))
+        goes_on = {client_id for client_id in cohort.selected if is_personal and self._personal(client_id, state)}
+        extras = {
+            client_id: sizes_of(seal(self.method.download(state.server, client_id)))
+            for client_id in cohort.selected
+            if client_id not in goes_on
+        }
+        jobs = Jobs(cohort.completed, lambda client_id: self._job(client_id, round_index, state, client_id in goes_on))
         prepared = time.perf_counter()
-        replies = self.backend.local_updates(jobs, sealed)
+        replies, uploaded = self._receive(self.backend.local_updates(jobs, sealed), state)
         returned = time.perf_counter()
-        uploads = self._receive(round_index, replies, state)
+        uploads = self._uploads(round_index, replies, state)
         if uploads and not is_personal:
             state.server = self._aggregate(round_index, state.server, uploads)
         aggregated = time.perf_counter()
-        served = Cohort(tuple(job.client_id for job in jobs if job.own is None), ()) if is_personal else cohort
+        served = Cohort(tuple(c for c in cohort.completed if c not in goes_on), ()) if is_personal else cohort
         crossed = self._hand_out(round_index, state.handed_out)
         if not self.method.pools_data:
-            answers = [] if is_personal else replies
-            crossed += round_transfers(self.members, round_index, served, download, sealed, extras, answers)
+            sent = {} if is_personal else uploaded
+            crossed += round_transfers(self.members, round_index, served, sizes_of(sealed), extras, sent)
         times = {"wall_s": aggregated - start, "server_s": (prepared - start) + (aggregated - returned)}
         row = round_row(self.members, round_index, cohort, replies, crossed, self.backend.num_slots, **times)
         self._write_round(round_index, row, replies, crossed, cohort)
-        return list(cohort.completed)
+
+    def _job(self, client_id: int, round_index: int, state: State, goes_on: bool) -> LocalJob:
+        """A client's work in a round, from its own model where it `goes_on`."""
+        kept = self._shelf.get(state.clients[client_id])
+        own = seal(self._personal(client_id, state)) if goes_on else None
+        extra = {} if goes_on else seal(self.method.download(state.server, client_id))
+        return LocalJob(client_id, round_index, kept, own, extra or None)
 
     def _is_personal(self, round_index: int) -> bool:
         federation = self.scenario.federation
         return not self.method.pools_data and round_index >= federation.rounds - federation.personal_rounds
 
-    def _aggregate(self, round_index: int, server: Payload, uploads: Sequence[Upload]) -> Payload:
+    def _aggregate(self, round_index: int, server: Payload, uploads: ShelvedUploads) -> Payload:
         """The server's next state, after its own work where the method gives it some."""
         server = self.method.aggregate(server, uploads, round_index)
         if not self.method.serves:
             return server
-        sent = tuple((u.client_id, seal(u.payload), u.num_labelled, u.num_unlabelled) for u in uploads)
-        return unseal(self.backend.update_server(ServerJob(round_index, seal(server), sent)))
+        return unseal(self.backend.update_server(ServerJob(round_index, seal(server), uploads.sealed())))
 
-    def _receive(self, round_index: int, replies: Sequence[LocalReply], state: State) -> list[Upload]:
-        """Files what the clients keep, and gives the finite uploads in client order."""
-        for reply in replies:
-            state.clients[reply.client_id] = unseal(reply.state)
-        uploads = [Upload(r.client_id, unseal(r.upload), r.num_labelled, r.num_unlabelled) for r in replies if not r.events]
-        if replies and not uploads:
+    def _receive(self, answers: Iterator[LocalReply], state: State) -> tuple[list[LocalReply], dict[int, Sizes]]:
+        """Shelves what comes as it comes. Gives the replies in client order without what was shelved, and the sizes of uploads."""
+        replies, uploaded = {}, {}
+        for reply in answers:
+            uploaded[reply.client_id] = sizes_of(reply.upload)
+            if not reply.events:
+                state.clients[reply.client_id] = self._shelf.put(reply.state)
+                state.uploads[reply.client_id] = self._shelf.put(reply.upload)
+            replies[reply.client_id] = replace(reply, state={}, upload={})
+        return [replies[client_id] for client_id in sorted(replies)], uploaded
+
+    def _uploads(self, round_index: int, replies: Sequence[LocalReply], state: State) -> ShelvedUploads:
+        """The finite uploads in client order."""
+        counted = [reply for reply in replies if not reply.events]
+        if replies and not counted:
             reasons = "; ".join(sorted({str(event["detail"]) for reply in replies for event in reply.events}))
             raise RunFailed(
                 f"round {round_index}: no client's update counts ({reasons}); lower training.learning_rate, set "
                 "training.clip_norm, or give sites labels"
             )
-        models = {upload.client_id: self.method.uploaded_model(upload.payload) for upload in uploads}
-        state.uploads |= {client_id: model for client_id, model in models.items() if model}
-        return uploads
+        entries = [(r.client_id, state.uploads[r.client_id], r.num_labelled, r.num_unlabelled) for r in counted]
+        return ShelvedUploads(self._shelf, entries)
 
     def _cohort(self, round_index: int) -> Cohort:
         if self.method.pools_data:
@@ -214,13 +231,16 @@ class Driver:
         if state.teacher and (is_final or round_index == BEFORE):
             shared["teacher"] = seal(state.teacher)
         num_previews = self.scenario.evaluation.previews if is_final else 0
-        jobs = []
-        for member in self.members:
-            personal = self._personal(member.client_id, state) if has_own else {}
-            own = seal(personal) if personal else None
-            jobs.append(EvaluationJob(member.client_id, round_index, own, has_surface, num_previews, round_index == BEFORE))
+
+        def job(client_id: int) -> EvaluationJob:
+            own = self._personal(client_id, state) if has_own else {}
+            return EvaluationJob(
+                client_id, round_index, seal(own) if own else None, has_surface, num_previews, round_index == BEFORE
+            )
+
+        jobs = Jobs([member.client_id for member in self.members], job)
         self.progress("stage", name="evaluating", total=len(jobs))
-        replies = self.backend.evaluate(jobs, shared)
+        replies = sorted(self.backend.evaluate(jobs, shared), key=lambda reply: reply.client_id)
         part = "before" if round_index == BEFORE else f"round-{round_index:05d}"
         rows = [row for reply in replies for row in reply.cases]
         self._write("cases", rows, part)
@@ -232,22 +252,17 @@ class Driver:
 
     def _personal(self, client_id: int, state: State) -> Payload:
         """A client's own model: what its method keeps, or else what it last uploaded to be averaged."""
-        kept = self.method.personal_model(state.clients.get(client_id, {}))
-        return state.uploads.get(client_id, {}) if kept is None else kept
+        kept = self.method.personal_model(ShelvedPayload(self._shelf, state.clients.get(client_id, EMPTY)))
+        if kept is not None:
+            return kept
+        return self.method.uploaded_model(unseal(self._shelf.get(state.uploads.get(client_id, EMPTY))))
 
-    def _models(self, state: State) -> dict[str, Payload]:
-        """The final models by file name: the global one, the personal ones, and the teacher."""
-        models = {}
+    def _models(self, state: State) -> Iterator[tuple[str, Payload]]:
+        """The final models with their names: the global one, the personal ones, and the teacher."""
         if self.method.is_trained and (model := self.method.global_model(state.server)):
-            models["global"] = model
+            yield "global", model
         for member in self.members:
-            personal = self._personal(member.client_id, state)
-            if personal:
-                models[f"personal-{member.name}"] = personal
+            if personal := self._personal(member.client_id, state):
+                yield f"personal-{member.name}", personal
         if state.teacher:
-            models["teacher"] = rename(state.teacher, "teacher", "params")
-        return models
-
-
-def _job(client_id: int, round_index: int, kept: Payload, own: Payload, extra: Payload) -> LocalJob:
-    return LocalJob(client_id, round_index, seal(kept), seal(own) if own else None, seal(extra) if extra else None)
+            yield "teacher", rename(state.teacher, "teacher", "params")

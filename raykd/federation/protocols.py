@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from raykd.federation.transport import Envelope
 from raykd.scenario.schema import Scenario
 
 Row = dict[str, Any]
+J = TypeVar("J")
+
+
+class Jobs(Sequence[J], Generic[J]):
+    """Work for clients, each piece made when it is asked for, so that what it holds is in memory only while it is done.
+
+    Args:
+        client_ids: whose it is, in order.
+        make: the piece of a client.
+    """
+
+    def __init__(self, client_ids: Sequence[int], make: Callable[[int], J]):
+        self.client_ids, self._make = tuple(client_ids), make
+
+    def __len__(self) -> int:
+        return len(self.client_ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return Jobs(self.client_ids[index], self._make)
+        return self.of(self.client_ids[index])
+
+    def of(self, client_id: int) -> J:
+        """The piece of a client."""
+        return self._make(client_id)
 
 
 @dataclass(frozen=True)
@@ -91,7 +116,7 @@ class Progress(Protocol):
 
 
 class Backend(Protocol):
-    """Where clients run. Replies come back in the order of the jobs, whatever order they were done in."""
+    """Where clients run. Replies of many clients come in whatever order they are done in, as soon as they are."""
 
     num_slots: int
 
@@ -109,13 +134,13 @@ class Backend(Protocol):
     def hand_out(self, payload: Envelope) -> None:
         """Brings what clients receive before the first round to every worker, once a run."""
 
-    def local_updates(self, jobs: Sequence[LocalJob], download: Envelope) -> list[LocalReply]:
+    def local_updates(self, jobs: Jobs[LocalJob], download: Envelope) -> Iterator[LocalReply]:
         """The local updates of one round; `download` is the same for all."""
 
     def update_server(self, job: ServerJob) -> Envelope:
         """The server's state after its own work in a round."""
 
-    def evaluate(self, jobs: Sequence[EvaluationJob], shared: Mapping[str, Envelope]) -> list[EvaluationReply]:
+    def evaluate(self, jobs: Jobs[EvaluationJob], shared: Mapping[str, Envelope]) -> Iterator[EvaluationReply]:
         """Scores the shared models, by role (global, teacher), and each client's own on the clients' cases."""
 
     def incidents(self) -> list[tuple[int, str]]:

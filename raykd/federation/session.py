@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +15,7 @@ from raykd.federation.knowledge import payload_hash
 from raykd.federation.teacher import taught_classes
 from raykd.methods._base import supervised_loss
 from raykd.methods._context import KnowledgeRequest, Role
-from raykd.models._base import SegmentationNetwork
+from raykd.models._base import SegmentationNetwork, draws_masks
 from raykd.numerics.local_sgd import Batch, Hook, LocalResult, Loss, Schedule, build_optimiser, local_sgd
 from raykd.numerics.params import Payload, load_state, select, state_of
 from raykd.numerics.rng import generator, seeded_layers
@@ -112,7 +113,9 @@ class Session:
             momentum=training.momentum,
         )
         on_device = (batch.to(client.device) for batch in drawn)
-        with seeded_layers(generator(client.scenario.seed, f"{purpose}-layers", self.round_index, self.client_id), client.device):
+        rng = generator(client.scenario.seed, f"{purpose}-layers", self.round_index, self.client_id)
+        draws = draws_masks(network) or (beside is not None and draws_masks(beside))
+        with seeded_layers(rng, client.device) if draws else nullcontext():
             return local_sgd(
                 network,
                 on_device,

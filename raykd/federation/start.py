@@ -7,6 +7,7 @@ from typing import Any
 from raykd.federation.checkpoint import State
 from raykd.federation.client import POOLED
 from raykd.federation.protocols import Backend, EvaluationReply, Row, ServerJob
+from raykd.federation.shelf import Shelf
 from raykd.federation.teacher import model_seed
 from raykd.federation.transport import Envelope, seal, unseal
 from raykd.methods._base import Method, ServerStart
@@ -32,9 +33,9 @@ def repository_networks(method: Method) -> dict[str, Any]:
     return networks
 
 
-def first_state(method: Method, backend: Backend, trained: Trained) -> State:
-    """The states of server and clients before the first round, and what is handed out; the server works where its method makes
-    it.
+def first_state(method: Method, backend: Backend, trained: Trained, shelf: Shelf) -> State:
+    """The states of server and clients before the first round, the clients' on the shelf, and what is handed out; the server works
+    where its method makes it.
     """
     teacher = rename(unseal(trained["teacher"][0]), "params", "teacher") if "teacher" in trained else {}
     student = unseal(trained[_warm_role(method)][0]) if method.is_warm else _cold_student(method)
@@ -47,7 +48,8 @@ def first_state(method: Method, backend: Backend, trained: Trained) -> State:
         **method.hand_out(server),
     }
     client_ids = [POOLED] if method.pools_data else [member.client_id for member in method.scenario.members()]
-    return State(server, {client_id: method.init_client(student) for client_id in client_ids}, {}, teacher, handed_out)
+    clients = {client_id: shelf.put(seal(method.init_client(student))) for client_id in client_ids}
+    return State(server, clients, teacher=teacher, handed_out=handed_out)
 
 
 def _warm_role(method: Method) -> str:

@@ -4,6 +4,8 @@ those bytes.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -11,11 +13,14 @@ import numpy as np
 from safetensors.torch import load, save
 from torch import Tensor
 
-from raykd.numerics.params import Payload, kind_of, num_values, select
+from raykd.numerics.params import Payload, kind_of, select
 from raykd.scenario.sites import Link
 
 Envelope = dict[str, np.ndarray]
 """By kind, the serialised tensors as one flat array of bytes: what Ray puts once and reads without a copy."""
+
+Sizes = dict[str, tuple[int, int]]
+"""By kind, the number of values and of bytes of what crosses a link."""
 
 Direction = Literal["down", "up"]
 
@@ -36,9 +41,17 @@ def unseal(envelope: Envelope) -> Payload:
     return payload
 
 
-def transfer_rows(
-    payload: Mapping[str, Tensor], envelope: Envelope, *, round_index: int, client_id: int, direction: Direction, link: Link
-) -> list[dict[str, Any]]:
+def sizes_of(envelope: Envelope) -> Sizes:
+    """Number of values and of bytes by kind, as they are serialised: the values are counted from the header of the bytes."""
+    sizes = {}
+    for kind, blob in sorted(envelope.items()):
+        header = json.loads(blob[8 : 8 + int(blob[:8].view("<u8")[0])].tobytes())
+        num_values = sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        sizes[kind] = (num_values, int(blob.nbytes))
+    return sizes
+
+
+def transfer_rows(sizes: Sizes, *, round_index: int, client_id: int, direction: Direction, link: Link) -> list[dict[str, Any]]:
     """One row of the `transfers` table for each kind that crosses a client's link."""
     return [
         {
@@ -47,11 +60,11 @@ def transfer_rows(
             "direction": direction,
             "kind": kind,
             "codec": "none",
-            "num_values": num_values(select(payload, kind)),
-            "num_bytes": int(blob.nbytes),
-            "simulated_s": link_seconds(int(blob.nbytes), direction, link, with_latency=index == 0),
+            "num_values": num_values,
+            "num_bytes": num_bytes,
+            "simulated_s": link_seconds(num_bytes, direction, link, with_latency=index == 0),
         }
-        for index, (kind, blob) in enumerate(sorted(envelope.items()))
+        for index, (kind, (num_values, num_bytes)) in enumerate(sizes.items())
     ]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,30 @@ class Worker:
         keep_freed_memory()
         self._progress, self._device = progress, device
         self._clients: dict[int, Client] = {}
+        self._opened_last: list[tuple[Envelope, Payload]] = []
 
     def open(self, scenario: Scenario, root: Path) -> None:
         """Forgets all clients and takes up a scenario, with its number of threads."""
         self._scenario, self._root = scenario, root
         self._method: Method = METHODS.get(scenario.method.name)(scenario.method, scenario)
-        self._clients = {}
+        self._clients, self._opened_last = {}, []
         self._handed_out: Payload = {}
         torch.set_num_threads(scenario.resources.threads_per_client)
+
+    def carry_out(self, work: str, jobs: Sequence[Any], shared: Sequence[Any] = ()) -> list[tuple[Any, float]]:
+        """Does one kind of work for several clients, one after the other, and says how many seconds each took.
+
+        Args:
+            work: `describe`, `train_on_repository`, `local_update`, `update_server` or `evaluate`.
+            jobs: what it takes, by client.
+            shared: what it takes besides.
+        """
+        done, start = [], time.perf_counter()
+        for job in jobs:
+            reply, end = getattr(self, work)(job, *shared), time.perf_counter()
+            done.append((reply, end - start))
+            start = end
+        return done
 
     def receive(self, payload: Envelope) -> None:
         """Keeps what the run hands out."""
@@ -71,7 +88,10 @@ class Worker:
         build_repository_data(self._scenario, self._root)
 
     def describe(self, client_id: int) -> Row:
-        """Prepares a client and describes it. Raises `DataError`."""
+        """Prepares a client and describes it; of the server, the repository's cases. Raises `DataError`."""
+        if client_id == SERVER:
+            self.prepare_repository()
+            return {}
         return self._client(client_id).describe()
 
     def train_on_repository(self, network: Any) -> tuple[Envelope, list[Row], EvaluationReply]:
@@ -123,8 +143,8 @@ class Worker:
 
     def local_update(self, job: LocalJob, download: Envelope) -> LocalReply:
         """One client's local update."""
-        received = unseal(download if job.own is None else job.own) | unseal(job.extra or {})
-        reply = self._client(job.client_id).local_update(job, received, self._handed_out)
+        received = self._opened(download) if job.own is None else unseal(job.own)
+        reply = self._client(job.client_id).local_update(job, received | unseal(job.extra or {}), self._handed_out)
         self._progress("client", client_id=job.client_id, round=job.round_index, loss=reply.training["loss_total"])
         return reply
 
@@ -136,8 +156,15 @@ class Worker:
     def evaluate(self, job: EvaluationJob, shared: Mapping[str, Envelope]) -> EvaluationReply:
         """Scores the shared models and the client's own on its cases."""
         own = {} if job.own is None else {"personal": job.own}
-        models = {role: unseal(envelope) for role, envelope in {**shared, **own}.items()}
+        models = {role: self._opened(envelope) for role, envelope in shared.items()}
+        models |= {role: unseal(envelope) for role, envelope in own.items()}
         return self._client(job.client_id).evaluate(job, models)
+
+    def _opened(self, envelope: Envelope) -> Payload:
+        """What was sent to many clients, opened once for those that come one after the other."""
+        if not any(envelope is known for known, _ in self._opened_last):
+            self._opened_last = [*self._opened_last[-1:], (envelope, unseal(envelope))]
+        return next(payload for known, payload in self._opened_last if known is envelope)
 
     def _client(self, client_id: int) -> Client:
         if client_id not in self._clients:

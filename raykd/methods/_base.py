@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raykd.methods._context import LocalContext
 from raykd.models._base import SegmentationNetwork, build_network
@@ -33,7 +33,7 @@ class Upload:
     """What one client sends after its local update."""
 
     client_id: int
-    payload: Payload
+    payload: Mapping[str, Tensor]
     num_labelled: int
     num_unlabelled: int
 
@@ -185,7 +185,9 @@ class Method(ABC):
 
     @abstractmethod
     def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
-        """The server's next state from the uploads, given in client order."""
+        """The server's next state from the uploads, given in client order. They lie on disk and are read one at a time: take what
+        is needed of each in passing, and hold whole models of all clients only where the formula asks for it.
+        """
 
     def update_server(self, context: LocalContext, server: Payload, uploads: Sequence[Upload]) -> Payload:
         """The server's state after it has worked on the repository's cases or the proxy's, given the uploads of the round that
@@ -234,7 +236,7 @@ def average(uploads: Sequence[Upload], weighting: Weighting) -> Payload:
     weights = aggregation_weights(
         weighting, [upload.num_labelled for upload in uploads], [upload.num_unlabelled for upload in uploads]
     )
-    return weighted_mean([select(upload.payload, "params") for upload in uploads], weights)
+    return weighted_mean((select(upload.payload, "params") for upload in uploads), weights)
 
 
 @functools.cache

@@ -55,7 +55,7 @@ class SemiSupervised(FedAvg):
         weights = [share * (1.0 if upload.num_labelled else factor) for share, upload in zip(shares, uploads, strict=True)]
         if sum(weights) <= 0:
             return select(server, "params")
-        return weighted_mean([select(upload.payload, "params") for upload in uploads], weights)
+        return weighted_mean((select(upload.payload, "params") for upload in uploads), weights)
 
     def unlabelled_factor(self, round_index: int) -> float:
         """The factor on the weight of sites without labels in a round."""

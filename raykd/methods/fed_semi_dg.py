@@ -97,7 +97,7 @@ class FedSemiDG(Method):
         weights[clients] = refined_weights(used, divergence, step)
         used = weights[clients] if round_index else used
         shares = used.tolist() if float(used.sum()) > 0 else [1.0] * len(uploads)
-        return weighted_mean([select(upload.payload, "params") for upload in uploads], shares) | {WEIGHTS: weights}
+        return weighted_mean((select(upload.payload, "params") for upload in uploads), shares) | {WEIGHTS: weights}
 
     def _loss(self, context: LocalContext, download: Payload, moving: nn.Module, threshold: Tensor) -> Loss:
         """Moves `threshold` in place in every step."""

@@ -87,7 +87,7 @@ class FedSemiSeg(Method):
         volumes = [u.num_labelled + float(u.payload[AGREEMENT]) * u.num_unlabelled for u in uploads]
         if self.settings.aggregation == "uniform" or not sum(volumes):
             volumes = [1.0] * len(uploads)
-        return kept | weighted_mean([select(upload.payload, "params") for upload in uploads], volumes)
+        return kept | weighted_mean((select(upload.payload, "params") for upload in uploads), volumes)
 
     def _loss(self, context: LocalContext, download: Payload, guide: SegmentationNetwork | None) -> Loss:
         received, rng = context.network(select(download, "params")), context.generator("fed-semi-seg-views")

@@ -6,7 +6,7 @@ server how many voxels of every class they trained on. The generator's optimiser
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Annotated, Any, Literal
 
@@ -116,7 +116,7 @@ class FedGen(FedAvg):
             load_state(made, control, "control")
         return made
 
-    def _head(self, params: Payload) -> nn.Module:
+    def _head(self, params: Mapping[str, Tensor]) -> nn.Module:
         network = deepcopy(layout(self))
         load_state(network, params)
         return network.eval().requires_grad_(False).head

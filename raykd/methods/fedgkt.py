@@ -98,7 +98,7 @@ class FedGKT(Method):
 
     def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         head, rate = self._server_head(server), self.settings.server_learning_rate
-        sent = {upload.client_id: upload.payload for upload in uploads if LABEL in upload.payload}
+        sent = {upload.client_id: dict(upload.payload) for upload in uploads if LABEL in upload.payload}
         optimiser = build_optimiser(head.parameters(), "adam", rate)
         local_sgd(head, self._batches(list(sent.values()), round_index), self._server_loss, optimiser, Schedule(rate))
         with torch.no_grad():

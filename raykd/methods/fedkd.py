@@ -85,7 +85,7 @@ class FedKD(FedAvg):
 
     def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         base = select(server, "params")
-        models = [unpack(upload.payload, base) for upload in uploads]
+        models = (unpack(upload.payload, base) for upload in uploads)
         counts = [upload.num_labelled for upload in uploads], [upload.num_unlabelled for upload in uploads]
         mean = weighted_mean(models, aggregation_weights(self.settings.weighting, *counts))
         change = pack(mean, base, self._energy(round_index))

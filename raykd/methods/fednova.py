@@ -37,5 +37,5 @@ class FedNova(FedAvg):
             self.settings.weighting, [upload.num_labelled for upload in uploads], [upload.num_unlabelled for upload in uploads]
         )
         work = [float(upload.payload[WORK]) for upload in uploads]
-        models = [select(upload.payload, "params") for upload in uploads]
+        models = (select(upload.payload, "params") for upload in uploads)
         return normalised_average(select(server, "params"), models, shares, work, parameter_keys(self))

@@ -68,7 +68,7 @@ class Moon(FedAvg):
     def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         counts = [upload.num_labelled for upload in uploads], [upload.num_unlabelled for upload in uploads]
         shares = aggregation_weights(self.settings.weighting, *counts)
-        heads = [select(upload.payload, "control") for upload in uploads]
+        heads = (select(upload.payload, "control") for upload in uploads)
         return average(uploads, self.settings.weighting) | weighted_mean(heads, shares)
 
     def _projection(self) -> nn.Module:

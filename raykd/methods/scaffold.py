@@ -61,7 +61,7 @@ class Scaffold(FedAvg):
         mean = average(uploads, self.settings.weighting)
         for key in parameter_keys(self):
             mean[key] = server[key] + self.settings.server_learning_rate * (mean[key] - server[key])
-        change = weighted_mean([select(upload.payload, "control") for upload in uploads], [1.0] * len(uploads))
+        change = weighted_mean((select(upload.payload, "control") for upload in uploads), [1.0] * len(uploads))
         share = len(uploads) / len(self.scenario.members())
         return mean | {key: value + share * change[key] for key, value in select(server, "control").items()}
 

@@ -194,6 +194,11 @@ def _keys_of(network: nn.Module, is_wanted: Callable[[nn.Module], bool]) -> froz
     return frozenset(f"{name}.{key}" for name, module in wanted for key in module.state_dict())
 
 
+def draws_masks(module: nn.Module) -> bool:
+    """Whether a module has dropout that is not switched off by a rate of 0."""
+    return any(isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0 for part in module.modules())
+
+
 def set_dropout_only_training(network: nn.Module) -> None:
     """Evaluation mode for all but the dropout layers: Monte-Carlo dropout without touching any normalisation."""
     network.eval()

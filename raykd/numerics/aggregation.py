@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from raykd.numerics.params import Payload, weighted_mean
@@ -42,13 +43,13 @@ def local_progress(num_steps: int, momentum: float = 0.0) -> float:
 
 def normalised_average(
     server: Mapping[str, Tensor],
-    models: Sequence[Mapping[str, Tensor]],
+    models: Iterable[Mapping[str, Tensor]],
     shares: Sequence[float],
     work: Sequence[float],
     trainable: Collection[str],
 ) -> Payload:
     """w + (sum p_k a_k) sum p_k (w_k - w) / a_k for trainable entries, the weighted mean for the others (Wang et al., NeurIPS 2020,
-    https://arxiv.org/abs/2007.07481).
+    https://arxiv.org/abs/2007.07481). One model is looked at at a time.
 
     Args:
         server: w.
@@ -58,10 +59,15 @@ def normalised_average(
         trainable: keys of what is optimised; buffers are averaged plainly.
     """
     effective = sum(p * a for p, a in zip(shares, work, strict=True))
-    mean = weighted_mean(models, shares)
     scale = [effective * p / a for p, a in zip(shares, work, strict=True)]
-    for key in trainable:
-        start = server[key].double()
-        moved = start + sum(factor * (model[key].double() - start) for factor, model in zip(scale, models, strict=True))
-        mean[key] = moved.to(server[key].dtype)
-    return mean
+    start = {key: server[key].double() for key in trainable}
+    moves = {key: torch.zeros_like(value) for key, value in start.items()}
+
+    def accumulated() -> Iterator[Mapping[str, Tensor]]:
+        for factor, model in zip(scale, models, strict=True):
+            for key in trainable:
+                moves[key] += factor * (model[key].double() - start[key])
+            yield model
+
+    mean = weighted_mean(accumulated(), shares)
+    return mean | {key: (start[key] + moves[key]).to(server[key].dtype) for key in trainable}

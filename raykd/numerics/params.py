@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +41,8 @@ def load_state(module: nn.Module, payload: Mapping[str, Tensor], kind: str = "pa
     module.load_state_dict({key.removeprefix(f"{kind}/"): value for key, value in select(payload, kind).items()})
 
 
-def weighted_mean(payloads: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> Payload:
-    """Sum over i of weights[i] * payloads[i] / sum(weights), key by key, in the order given.
+def weighted_mean(payloads: Iterable[Mapping[str, Tensor]], weights: Sequence[float]) -> Payload:
+    """Sum over i of weights[i] * payloads[i] / sum(weights), key by key, in the order given; one payload is looked at at a time.
 
     Sums are taken in float64 so that the order of magnitude of the number of clients does not matter; integer tensors are rounded.
 
@@ -50,20 +50,19 @@ def weighted_mean(payloads: Sequence[Mapping[str, Tensor]], weights: Sequence[fl
         ValueError: no payload, weights that are negative or sum to zero, or payloads whose keys differ.
     """
     total = float(sum(weights))
-    if not payloads or len(payloads) != len(weights) or min(weights) < 0 or total <= 0:
+    if not weights or min(weights) < 0 or total <= 0:
         raise ValueError(f"weights must be one non-negative number a payload with a positive sum, got {list(weights)}")
-    keys = payloads[0].keys()
-    for payload in payloads[1:]:
-        if payload.keys() != keys:
-            raise ValueError(f"payloads must have the same keys, differ in {sorted(keys ^ payload.keys())[:3]}")
-    return {key: _mean([payload[key] for payload in payloads], [weight / total for weight in weights]) for key in keys}
-
-
-def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    mean = torch.zeros_like(tensors[0], dtype=torch.float64)
-    for tensor, share in zip(tensors, shares, strict=True):
-        mean.add_(tensor, alpha=share)
-    return (mean if tensors[0].is_floating_point() else mean.round()).to(tensors[0].dtype)
+    sums: Payload = {}
+    types: dict[str, torch.dtype] = {}
+    for payload, weight in zip(payloads, weights, strict=True):
+        if not types:
+            types = {key: value.dtype for key, value in payload.items()}
+            sums = {key: torch.zeros_like(value, dtype=torch.float64) for key, value in payload.items()}
+        if payload.keys() != types.keys():
+            raise ValueError(f"payloads must have the same keys, differ in {sorted(payload.keys() ^ types.keys())[:3]}")
+        for key, value in payload.items():
+            sums[key].add_(value, alpha=weight / total)
+    return {key: (sums[key] if kind.is_floating_point else sums[key].round()).to(kind) for key, kind in types.items()}
 
 
 def interpolate(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> Payload:

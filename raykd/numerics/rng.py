@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,10 +30,14 @@ def numpy_generator(seed: int, purpose: str, *address: int | str) -> np.random.G
     return np.random.default_rng(np.random.SeedSequence(_entropy(seed, purpose, address)))
 
 
+_BORROWED = threading.RLock()
+"""Held while torch's global state is borrowed."""
+
+
 @contextmanager
 def seeded_layers(rng: torch.Generator, device: torch.device | str = "cpu") -> Iterator[None]:
     """For what in torch takes no generator, dropout and initial parameters: its global state is borrowed, seeded from `rng`, and
-    given back. Nothing else in raykd touches that state.
+    given back. Nothing else in raykd touches that state, and of several threads one at a time.
 
     Args:
         rng: advances by one draw.
@@ -40,7 +45,7 @@ def seeded_layers(rng: torch.Generator, device: torch.device | str = "cpu") -> I
     """
     device = torch.device(device)
     seed = int(torch.randint(2**62, (), generator=rng))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with _BORROWED, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             torch.cuda.default_generators[device.index or 0].manual_seed(seed)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row, ServerJob
+from raykd.federation.client import SERVER
+from raykd.federation.protocols import EvaluationJob, EvaluationReply, Jobs, LocalJob, LocalReply, Progress, Row, ServerJob
 from raykd.federation.transport import Envelope
 from raykd.federation.worker import Worker
 from raykd.scenario.schema import Scenario
@@ -25,7 +26,7 @@ class InProcessBackend:
 
     def prepare(self, client_ids: Sequence[int], with_repository: bool) -> list[Row]:
         if with_repository:
-            self._worker.prepare_repository()
+            self._worker.describe(SERVER)
         return [self._worker.describe(client_id) for client_id in client_ids]
 
     def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], EvaluationReply]]:
@@ -34,14 +35,14 @@ class InProcessBackend:
     def hand_out(self, payload: Envelope) -> None:
         self._worker.receive(payload)
 
-    def local_updates(self, jobs: Sequence[LocalJob], download: Envelope) -> list[LocalReply]:
-        return [self._worker.local_update(job, download) for job in jobs]
+    def local_updates(self, jobs: Jobs[LocalJob], download: Envelope) -> Iterator[LocalReply]:
+        return (self._worker.local_update(job, download) for job in jobs)
 
     def update_server(self, job: ServerJob) -> Envelope:
         return self._worker.update_server(job)
 
-    def evaluate(self, jobs: Sequence[EvaluationJob], shared: Mapping[str, Envelope]) -> list[EvaluationReply]:
-        return [self._worker.evaluate(job, shared) for job in jobs]
+    def evaluate(self, jobs: Jobs[EvaluationJob], shared: Mapping[str, Envelope]) -> Iterator[EvaluationReply]:
+        return (self._worker.evaluate(job, shared) for job in jobs)
 
     def incidents(self) -> list[tuple[int, str]]:
         return []

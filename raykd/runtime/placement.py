@@ -58,6 +58,24 @@ def slots_that_fit(nodes: Sequence[Mapping[str, Any]], resources: Resources, num
     return min(total, num_clients) if resources.slots == "auto" else min(resources.slots, num_clients)
 
 
+DEADLINE_FACTOR, LEAST_DEADLINE_S, FIRST_DEADLINE_S = 20.0, 600.0, 3600.0
+
+
+def deadline_s(setting: str | float, work: str, last_s: float | None) -> float:
+    """Seconds within which a client's work must be done; infinite for what is no client's.
+
+    Args:
+        setting: the scenario's `resources.deadline_s`.
+        work: its kind.
+        last_s: what it took last; None: it was not timed yet.
+    """
+    if work not in ("local_update", "evaluate"):
+        return float("inf")
+    if not isinstance(setting, str):
+        return float(setting)
+    return FIRST_DEADLINE_S if last_s is None else max(LEAST_DEADLINE_S, DEADLINE_FACTOR * last_s)
+
+
 def _shortfall(alive: Mapping[str, Mapping[str, float]], fitting: Mapping[str, int], resources: Resources, wanted: int) -> str:
     if not alive:
         return "the cluster must have a node that is alive, got none; start Ray on one"

@@ -1,31 +1,33 @@
-"""Clients as Ray actors.
+"""Clients on Ray: a pool of worker processes, as many as the scenario's resources allow, that multiplexes them.
 
-Plain classes are made remote here at the last moment. A pool of worker actors, as many as the scenario's resources allow,
-multiplexes the clients: each client stays with one worker, which keeps its data and student. The driver, not Ray, retries what
-an actor lost: a local update is a pure function of its job, so done again elsewhere it gives the same bits.
+What a client keeps between rounds comes with its work, so that any worker can do it; data and networks stay with the worker that
+had it last. The driver, not Ray, does again what a worker lost: a local update is a pure function of its job, so done elsewhere it
+gives the same bits.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray import exceptions as ray_errors
 
-from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row, ServerJob
+from raykd.federation.client import SERVER
+from raykd.federation.protocols import EvaluationJob, EvaluationReply, Jobs, LocalJob, LocalReply, Progress, Row, ServerJob
 from raykd.federation.transport import Envelope
-from raykd.federation.worker import Worker
+from raykd.runtime.dispatch import Costs, Queues
+from raykd.runtime.placement import deadline_s, slots_on
+from raykd.runtime.ray_workers import Process, start_process
 from raykd.scenario.errors import RaykdError, ResourceError, RunFailed
-from raykd.scenario.schema import Scenario
+from raykd.scenario.schema import Resources, Scenario
 
-Call = tuple[int, str, tuple[Any, ...]]
-"""Slot, method of the worker, arguments."""
 MAX_ATTEMPTS = 3
-"""Tries of one piece of work before the run fails."""
+"""Tries of one client's work before the run fails."""
 START_TIMEOUT_S = 120.0
 LOST = (
     ray_errors.RayActorError,
@@ -36,141 +38,191 @@ LOST = (
     ray_errors.LocalRayletDiedError,
 )
 """What Ray raises where the infrastructure failed, not the work."""
+MOVING = ("describe", "local_update")
+"""Work after whose cost clients are given homes; other work goes to where they are."""
 
 
-class WorkerActor(Worker):
-    """A worker on the device that Ray gave it; a share of a GPU is also a limit on its memory."""
+@dataclass
+class Call:
+    """Work that a worker has in hand."""
 
-    def __init__(self, progress: Progress, gpus: float):
-        given = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-        device = "cuda" if given and torch.cuda.is_available() else "cpu"
-        if device == "cuda" and gpus < 1:
-            torch.cuda.set_per_process_memory_fraction(gpus)
-        super().__init__(progress, device)
-
-    def is_ready(self) -> bool:
-        """Answers once the process has started."""
-        return True
-
-
-def start_worker(resources: Any, progress: Progress) -> Any:
-    """A worker actor with the scenario's share of a machine and its number of threads; Ray never restarts it."""
-    threads = str(resources.threads_per_client)
-    options = {
-        "num_cpus": resources.cpus_per_client,
-        "num_gpus": resources.gpus_per_client,
-        "max_restarts": 0,
-        "max_task_retries": 0,
-        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}},
-    }
-    return ray.remote(WorkerActor).options(**options).remote(progress, resources.gpus_per_client)
+    slot: int
+    process: Process
+    client_ids: list[int]
+    due_s: float
+    is_overdue: bool = False
 
 
 class RayBackend:
-    """A pool of worker actors.
+    """A pool of worker processes.
 
     Args:
         resources: the scenario's `resources` block.
-        workers: from `start_worker`, as many as there are slots; ended with the backend.
+        processes: as started; ended with the backend.
         progress: told by workers that replace lost ones; must survive serialisation.
     """
 
-    def __init__(self, resources: Any, workers: Sequence[Any], progress: Progress):
-        self.num_slots = len(workers)
+    def __init__(self, resources: Resources, processes: Sequence[Process], progress: Progress):
         self._resources, self._progress = resources, progress
+        self._processes = list(processes)
+        self._slots = [(index, lane) for index, process in enumerate(processes) for lane in range(process.num_lanes)]
+        self.num_slots = len(self._slots)
+        self._active = set(range(self.num_slots))
         self._opened: tuple[Scenario, Path] | None = None
         self._handed_out: Any = None
         self._incidents: list[tuple[int, str]] = []
-        self._workers = list(workers)
-        self._await_start()
-
-    def _await_start(self) -> None:
-        ready, pending = ray.wait([w.is_ready.remote() for w in self._workers], num_returns=self.num_slots, timeout=START_TIMEOUT_S)
-        if pending:
-            raise ResourceError(
-                f"only {len(ready)} of {self.num_slots} workers started within {START_TIMEOUT_S:.0f} s; "
-                f"free now: {ray.available_resources()}; set resources.slots lower or free the cluster"
-            )
-        ray.get(ready)
+        self._costs, self._homes = Costs(), dict[int, int]()
+        await_start(self._processes)
 
     def open(self, scenario: Scenario, root: Path) -> None:
         self._opened, self._handed_out = (scenario, root), None
-        ray.get([worker.open.remote(scenario, root) for worker in self._workers])
+        self._costs, self._homes = Costs(), {}
+        ray.get([process.actor.open.remote(scenario, root) for process in self._living()])
 
     def prepare(self, client_ids: Sequence[int], with_repository: bool) -> list[Row]:
-        calls: list[Call] = [(self._slot(client_id), "describe", (client_id,)) for client_id in client_ids]
-        if with_repository:
-            calls.append((self.num_slots - 1, "prepare_repository", ()))
-        return self._map(calls)[: len(client_ids)]
+        wanted = [*client_ids, *([SERVER] if with_repository else [])]
+        found = dict(self._each("describe", Jobs(wanted, lambda client_id: client_id)))
+        return [found[client_id] for client_id in client_ids]
 
     def train_on_repository(self, networks: Sequence[Any]) -> list[tuple[Envelope, list[Row], EvaluationReply]]:
-        return self._map([(index % self.num_slots, "train_on_repository", (network,)) for index, network in enumerate(networks)])
+        found = dict(self._each("train_on_repository", Jobs(range(len(networks)), networks.__getitem__)))
+        return [found[index] for index in range(len(networks))]
 
     def hand_out(self, payload: Envelope) -> None:
         self._handed_out = ray.put(payload)
-        ray.get([worker.receive.remote(self._handed_out) for worker in self._workers])
+        ray.get([process.actor.receive.remote(self._handed_out) for process in self._living()])
 
-    def local_updates(self, jobs: Sequence[LocalJob], download: Envelope) -> list[LocalReply]:
-        sealed = ray.put(download)
-        return self._map([(self._slot(job.client_id), "local_update", (job, sealed)) for job in jobs])
+    def local_updates(self, jobs: Jobs[LocalJob], download: Envelope) -> Iterator[LocalReply]:
+        return (reply for _, reply in self._each("local_update", jobs, ray.put(download)))
 
     def update_server(self, job: ServerJob) -> Envelope:
-        reply: Envelope = self._map([(self.num_slots - 1, "update_server", (job,))])[0]
-        return reply
+        ((_, server),) = self._each("update_server", Jobs([SERVER], lambda _: job))
+        found: Envelope = server
+        return found
 
-    def evaluate(self, jobs: Sequence[EvaluationJob], shared: Mapping[str, Envelope]) -> list[EvaluationReply]:
-        sealed = ray.put(dict(shared))
-        return self._map([(self._slot(job.client_id), "evaluate", (job, sealed)) for job in jobs])
+    def evaluate(self, jobs: Jobs[EvaluationJob], shared: Mapping[str, Envelope]) -> Iterator[EvaluationReply]:
+        return (reply for _, reply in self._each("evaluate", jobs, ray.put(dict(shared))))
 
     def incidents(self) -> list[tuple[int, str]]:
         told, self._incidents = self._incidents, []
         return told
 
     def close(self) -> None:
-        for worker in self._workers:
-            ray.kill(worker)
+        for process in self._processes:
+            ray.kill(process.actor)
 
-    def _slot(self, client_id: int) -> int:
-        return client_id % self.num_slots
+    def _living(self) -> list[Process]:
+        return [self._processes[index] for index in sorted({self._slots[slot][0] for slot in self._active})]
 
-    def _map(self, calls: Sequence[Call]) -> list[Any]:
-        """The results of calls (slot, method, arguments) in their order: one call in flight a worker, a lost worker replaced."""
-        queues = [deque(i for i, call in enumerate(calls) if call[0] == slot) for slot in range(self.num_slots)]
-        attempts, results = [0] * len(calls), [None] * len(calls)
-        in_flight: dict[Any, int] = {}
-        while True:
-            for slot, queue in enumerate(queues):
-                if queue and slot not in in_flight.values():
-                    index = queue[0]
-                    attempts[index] += 1
-                    in_flight[getattr(self._workers[slot], calls[index][1]).remote(*calls[index][2])] = slot
-            if not in_flight:
-                return results
-            done, _ = ray.wait(list(in_flight), num_returns=1)
-            slot = in_flight.pop(done[0])
-            index = queues[slot][0]
+    def _each(self, work: str, jobs: Jobs[Any], *shared: Any) -> Iterator[tuple[int, Any]]:
+        """Client and reply of every job as they come: one call in flight a slot, lost work done again, a lost worker replaced."""
+        homes = self._homes if work in MOVING else dict(self._homes)
+        queues = Queues(self._costs.expected(work, jobs.client_ids), homes, self._active)
+        attempts: Counter[int] = Counter()
+        in_flight: dict[Any, Call] = {}
+        self._feed(work, jobs, shared, queues, in_flight)
+        while in_flight:
+            left_s = min(call.due_s for call in in_flight.values()) - time.monotonic()
+            done, _ = ray.wait(list(in_flight), num_returns=1, timeout=max(left_s, 0.0) if left_s < 1e9 else None)
+            if not done:
+                _give_up(in_flight.values())
+                continue
+            call, answers = in_flight.pop(done[0]), []
             try:
-                results[index] = ray.get(done[0])
-                queues[slot].popleft()
+                answers = ray.get(done[0])
             except ray_errors.RayTaskError as error:
-                raise _as_failure(cause_of(error), calls[index][1]) from None
+                raise _as_failure(cause_of(error), work) from None
             except LOST as error:
-                self._replace(slot, attempts[index], calls[index], error)
+                self._make_good(work, call, error, attempts, queues)
+            self._feed(work, jobs, shared, queues, in_flight)
+            for client_id, (reply, seconds) in zip(call.client_ids, answers, strict=False):
+                self._costs.note(work, client_id, seconds)
+                yield client_id, reply
 
-    def _replace(self, slot: int, attempt: int, call: Call, error: Exception) -> None:
-        """A new worker in the slot of a lost one, unless the work was lost too often."""
-        _, work, arguments = call
-        client_id = getattr(arguments[0], "client_id", arguments[0]) if arguments else -1
+    def _feed(self, work: str, jobs: Jobs[Any], shared: Sequence[Any], queues: Queues, in_flight: dict[Any, Call]) -> None:
+        """Gives every idle slot its next clients."""
+        busy = {call.slot for call in in_flight.values()}
+        for slot in sorted(self._active - busy):
+            if client_ids := queues.take(slot):
+                index, lane = self._slots[slot]
+                process = self._processes[index]
+                due_s = time.monotonic() + sum(
+                    deadline_s(self._resources.deadline_s, work, self._costs.of(work, client_id)) for client_id in client_ids
+                )
+                call = Call(slot, process, client_ids, due_s)
+                made = [jobs.of(client_id) for client_id in client_ids]
+                in_flight[process.actor.carry_out.remote(lane, work, made, *shared)] = call
+
+    def _make_good(self, work: str, call: Call, error: Exception, attempts: Counter[int], queues: Queues) -> None:
+        """Files a loss, puts its work back, and gets another worker; or fewer, where there was no room for so many."""
+        attempts.update(call.client_ids)
+        worst = max(call.client_ids, key=lambda client_id: (attempts[client_id], -client_id))
         reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        self._incidents.append((client_id if isinstance(client_id, int) else -1, f"{work}, attempt {attempt}: {reason}"))
-        self._progress("worker_lost", slot=slot, work=work, attempt=attempt, reason=reason)
-        if attempt >= MAX_ATTEMPTS:
-            raise RunFailed(f"{work} was lost {attempt} times with its worker, last by {reason}")
-        self._workers[slot] = start_worker(self._resources, self._progress)
-        if self._opened is not None:
-            ray.get(self._workers[slot].open.remote(*self._opened))
-        if self._handed_out is not None:
-            ray.get(self._workers[slot].receive.remote(self._handed_out))
+        if call.is_overdue:
+            reason = "it had not answered by its deadline (resources.deadline_s) and was given up"
+        self._incidents.append((worst, f"{_named(work, call.client_ids)}, attempt {attempts[worst]}: {reason}"))
+        self._progress("worker_lost", slot=call.slot, work=work, attempt=attempts[worst], reason=reason)
+        if attempts[worst] >= MAX_ATTEMPTS:
+            raise RunFailed(f"{_named(work, [worst])} was lost {MAX_ATTEMPTS} times with its worker, last by {reason}")
+        index, _ = self._slots[call.slot]
+        if self._processes[index] is call.process:  # another lane may have seen to it already
+            num_lanes = call.process.num_lanes
+            others = {slot for slot in self._active if self._slots[slot][0] != index}
+            is_crowded = isinstance(error, ray_errors.OutOfMemoryError) or _room(self._resources) < len(others) + num_lanes
+            if (others and is_crowded) or not self._replace(index, can_wait=not others):
+                for slot in self._active - others:
+                    queues.retire(slot)
+                self._active = others
+                self._incidents.append((-1, f"{num_lanes} fewer run at once from now on, {len(others)} in all"))
+        queues.put_back(call.client_ids)
+
+    def _replace(self, index: int, *, can_wait: bool) -> bool:
+        """A new process in the place of a lost one; false: there is none to be had, and others go on without."""
+        process = start_process(self._resources, self._progress, self._processes[index].num_lanes)
+        try:
+            await_start([process])
+            if self._opened is not None:
+                ray.get(process.actor.open.remote(*self._opened))
+            if self._handed_out is not None:
+                ray.get(process.actor.receive.remote(self._handed_out))
+        except (ResourceError, *LOST) as error:
+            ray.kill(process.actor)
+            if can_wait:
+                raise RunFailed(f"the last worker was lost and no other could be started: {error}") from None
+            return False
+        self._processes[index] = process
+        return True
+
+
+def await_start(processes: Sequence[Process]) -> None:
+    """Returns once all have started. Raises `ResourceError` where they do not."""
+    asked = [process.actor.is_ready.remote() for process in processes]
+    ready, pending = ray.wait(asked, num_returns=len(asked), timeout=START_TIMEOUT_S)
+    if pending:
+        raise ResourceError(
+            f"only {len(ready)} of {len(asked)} workers started within {START_TIMEOUT_S:.0f} s; "
+            f"free now: {ray.available_resources()}; set resources.slots lower or free the cluster"
+        )
+    ray.get(ready)
+
+
+def _room(resources: Resources) -> int:
+    """Slots that the nodes which are alive could hold."""
+    return sum(slots_on(node["Resources"], resources) for node in ray.nodes() if node["Alive"])
+
+
+def _give_up(calls: Any) -> None:
+    """Ends the workers whose time is up; their calls then come back as lost."""
+    for call in calls:
+        if call.due_s <= time.monotonic() and not call.is_overdue:
+            call.is_overdue, call.due_s = True, float("inf")
+            ray.kill(call.process.actor)
+
+
+def _named(work: str, client_ids: Sequence[int]) -> str:
+    if work in ("train_on_repository", "update_server"):
+        return work
+    return f"{work} of client{'s' * (len(client_ids) > 1)} {', '.join(map(str, client_ids))}"
 
 
 def cause_of(error: ray_errors.RayTaskError) -> BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,11 +14,14 @@ from ray import exceptions as ray_errors
 
 from raykd.federation.protocols import Backend, Progress
 from raykd.runtime.placement import probe_address, slots_that_fit
-from raykd.runtime.ray_backend import RayBackend, cause_of, start_worker
+from raykd.runtime.ray_backend import RayBackend, cause_of
+from raykd.runtime.ray_workers import Process, start_processes
 from raykd.scenario.errors import ResourceError, RunFailed
 
 T = TypeVar("T")
 POLL_S = 0.25
+PAUSE_S = 0.2
+"""Between two clients of which a worker tells that they are done."""
 
 
 @contextmanager
@@ -49,9 +53,9 @@ class DriverActor:
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._stop = threading.Event()
 
-    def execute(self, job: Callable[[Backend, Progress, threading.Event], T], resources: Any, workers: Sequence[Any]) -> T:
+    def execute(self, job: Callable[[Backend, Progress, threading.Event], T], resources: Any, processes: Sequence[Process]) -> T:
         """The job's result; the backend's workers are gone when it returns."""
-        backend = RayBackend(resources, workers, teller(ray.get_runtime_context().current_actor))
+        backend = RayBackend(resources, processes, teller(ray.get_runtime_context().current_actor))
         try:
             return job(backend, lambda event, **values: self.note(event, values), self._stop)
         finally:
@@ -71,8 +75,18 @@ class DriverActor:
 
 
 def teller(driver: Any) -> Progress:
-    """A progress that any process can use to tell a driver actor."""
-    return lambda event, **values: driver.note.remote(event, values)
+    """A progress that any process can use to tell a driver actor; of clients that are done, only so many a second."""
+    told_s = -PAUSE_S
+
+    def tell(event: str, **values: Any) -> None:
+        nonlocal told_s
+        if event == "client":
+            if time.monotonic() - told_s < PAUSE_S:
+                return
+            told_s = time.monotonic()
+        driver.note.remote(event, values)
+
+    return tell
 
 
 def run_on_ray(
@@ -101,8 +115,8 @@ def run_on_ray(
         num_slots = slots_that_fit(ray.nodes(), resources, num_clients)
         driver = ray.remote(DriverActor).options(num_cpus=0, max_concurrency=8).remote()
         # Started here and not by the driver, so that all processes import their libraries at the same time.
-        workers = [start_worker(resources, teller(driver)) for _ in range(num_slots)]
-        result = driver.execute.remote(job, resources, workers)
+        processes = start_processes(resources, num_slots, teller(driver))
+        result = driver.execute.remote(job, resources, processes)
         num_seen, is_told, is_done = 0, False, False
         try:
             while not is_done:

@@ -98,6 +98,12 @@ class Resources(Strict):
     """Torch threads while the teacher is trained."""
     slots: Literal["auto"] | PositiveInt = "auto"
     """Clients running at once; `auto`: as many as fit."""
+    workers: Literal["processes", "threads"] = "processes"
+    """What a slot is: a process of its own, or one thread of one process a node, which starts faster and needs less memory; clients
+    whose networks have dropout then take turns."""
+    deadline_s: Literal["auto"] | PositiveFloat = "auto"
+    """Seconds after which a client's work is given up as hung and done again elsewhere; `auto`: twenty times what it took last, ten
+    minutes at least, and an hour where it was not timed yet."""
 
 
 class Scenario(Strict):
@@ -127,6 +133,14 @@ class Scenario(Strict):
     federation: Federation = Federation()
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _threads_share_a_setting(self) -> Scenario:
+        own = self.resources
+        if own.workers == "threads" and own.threads_teacher != own.threads_per_client:
+            rule = "must be resources.threads_per_client where workers are threads, since one process has one setting"
+            raise PydanticCustomError("threads", rule, {"at": "resources.threads_teacher"})
+        return self
 
     @model_validator(mode="after")
     def _inherit_training(self) -> Scenario:

@@ -10,11 +10,12 @@ import torch
 from raykd.federation.accounts import round_row, round_transfers
 from raykd.federation.cohort import Cohort
 from raykd.federation.protocols import LocalReply
-from raykd.federation.transport import seal
+from raykd.federation.transport import seal, sizes_of
 from raykd.scenario.load import scenario_from_dict
 from raykd.scenario.sites import Client
 
 PAYLOAD = {"params/w": torch.zeros(1000)}
+SIZES = sizes_of(seal(PAYLOAD))
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def reply(client_id: int, train_s: float, *, counts: bool = True) -> LocalReply:
 
 
 def test_a_dropped_client_was_sent_the_download_and_answers_nothing(members: tuple[Client, ...]) -> None:
-    rows = round_transfers(members, 3, Cohort((0, 1), (0,)), PAYLOAD, seal(PAYLOAD), {}, [reply(0, 1.0)])
+    rows = round_transfers(members, 3, Cohort((0, 1), (0,)), SIZES, {}, {0: SIZES})
     assert [(row["client_id"], row["direction"]) for row in rows] == [(0, "down"), (0, "up"), (1, "down")]
     assert {row["num_bytes"] for row in rows} == {seal(PAYLOAD)["params"].nbytes} and {row["num_values"] for row in rows} == {1000}
     assert {row["round"] for row in rows} == {3}
@@ -41,7 +42,7 @@ def test_a_dropped_client_was_sent_the_download_and_answers_nothing(members: tup
 def test_the_slowest_site_ends_the_simulated_round(members: tuple[Client, ...]) -> None:
     """Slow site: 2 s of training at half speed are 4 s; its bytes take 8 b / 16e6 down and 8 b / 8e6 up. The server adds 0.25 s."""
     replies = [reply(0, 3.0), reply(1, 2.0)]
-    transfers = round_transfers(members, 0, Cohort((0, 1), (0, 1)), PAYLOAD, seal(PAYLOAD), {}, replies)
+    transfers = round_transfers(members, 0, Cohort((0, 1), (0, 1)), SIZES, {}, {0: SIZES, 1: SIZES})
     row = round_row(members, 0, Cohort((0, 1), (0, 1)), replies, transfers, 2, wall_s=4.0, server_s=0.25)
     num_bytes = seal(PAYLOAD)["params"].nbytes
     assert row["simulated_s"] == pytest.approx(4.0 + 8 * num_bytes / 16e6 + 8 * num_bytes / 8e6 + 0.25)

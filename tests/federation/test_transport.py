@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from raykd.federation.transport import link_seconds, seal, transfer_rows, unseal
+from raykd.federation.transport import link_seconds, seal, sizes_of, transfer_rows, unseal
 from raykd.numerics.params import Payload
 from raykd.numerics.rng import generator
 from raykd.scenario.sites import Link
@@ -88,7 +88,7 @@ def test_what_is_of_no_known_kind_does_not_travel(key: str) -> None:
 
 def test_a_transfer_counts_values_and_serialised_bytes_of_each_kind() -> None:
     envelope = seal(payload())
-    rows = transfer_rows(payload(), envelope, round_index=4, client_id=2, direction="up", link=LINK)
+    rows = transfer_rows(sizes_of(envelope), round_index=4, client_id=2, direction="up", link=LINK)
     assert [(row["kind"], row["num_values"], row["num_bytes"]) for row in rows] == [
         ("control", 2 + 2 + 2, len(envelope["control"])),
         ("params", 24 + 7 + 3 + 3 + 4 + 0 + 1, len(envelope["params"])),
@@ -101,7 +101,7 @@ def test_a_transfer_counts_values_and_serialised_bytes_of_each_kind() -> None:
 
 def test_a_message_of_several_kinds_waits_for_the_line_once() -> None:
     envelope = seal(payload())
-    rows = transfer_rows(payload(), envelope, round_index=0, client_id=0, direction="up", link=LINK)
+    rows = transfer_rows(sizes_of(envelope), round_index=0, client_id=0, direction="up", link=LINK)
     num_bytes = sum(len(blob) for blob in envelope.values())
     assert sum(row["simulated_s"] for row in rows) == pytest.approx(8 * num_bytes / 10e6 + 0.030)
 

@@ -6,18 +6,21 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray import cloudpickle
 
 from raykd.execution import run_plans
 from raykd.federation.protocols import Progress
 from raykd.launch import Interrupted, Plan, launch
 from raykd.results.reader import open_run
-from raykd.runtime.ray_backend import RayBackend, start_worker
+from raykd.runtime.ray_backend import RayBackend
+from raykd.runtime.ray_workers import start_process
 from raykd.scenario.errors import DataError, ResourceError, RunFailed
 
 METHOD = "method={name: dual_kd, num_passes: 2}"
@@ -60,13 +63,17 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _hang() -> None:
+    time.sleep(600)
+
+
 def _fail() -> None:
     raise ZeroDivisionError("the scanner caught fire")
 
 
 def _run_on_workers(scenario: Any, folder: Path, progress: Progress, num_slots: int = 2) -> None:
     resources = scenario.resources.model_copy(update={"slots": num_slots})
-    backend = RayBackend(resources, [start_worker(resources, progress) for _ in range(num_slots)], progress)
+    backend = RayBackend(resources, [start_process(resources, progress) for _ in range(num_slots)], progress)
     try:
         run_plans([Plan(folder, scenario.method.name, scenario, folder.parent)], backend, progress, threading.Event())
     finally:
@@ -101,11 +108,70 @@ def test_a_worker_that_dies_each_time_fails_the_run_after_three_attempts(
     trap: Callable[..., Trap], load: Callable[..., Any], tmp_path: Path
 ) -> None:
     always = trap(_die, 99)
-    with pytest.raises(RunFailed, match="local_update was lost 3 times"):
+    with pytest.raises(RunFailed, match="local_update of client 1 was lost 3 times"):
         _run_on_workers(load(METHOD), tmp_path / "run", always, num_slots=1)
     assert always.num_acted == 3
     manifest = open_run(tmp_path / "run").manifest
     assert manifest["status"] == "failed" and "lost 3 times" in manifest["reason"]
+
+
+def test_a_client_that_hangs_is_given_up_at_its_deadline_and_done_elsewhere(
+    trap: Callable[..., Trap],
+    load: Callable[..., Any],
+    run: Callable[..., Any],
+    outcome_at: Callable[[Path], Any],
+    assert_same_tables: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    once = trap(_hang, 1)
+    _run_on_workers(load("method={name: fedavg}", "resources.deadline_s=8"), tmp_path / "run", once)
+    disturbed = outcome_at(tmp_path / "run")
+    assert_same_tables(disturbed, run("method={name: fedavg}"), but=("events",))
+    (detail,) = disturbed.table("events")["detail"]
+    assert "resources.deadline_s" in detail and "local_update of client" in detail
+
+
+@pytest.mark.parametrize("network", ["unet", "vnet"], ids=["without dropout", "with dropout"])
+def test_slots_that_are_threads_give_the_same_bits(
+    network: str,
+    load: Callable[..., Any],
+    run: Callable[..., Any],
+    outcome_at: Callable[[Path], Any],
+    assert_same_tables: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    settings = ("method={name: fedavg}", f"student.network={{name: {network}, width: 4}}", "training.patch_shape=[16, 16, 16]")
+    launch([Plan(tmp_path / "run", "fedavg", load(*settings, "resources.workers=threads"), tmp_path)], backend="ray")
+    threads = outcome_at(tmp_path / "run")
+    assert threads.run.manifest["num_slots"] == 2
+    assert_same_tables(threads, run(*settings))
+    assert threads.models == run(*settings).models
+
+
+def test_where_a_worker_runs_out_of_memory_fewer_clients_run_at_once(
+    load: Callable[..., Any],
+    run: Callable[..., Any],
+    outcome_at: Callable[[Path], Any],
+    assert_same_tables: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Ray's memory monitor is stood in for: the first answer of round 1 is what Ray raises after it has killed a worker."""
+    real, is_out = ray.get, [False]
+
+    def get(ref: Any, **options: Any) -> Any:
+        found = real(ref, **options)
+        first = found[0] if isinstance(found, list) and found else None
+        if isinstance(first, tuple) and getattr(first[0], "training", {}).get("round") == 1 and not is_out[0]:
+            is_out[0] = True
+            raise ray.exceptions.OutOfMemoryError("worker used too much")
+        return found
+
+    monkeypatch.setattr("raykd.runtime.ray_backend.ray.get", get)
+    _run_on_workers(load("method={name: fedavg}"), tmp_path / "run", lambda event, **values: None)
+    disturbed = outcome_at(tmp_path / "run")
+    assert_same_tables(disturbed, run("method={name: fedavg}"), but=("events",))
+    assert disturbed.table("events")["detail"].str.contains("1 fewer run at once from now on, 1 in all").any()
 
 
 def test_what_a_client_raises_fails_the_run_at_once_with_its_words(

@@ -1,0 +1,191 @@
+"""What clients keep and send, on disk: the driver's memory does not grow with their number.
+
+Payloads are appended to a pack, one file for all that a round brings, and read back from where they lie; a file that was just
+written is still in the machine's memory, so that this costs a copy. Once a pack is synced it is never written to again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, overload
+
+import numpy as np
+from torch import Tensor
+
+from raykd.federation.transport import Envelope, unseal
+from raykd.methods._base import Upload
+
+SUFFIX = ".pack"
+
+
+class Place(NamedTuple):
+    """Where a payload lies: its pack, the first byte, the kinds and sizes of its parts in order, and the SHA-256 of all of them."""
+
+    pack: str
+    start: int
+    parts: Sequence[tuple[str, int]]
+    sha256: str
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all its parts."""
+        return sum(size for _, size in self.parts)
+
+
+EMPTY = Place("", 0, (), "")
+"""Of a payload that holds nothing."""
+
+
+class Shelf:
+    """Packs in a folder.
+
+    Args:
+        folder: made with the first pack; None: one that goes with the shelf.
+    """
+
+    def __init__(self, folder: Path | None):
+        self._own = tempfile.TemporaryDirectory(prefix="raykd-") if folder is None else None
+        self.folder = Path(self._own.name) if self._own else folder or Path()
+        self._pack, self._end = "", 0
+        self._files: dict[str, int] = {}
+
+    def begin(self, name: str) -> None:
+        """Starts a new pack, in place of one of the same name that was left behind."""
+        self.sync()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._pack, self._end = name + SUFFIX, 0
+        self._files[self._pack] = os.open(self.folder / self._pack, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+
+    def put(self, envelope: Envelope) -> Place:
+        """Appends a payload to the pack that was begun."""
+        if not envelope:
+            return EMPTY
+        blobs = sorted(envelope.items())
+        digest = hashlib.sha256()
+        for _, blob in blobs:
+            digest.update(blob.data)
+        place = Place(self._pack, self._end, [(kind, blob.nbytes) for kind, blob in blobs], digest.hexdigest())
+        for _, blob in blobs:
+            self._end += _write(self._files[self._pack], blob.data.cast("B"), self._end)
+        return place
+
+    def get(self, place: Place) -> Envelope:
+        """The payload at a place."""
+        envelope, start = {}, place.start
+        for kind, size in place.parts:
+            blob = np.empty(size, dtype=np.uint8)
+            _read(self._file(place.pack), blob.data, start)
+            envelope[kind], start = blob, start + size
+        return envelope
+
+    def is_sound(self, place: Place) -> bool:
+        """Whether what lies there is what was put there."""
+        try:
+            envelope = self.get(place)
+        except (OSError, EOFError):
+            return False
+        digest = hashlib.sha256()
+        for blob in envelope.values():
+            digest.update(blob.data)
+        return not place.parts or digest.hexdigest() == place.sha256
+
+    def sync(self) -> None:
+        """Brings the pack that was begun to the disk, where that has not been done."""
+        if self._pack:
+            os.fsync(self._files[self._pack])
+            self._pack = ""
+
+    def keep(self, packs: Iterable[str]) -> None:
+        """Removes all packs but these and the one that was begun."""
+        kept = {*packs, self._pack}
+        for name in [name for name in self._files if name not in kept]:
+            os.close(self._files.pop(name))
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            if path.name not in kept:
+                path.unlink()
+
+    def close(self) -> None:
+        """Lets go of all files."""
+        for file in self._files.values():
+            os.close(file)
+        self._files, self._pack = {}, ""
+        if self._own:
+            self._own.cleanup()
+
+    def _file(self, pack: str) -> int:
+        if pack not in self._files:
+            self._files[pack] = os.open(self.folder / pack, os.O_RDONLY | os.O_CLOEXEC)
+        return self._files[pack]
+
+
+def _write(file: int, content: memoryview, start: int) -> int:
+    done = 0
+    while done < len(content):
+        done += os.pwrite(file, content[done:], start + done)
+    return done
+
+
+def _read(file: int, into: memoryview, start: int) -> None:
+    done = 0
+    while done < len(into):
+        count = os.preadv(file, [into[done:]], start + done)
+        if count == 0:
+            raise EOFError(f"a pack ends {len(into) - done} bytes early")
+        done += count
+
+
+class ShelvedPayload(Mapping[str, Tensor]):
+    """A payload that is read when it is first looked into, and let go with this object."""
+
+    def __init__(self, shelf: Shelf, place: Place):
+        self._shelf, self._place = shelf, place
+        self._payload: dict[str, Tensor] | None = None
+
+    def _read(self) -> dict[str, Tensor]:
+        if self._payload is None:
+            self._payload = unseal(self._shelf.get(self._place))
+        return self._payload
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+
+class ShelvedUploads(Sequence[Upload]):
+    """The uploads of a round in client order, each read when it is asked for.
+
+    Args:
+        shelf: where they lie.
+        entries: client, place, number of labelled and of unlabelled cases.
+    """
+
+    def __init__(self, shelf: Shelf, entries: Sequence[tuple[int, Place, int, int]]):
+        self._shelf, self.entries = shelf, entries
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, index: int) -> Upload: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> ShelvedUploads: ...
+
+    def __getitem__(self, index: int | slice) -> Upload | ShelvedUploads:
+        if isinstance(index, slice):
+            return ShelvedUploads(self._shelf, self.entries[index])
+        client_id, place, num_labelled, num_unlabelled = self.entries[index]
+        return Upload(client_id, ShelvedPayload(self._shelf, place), num_labelled, num_unlabelled)
+
+    def sealed(self) -> tuple[tuple[int, Envelope, int, int], ...]:
+        """All of them as they were sent."""
+        return tuple((client_id, self._shelf.get(place), known, unknown) for client_id, place, known, unknown in self.entries)

@@ -1,0 +1,86 @@
+"""Workers as Ray actors: plain classes, made remote at the last moment. Ray never restarts one; who lost it starts another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+import torch
+
+from raykd.federation.protocols import Progress
+from raykd.federation.transport import Envelope
+from raykd.federation.worker import Worker
+from raykd.runtime.placement import slots_on
+from raykd.scenario.schema import Resources, Scenario
+
+
+class WorkerActor:
+    """A process on the device that Ray gave it, with a worker a lane; a share of a GPU is also a limit on its memory.
+
+    Args:
+        progress: told of finished steps and clients; must survive serialisation.
+        gpus: what it holds of them.
+        num_lanes: threads that work side by side.
+    """
+
+    def __init__(self, progress: Progress, gpus: float, num_lanes: int):
+        given = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+        device = "cuda" if given and torch.cuda.is_available() else "cpu"
+        if device == "cuda" and gpus < 1:
+            torch.cuda.set_per_process_memory_fraction(gpus)
+        self._lanes = [Worker(progress, device) for _ in range(num_lanes)]
+
+    def is_ready(self) -> bool:
+        """Answers once the process has started."""
+        return True
+
+    def open(self, scenario: Scenario, root: Path) -> None:
+        """Takes up a scenario in every lane."""
+        for worker in self._lanes:
+            worker.open(scenario, root)
+
+    def receive(self, payload: Envelope) -> None:
+        """Keeps what the run hands out, in every lane."""
+        for worker in self._lanes:
+            worker.receive(payload)
+
+    def carry_out(self, lane: int, work: str, jobs: Sequence[Any], *shared: Any) -> list[tuple[Any, float]]:
+        """Does one kind of work for several clients in one lane; a reply and its seconds for each."""
+        return self._lanes[lane].carry_out(work, jobs, shared)
+
+
+class Process(NamedTuple):
+    """A started worker process."""
+
+    actor: Any
+    num_lanes: int = 1
+
+
+def start_process(resources: Resources, progress: Progress, num_lanes: int = 1) -> Process:
+    """A worker process with the scenario's share of a machine a lane, and its number of threads."""
+    threads = str(resources.threads_per_client)
+    options = {
+        "num_cpus": resources.cpus_per_client * num_lanes,
+        "num_gpus": resources.gpus_per_client * num_lanes,
+        "max_restarts": 0,
+        "max_task_retries": 0,
+        "max_concurrency": num_lanes,
+        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}},
+    }
+    gpus = resources.gpus_per_client * num_lanes
+    return Process(ray.remote(WorkerActor).options(**options).remote(progress, gpus, num_lanes), num_lanes)
+
+
+def start_processes(resources: Resources, num_slots: int, progress: Progress) -> list[Process]:
+    """The processes of so many slots: one each, or one a node where slots are threads."""
+    if resources.workers == "processes":
+        return [start_process(resources, progress) for _ in range(num_slots)]
+    started, left = [], num_slots
+    for node in ray.nodes():
+        num_lanes = min(left, slots_on(node["Resources"], resources)) if node["Alive"] else 0
+        if num_lanes:
+            started.append(start_process(resources, progress, num_lanes))
+            left -= num_lanes
+    return started
