@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from raykd.data.case import Case
@@ -32,6 +33,8 @@ from raykd.scenario.schema import Scenario
 from raykd.scenario.sites import Client as Member
 from raykd.scenario.sites import Labels
 
+Networks = dict[tuple[Any, ...], SegmentationNetwork]
+"""By settings, the networks that the clients of a worker take turns with."""
 SERVER = -1
 """The client id of the server, at work on the repository's cases."""
 POOLED = -2
@@ -49,6 +52,7 @@ class Client:
         proxy: public images, where the method shares some.
         steps_factor: local steps are multiplied by this; 1 but for the pooled trainer.
         original: gives a case of the site as its source has it, before any shift; None: unknown.
+        networks: built before, for clients that work one after the other; those that are missing are added. None: its own.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Client:
         proxy: tuple[Case, ...] = (),
         steps_factor: int = 1,
         original: Callable[[Case], Case] | None = None,
+        networks: Networks | None = None,
     ):
         self.scenario = scenario
         self.device = device
@@ -75,22 +80,25 @@ class Client:
         self.num_steps = member.training.num_local_steps * steps_factor
         self.labelled = [training_case(case) for case in data.labelled]
         self.unlabelled = [training_case(case) for case in data.unlabelled]
+        self._networks = {} if networks is None else networks
         own = member.group.student
-        self.student = self._network(own.network if own else method.student_network())
-        self._teacher: SegmentationNetwork | None = None
+        self.student = self._shared(own.network if own else method.student_network())
         self._heard: dict[tuple[str, KnowledgeRequest], list[TrainingCase]] = {}
         self._normalised: dict[str, Tensor] = {}
         self.known_scores: dict[tuple[str, Role], list[tuple[float, int]]] = {}
 
     @classmethod
-    def build(cls, scenario: Scenario, method: Method, member: Member, root: Path, device: str) -> Client:
+    def build(
+        cls, scenario: Scenario, method: Method, member: Member, root: Path, device: str, networks: Networks | None = None
+    ) -> Client:
         """The client with its data prepared. Raises `DataError`."""
         data = build_client_data(scenario, member, root)
 
         def original(case: Case) -> Case:
             return client_site(scenario, member, root).source.load(CaseKey(case.case_id, case.patient_id))
 
-        return cls(scenario, method, member, data, device=device, proxy=_proxy(scenario, method, root), original=original)
+        proxy = _proxy(scenario, method, root)
+        return cls(scenario, method, member, data, device=device, proxy=proxy, original=original, networks=networks)
 
     @classmethod
     def server(cls, scenario: Scenario, method: Method, root: Path, device: str) -> Client:
@@ -201,19 +209,35 @@ class Client:
         return predict_labels(self.load(role, payload), image_IJK)
 
     def _network(self, settings: Any) -> SegmentationNetwork:
-        return build_network(settings, len(self.scenario.classes) + 1, model_seed(self.scenario, "student")).to(self.device)
+        training = self.member.training
+        network = build_network(settings, len(self.scenario.classes) + 1, model_seed(self.scenario, "student")).to(self.device)
+        if training.memory_format == "channels_last_3d":
+            torch.nn.utils.convert_conv3d_weight_memory_format(network, torch.channels_last_3d)
+        if training.compile:
+            network.compile()
+        return network
+
+    def _shared(self, settings: Any) -> SegmentationNetwork:
+        key = (settings, self.member.training.memory_format, self.member.training.compile)
+        if key not in self._networks:
+            self._networks[key] = self._network(settings)
+        return self._networks[key]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the cases that it holds in memory, and of what a teacher says of them."""
+        cases = [*self.labelled, *self.unlabelled, *(case for heard in self._heard.values() for case in heard)]
+        tensors = [tensor for case in cases for tensor in vars(case).values() if isinstance(tensor, Tensor)]
+        soft = [case.knowledge.soft_label_LIJK for case in cases if case.knowledge is not None]
+        return sum({id(t): t.nbytes for t in [*tensors, *soft, *self._normalised.values()]}.values())
 
     def fresh_network(self, role: Role) -> SegmentationNetwork:
         """A new network of a role."""
         return self._network(self.student.settings if role == "student" else self.scenario.repository.teacher.network)
 
     def network_of(self, role: Role) -> SegmentationNetwork:
-        """The client's one network of a role."""
-        if role == "student":
-            return self.student
-        if self._teacher is None:
-            self._teacher = self.fresh_network("teacher")
-        return self._teacher
+        """The network of a role, whose parameters are whatever was done with it last."""
+        return self.student if role == "student" else self._shared(self.scenario.repository.teacher.network)
 
     def load(self, role: Role, payload: Payload) -> SegmentationNetwork:
         """The network of a role with these parameters, a teacher's under `teacher/`."""

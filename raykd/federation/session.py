@@ -16,7 +16,7 @@ from raykd.federation.teacher import taught_classes
 from raykd.methods._base import supervised_loss
 from raykd.methods._context import KnowledgeRequest, Role
 from raykd.models._base import SegmentationNetwork, draws_masks
-from raykd.numerics.local_sgd import Batch, Hook, LocalResult, Loss, Schedule, build_optimiser, local_sgd
+from raykd.numerics.local_sgd import Batch, Hook, LocalResult, Loss, Schedule, build_optimiser, in_bfloat16, local_sgd
 from raykd.numerics.params import Payload, load_state, select, state_of
 from raykd.numerics.rng import generator, seeded_layers
 from raykd.scenario.errors import RaykdError
@@ -113,6 +113,8 @@ class Session:
             momentum=training.momentum,
         )
         on_device = (batch.to(client.device) for batch in drawn)
+        if training.precision == "bf16":
+            loss = in_bfloat16(loss, client.device)
         rng = generator(client.scenario.seed, f"{purpose}-layers", self.round_index, self.client_id)
         draws = draws_masks(network) or (beside is not None and draws_masks(beside))
         with seeded_layers(rng, client.device) if draws else nullcontext():

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, overload
@@ -48,10 +50,11 @@ class Shelf:
     """
 
     def __init__(self, folder: Path | None):
-        self._own = tempfile.TemporaryDirectory(prefix="raykd-") if folder is None else None
-        self.folder = Path(self._own.name) if self._own else folder or Path()
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="raykd-"))
         self._pack, self._end = "", 0
         self._files: dict[str, int] = {}
+        self.close = weakref.finalize(self, _let_go, self._files, None if folder else self.folder)
+        """Lets go of all files; so does whoever lets go of the shelf."""
 
     def begin(self, name: str) -> None:
         """Starts a new pack, in place of one of the same name that was left behind."""
@@ -108,18 +111,18 @@ class Shelf:
             if path.name not in kept:
                 path.unlink()
 
-    def close(self) -> None:
-        """Lets go of all files."""
-        for file in self._files.values():
-            os.close(file)
-        self._files, self._pack = {}, ""
-        if self._own:
-            self._own.cleanup()
-
     def _file(self, pack: str) -> int:
         if pack not in self._files:
             self._files[pack] = os.open(self.folder / pack, os.O_RDONLY | os.O_CLOEXEC)
         return self._files[pack]
+
+
+def _let_go(files: dict[str, int], folder: Path | None) -> None:
+    for file in files.values():
+        os.close(file)
+    files.clear()
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(file: int, content: memoryview, start: int) -> int:

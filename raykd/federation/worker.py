@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 from raykd.data.federation import build_repository_data
 from raykd.data.patches import normalise
-from raykd.federation.client import POOLED, SERVER, Client
+from raykd.federation.client import POOLED, SERVER, Client, Networks
 from raykd.federation.description import describe_network, record_rows
 from raykd.federation.evaluation import case_rows
 from raykd.federation.inference import predict_labels
@@ -29,6 +30,8 @@ from raykd.scenario.schema import Scenario
 
 PROGRESS_STEPS = 20
 """Steps of training on the repository between two notes of progress."""
+CLIENTS_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (2 * (os.cpu_count() or 1))
+"""What the prepared clients of one worker may hold: half of the machine's memory, divided by its cores."""
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
@@ -54,13 +57,15 @@ class Worker:
         keep_freed_memory()
         self._progress, self._device = progress, device
         self._clients: dict[int, Client] = {}
+        self._sizes: dict[int, int] = {}
+        self._networks: Networks = {}
         self._opened_last: list[tuple[Envelope, Payload]] = []
 
     def open(self, scenario: Scenario, root: Path) -> None:
         """Forgets all clients and takes up a scenario, with its number of threads."""
         self._scenario, self._root = scenario, root
         self._method: Method = METHODS.get(scenario.method.name)(scenario.method, scenario)
-        self._clients, self._opened_last = {}, []
+        self._clients, self._sizes, self._networks, self._opened_last = {}, {}, {}, []
         self._handed_out: Payload = {}
         torch.set_num_threads(scenario.resources.threads_per_client)
 
@@ -145,6 +150,7 @@ class Worker:
         """One client's local update."""
         received = self._opened(download) if job.own is None else unseal(job.own)
         reply = self._client(job.client_id).local_update(job, received | unseal(job.extra or {}), self._handed_out)
+        self._used(job.client_id)
         self._progress("client", client_id=job.client_id, round=job.round_index, loss=reply.training["loss_total"])
         return reply
 
@@ -174,5 +180,15 @@ class Worker:
                 self._clients[client_id] = Client.server(self._scenario, self._method, self._root, self._device)
             else:
                 member = self._scenario.members()[client_id]
-                self._clients[client_id] = Client.build(self._scenario, self._method, member, self._root, self._device)
+                self._clients[client_id] = Client.build(
+                    self._scenario, self._method, member, self._root, self._device, self._networks
+                )
         return self._clients[client_id]
+
+    def _used(self, client_id: int) -> None:
+        """Marks a client as the one used last, and lets go of those not used for longest once all hold more than their share."""
+        self._clients[client_id] = self._clients.pop(client_id)
+        self._sizes[client_id] = self._clients[client_id].num_bytes
+        while len(self._clients) > 1 and sum(self._sizes.values()) > CLIENTS_BYTES:
+            oldest = next(iter(self._clients))
+            del self._clients[oldest], self._sizes[oldest]

@@ -137,6 +137,16 @@ def local_sgd(
     return LocalResult(num_steps, {name: value / num_steps for name, value in sums.items()}, sum_learning_rate)
 
 
+def in_bfloat16(loss: Loss, device: str) -> Loss:
+    """A loss whose convolutions run in bfloat16, as torch's autocast chooses; parameters and their gradients stay as they are."""
+
+    def autocast(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        with torch.autocast(device, dtype=torch.bfloat16):
+            return loss(model, batch)
+
+    return autocast
+
+
 def build_optimiser(
     parameters: Iterable[nn.Parameter], name: str, learning_rate: float, *, weight_decay: float = 0.0, momentum: float = 0.9
 ) -> torch.optim.Optimizer:

@@ -8,7 +8,7 @@ work of a small one. No number depends on any of this: a client's update is the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 
 CHUNK_S = 1.0
@@ -22,17 +22,18 @@ TOLERANCE = 1.05
 
 
 class Costs:
-    """Seconds that each client's work took last, by kind of work."""
+    """Seconds that each client's work takes, by kind of work."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, dict[int, float]] = {}
 
     def note(self, work: str, client_id: int, seconds: float) -> None:
-        """Remembers what a client took."""
-        self._seconds.setdefault(work, {})[client_id] = seconds
+        """Remembers what a client took, half of it from the time before."""
+        known = self._seconds.setdefault(work, {})
+        known[client_id] = (known.get(client_id, seconds) + seconds) / 2
 
     def of(self, work: str, client_id: int) -> float | None:
-        """What a client took; None: it has not been timed."""
+        """What a client takes; None: it has not been timed."""
         return self._seconds.get(work, {}).get(client_id)
 
     def expected(self, work: str, client_ids: Sequence[int]) -> dict[int, float]:
@@ -50,17 +51,20 @@ class Queues:
         homes: slot by client; clients without one are given one, and those whose home has too much of the load another. Changed
             in place.
         slots: numbers of the slots that there are.
+        moving: seconds that a client costs besides anywhere but at home, where its cases are prepared; absent: nothing.
     """
 
-    def __init__(self, cost: dict[int, float], homes: dict[int, int], slots: Iterable[int]):
-        self._cost = cost
+    def __init__(
+        self, cost: dict[int, float], homes: dict[int, int], slots: Iterable[int], moving: Mapping[int, float] | None = None
+    ):
+        self._cost, self._moving = cost, moving or {}
         self._queues: dict[int, deque[int]] = {slot: deque() for slot in slots}
         self._load = dict.fromkeys(self._queues, 0.0)
         self._alone: deque[int] = deque()
         even = max(sum(cost.values()) / len(self._queues), max(cost.values(), default=0.0))
         for client_id in sorted(cost, key=lambda c: (-cost[c], c)):
             home = homes.get(client_id)
-            if home not in self._load or self._load[home] + cost[client_id] > TOLERANCE * even:
+            if home not in self._load or self._load[home] + cost[client_id] > TOLERANCE * even + self._moving.get(client_id, 0.0):
                 home = homes[client_id] = min(self._load, key=lambda slot: (self._load[slot], slot))
             self._queues[home].append(client_id)
             self._load[home] += cost[client_id]
@@ -73,7 +77,12 @@ class Queues:
         if queue:
             return self._chunk(queue, slot, from_end=False)
         fullest = max(self._queues, key=lambda s: (self._load[s] if self._queues[s] else -1.0, -s))
-        return self._chunk(self._queues[fullest], fullest, from_end=True) if self._queues[fullest] else []
+        last = self._queues[fullest][-1] if self._queues[fullest] else None
+        if last is None or self._load[fullest] < self._moving.get(
+            last, 0.0
+        ):  # it will be done at home before it could be elsewhere
+            return []
+        return self._chunk(self._queues[fullest], fullest, from_end=True)
 
     def put_back(self, client_ids: Iterable[int]) -> None:
         """Work that was lost, to be done again one client at a time: so it shows whose work it is that takes workers down."""
@@ -91,6 +100,6 @@ class Queues:
         while queue and (not taken or (len(taken) < largest and seconds < CHUNK_S)):
             client_id = queue.pop() if from_end else queue.popleft()
             taken.append(client_id)
-            seconds += self._cost[client_id]
+            seconds += self._cost[client_id] + (self._moving.get(client_id, 0.0) if from_end else 0.0)
             self._load[slot] -= self._cost[client_id]
         return taken

@@ -117,7 +117,8 @@ class RayBackend:
     def _each(self, work: str, jobs: Jobs[Any], *shared: Any) -> Iterator[tuple[int, Any]]:
         """Client and reply of every job as they come: one call in flight a slot, lost work done again, a lost worker replaced."""
         homes = self._homes if work in MOVING else dict(self._homes)
-        queues = Queues(self._costs.expected(work, jobs.client_ids), homes, self._active)
+        moving = {} if work == "describe" else self._costs.expected("describe", jobs.client_ids)
+        queues = Queues(self._costs.expected(work, jobs.client_ids), homes, self._active, moving)
         attempts: Counter[int] = Counter()
         in_flight: dict[Any, Call] = {}
         self._feed(work, jobs, shared, queues, in_flight)

@@ -46,6 +46,12 @@ class Training(Strict):
     clip_norm: NonNegativeFloat = 0.0
     """Largest gradient norm; 0 clips nothing."""
     patch_shape: Shape = (16, 64, 64)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16`: convolutions in bfloat16 (autocast), parameters and sums in fp32; half the memory of activations."""
+    memory_format: Literal["contiguous", "channels_last_3d"] = "contiguous"
+    """How a network's tensors lie; channels_last_3d is faster for 5 x 5 x 5 convolutions on CPUs."""
+    compile: bool = False
+    """Whether the network is compiled by torch.compile, where a loss asks it for logits alone: a minute or so a worker, once."""
     foreground: Probability = 0.75
     """Share of labelled patches that hold a labelled voxel of a class drawn uniformly, at a uniform place."""
     augmentation: Augmentation = Augmentation()

@@ -59,6 +59,14 @@ def test_a_slot_that_has_run_out_takes_over_from_the_fullest_queue() -> None:
     assert [queues_of_two.take(0) for _ in range(5)] == [[0], [1], [2], [3], []]
 
 
+def test_a_client_is_moved_only_where_that_costs_less_than_waiting() -> None:
+    cost, moving = {0: 5.0, 1: 1.0, 2: 5.0, 3: 1.0}, dict.fromkeys(range(4), 100.0)
+    homes = {0: 0, 1: 1, 2: 0, 3: 1}
+    queues = Queues(cost, homes, range(2), moving)
+    assert homes == {0: 0, 1: 1, 2: 0, 3: 1}
+    assert [queues.take(1) for _ in range(3)] == [[1], [3], []] and [queues.take(0) for _ in range(2)] == [[0], [2]]
+
+
 def test_small_clients_are_handed_out_many_at_a_time() -> None:
     chunks = drained(Queues(dict.fromkeys(range(1000), 1e-4), {}, range(2)), [0, 1])
     assert len(chunks) < 1000 / 10
@@ -85,6 +93,8 @@ def test_clients_that_were_not_timed_cost_what_the_others_do_on_average() -> Non
     costs.note("local_update", 1, 4.0)
     costs.note("evaluate", 2, 99.0)
     assert costs.expected("local_update", [0, 1, 2]) == {0: 2.0, 1: 4.0, 2: 3.0}
+    costs.note("local_update", 0, 4.0)
+    assert costs.of("local_update", 0) == 3.0
 
 
 @pytest.mark.parametrize(
