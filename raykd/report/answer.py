@@ -12,17 +12,11 @@ from markupsafe import Markup
 from raykd.report.costs import Cost
 from raykd.report.evidence import Evidence
 from raykd.report.wording import data_size, duration, interval, number, plural, probability
-from raykd.results.statistics import Difference, Score, paired_difference
+from raykd.results.statistics import Difference, Score, paired_difference, resampling_rng
 
 YARDSTICKS = {"local": "every site training alone on its own labels", "fedavg": "plain federated averaging"}
 """What deciders ask a method to be compared with."""
 FEW_CASES = 10
-RESAMPLING_SEED = 20_260_101
-
-
-def resampling_rng() -> np.random.Generator:
-    """The generator of every interval in a report: the same runs give the same page."""
-    return np.random.default_rng(RESAMPLING_SEED)
 
 
 @dataclass(frozen=True)

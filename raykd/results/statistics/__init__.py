@@ -3,7 +3,16 @@
 `scores` says what is compared, `intervals` how sure a mean is, `paired` what sets two methods apart, `ranking` how all fare.
 """
 
-from raykd.results.statistics.intervals import FEW_CLIENTS, NOTHING, NUM_RESAMPLES, Estimate, Sample, mean_of, percentiles
+from raykd.results.statistics.intervals import (
+    FEW_CLIENTS,
+    NOTHING,
+    NUM_RESAMPLES,
+    Estimate,
+    Sample,
+    mean_of,
+    percentiles,
+    resampling_rng,
+)
 from raykd.results.statistics.paired import (
     MARGIN,
     Difference,
@@ -16,7 +25,15 @@ from raykd.results.statistics.paired import (
     verdict,
 )
 from raykd.results.statistics.ranking import Score, rank_methods, score_methods, spreads
-from raykd.results.statistics.scores import HIGHER_IS_BETTER, MODELS, Metric, case_scores, deployed_cases, patient_scores
+from raykd.results.statistics.scores import (
+    HIGHER_IS_BETTER,
+    MODELS,
+    Metric,
+    case_scores,
+    deployed_cases,
+    evaluated_cases,
+    patient_scores,
+)
 
 __all__ = [
     "FEW_CLIENTS",
@@ -34,6 +51,7 @@ __all__ = [
     "columns_of",
     "compare_with",
     "deployed_cases",
+    "evaluated_cases",
     "hodges_lehmann",
     "holm",
     "mean_of",
@@ -42,6 +60,7 @@ __all__ = [
     "percentiles",
     "rank_biserial",
     "rank_methods",
+    "resampling_rng",
     "score_methods",
     "spreads",
     "verdict",

@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 NUM_RESAMPLES = 10_000
+RESAMPLING_SEED = 20_260_101
 FEW_CLIENTS = 6
 """Up to so many clients are fixed strata: the statement is about these sites. Above it they are a draw from sites like them."""
 TAILS = (0.025, 0.975)
 
 Array = NDArray[np.float64]
+
+
+def resampling_rng() -> np.random.Generator:
+    """The generator of every interval in questions and reports: the same runs give the same intervals."""
+    return np.random.default_rng(RESAMPLING_SEED)
 
 
 @dataclass(frozen=True)

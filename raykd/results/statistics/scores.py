@@ -36,6 +36,21 @@ def deployed_cases(cases: pd.DataFrame, models: Mapping[str, str] | None = None)
     return pd.concat(kept) if kept else rows
 
 
+def evaluated_cases(cases: pd.DataFrame, models: Mapping[str, str]) -> pd.DataFrame:
+    """The rows that say how a method fared in every round: test cases of the clients, of the model that is deployed in the end, or
+    of the shared one in rounds before there are others.
+
+    Args:
+        cases: the `cases` table of one or several runs.
+        models: run_id to the model that is deployed in the end; global where it is silent.
+    """
+    names = cases["model"].astype(str)
+    is_deployed = names == cases["run_id"].astype(str).map(models).fillna("global")
+    has_deployed = is_deployed.groupby([cases["run_id"], cases["client_id"], cases["round"]], observed=True).transform("any")
+    is_shown = is_deployed | (~has_deployed & (names == "global"))
+    return cases[(cases["split"] == "test") & (cases["client_id"] >= 0) & is_shown]
+
+
 def case_scores(deployed: pd.DataFrame, metric: Metric = "dsc") -> pd.DataFrame:
     """One row a method, seed, client and case, whose `score` is the mean over the classes that have a value. Where a table does not
     say whose case it is, every case is a patient."""
