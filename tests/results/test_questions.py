@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +187,21 @@ def test_failures_are_counted_and_named(pair: Comparison) -> None:
     missed = worst[worst["method"] == "fedavg"]
     assert (missed["what"] == "missed").all() and set(missed["client_name"]) == {"site-1"} and (missed["dsc"] == 0).all()
     assert (worst.loc[worst["method"] == "dual_kd", "what"] == "poor").all()
+
+
+def test_the_scripts_print_their_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for shots in (1, 2):
+        write(tmp_path, "local", shots, 0.5 + 0.1 * shots)
+        write(tmp_path, "dual_kd", shots, 0.6 + 0.1 * shots)
+    for method, level in (("dual_kd-cold", 0.7), ("fedavg", 0.6)):
+        write(tmp_path, method, 1, level)
+    for script, words in (
+        ("label_efficiency", ("labels_needed", "at most")),
+        ("when_does_it_pay", ("dual_kd-cold - fedavg: 1 wins",)),
+    ):
+        monkeypatch.setattr(sys, "argv", [script, str(tmp_path)])
+        runpy.run_path(str(Path(__file__).parents[2] / "analysis" / f"{script}.py"))
+        printed = capsys.readouterr().out
+        assert all(word in printed for word in words), printed
