@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from raykd.commands import cache, data, plan, results, runs, starter, studies, words
+from raykd.commands import cache, data, export, plan, results, runs, starter, studies, words
 from raykd.commands.options import FAILED, REFUSED
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ app.command()(runs.resume)
 app.command()(studies.study)
 app.command()(words.check)
 app.command()(results.report)
+app.command()(export.export)
 app.command("list")(words.list_)
 app.command()(words.schema)
 app.add_typer(data.app, name="data")

@@ -12,17 +12,11 @@ from markupsafe import Markup
 from raykd.report.costs import Cost
 from raykd.report.evidence import Evidence
 from raykd.report.wording import data_size, duration, interval, number, plural, probability
-from raykd.results.statistics import Difference, Score, paired_difference
+from raykd.results.statistics import FEW_CLIENTS, Difference, Score, paired_difference, resampling_rng
 
 YARDSTICKS = {"local": "every site training alone on its own labels", "fedavg": "plain federated averaging"}
 """What deciders ask a method to be compared with."""
 FEW_CASES = 10
-RESAMPLING_SEED = 20_260_101
-
-
-def resampling_rng() -> np.random.Generator:
-    """The generator of every interval in a report: the same runs give the same page."""
-    return np.random.default_rng(RESAMPLING_SEED)
 
 
 @dataclass(frozen=True)
@@ -151,7 +145,10 @@ def _cost_sentences(cost: Cost) -> Iterator[Markup]:
 
 
 def _caveats(evidence: Evidence, ranking: Sequence[Score]) -> Iterator[str]:
-    yield "Brackets hold 95% intervals: scans are drawn anew within each site (bootstrap), after averaging over seeds."
+    if len(ranking[0].per_client) <= FEW_CLIENTS:
+        yield "Brackets hold 95% intervals: scans are drawn anew within these very sites (bootstrap), after averaging over seeds."
+    else:
+        yield "Brackets hold 95% intervals: sites, then their scans, are drawn anew (bootstrap), after averaging over seeds."
     sources = [evidence.scenario.get("repository") or {}, *(evidence.scenario.get("clients") or [])]
     if any((block.get("source") or {}).get("name") == "phantom" for block in sources):
         yield "The images are simulated phantoms: the ranking of methods may carry over to real scans, the numbers do not."

@@ -11,10 +11,10 @@ import pandas as pd
 
 from raykd.results.reader import Run, Tables, find_run_dirs, open_run
 from raykd.results.schema import TABLES
+from raykd.results.settings import label_runs
 from raykd.results.statistics import deployed_cases
 from raykd.scenario.errors import RaykdError
 
-NOT_A_DIFFERENCE = ("seed", "name", "description", "resources")
 REPOSITORY, POOLED = -1, -2
 NOT_BODIES = {"casting_ct"}
 """Anatomies that are nobody's."""
@@ -149,42 +149,3 @@ def _gaps(evidence: Evidence) -> Iterator[str]:
         yield "Methods were run with different seeds; differences between two methods use the seeds that both have."
     if tables["events"]["kind"].isin(["worker_lost"]).any():
         yield "Workers were lost in a run; their updates were repeated with the same draws, see the events."
-
-
-def label_runs(runs: Sequence[Run]) -> dict[str, str]:
-    """run_id to the method as its tables call it, followed by the settings in which runs differ.
-
-    Seeds, names, descriptions and resources are not differences; a method's own settings are, between runs that go by its name.
-    """
-    flat = {run.run_id: dict(_flatten(run.scenario)) for run in runs}
-    names = {run.run_id: _method_of(run) for run in runs}
-    shared = _varying([{k: v for k, v in settings.items() if not k.startswith("method.")} for settings in flat.values()])
-    labels = {}
-    for run_id, settings in flat.items():
-        peers = [flat[other] for other in flat if names[other] == names[run_id]]
-        own = _varying([{k: v for k, v in peer.items() if k.startswith("method.")} for peer in peers])
-        words = {f"{key.rsplit('.', 1)[-1]} {settings[key]}": None for key in (*own, *shared) if key in settings}
-        labels[run_id] = ", ".join([names[run_id], *words])
-    return labels
-
-
-def _method_of(run: Run) -> str:
-    clients = run.clients
-    return str(clients["method"].iloc[0]) if len(clients) else str((run.scenario.get("method") or {}).get("name", "unnamed method"))
-
-
-def _varying(settings: Sequence[dict[str, str]]) -> list[str]:
-    keys = dict.fromkeys(key for one in settings for key in one)
-    return [key for key in keys if len({one.get(key) for one in settings}) > 1]
-
-
-def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, child in value.items():
-            if path or key not in NOT_A_DIFFERENCE:
-                yield from _flatten(child, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and any(isinstance(child, dict) for child in value):
-        for index, child in enumerate(value):
-            yield from _flatten(child, f"{path}[{index}]")
-    else:
-        yield path, str(value)

@@ -16,13 +16,13 @@ from markupsafe import Markup
 
 from raykd import __version__
 from raykd.report import figures, sections, wording
-from raykd.report.answer import answer, resampling_rng
+from raykd.report.answer import answer
 from raykd.report.costs import Cost, cost_of
 from raykd.report.evidence import Evidence, collect
 from raykd.report.slices import Panel, panels_of_client
 from raykd.report.svg import WIDTH, Scale, marker, spanning
 from raykd.report.views import views
-from raykd.results.statistics import Metric, Score, case_scores, score_methods
+from raykd.results.statistics import Metric, Score, case_scores, evaluated_cases, resampling_rng, score_methods
 from raykd.scenario.errors import RaykdError
 
 NUM_PANELS = 12
@@ -140,13 +140,9 @@ def _curves(evidence: Evidence, sites: Sequence[int], order: Mapping[str, int]) 
 
     In each round the model that is deployed in the end, or the shared one in rounds before there are others.
     """
-    cases = evidence.tables["cases"]
-    model = evidence.deployed.groupby("run_id", observed=True)["model"].first().astype(str)
-    names = cases["model"].astype(str)
-    is_deployed = names == cases["run_id"].map(model).astype(str)
-    has_deployed = is_deployed.groupby([cases["run_id"], cases["client_id"], cases["round"]], observed=True).transform("any")
-    is_shown = (cases["split"] == "test") & (cases["client_id"] >= 0) & (is_deployed | (~has_deployed & (names == "global")))
-    shown = cases[is_shown].assign(rounds_done=lambda rows: rows["round"].astype("int64") + 1)
+    models = evidence.deployed.groupby("run_id", observed=True)["model"].first()
+    shown = evaluated_cases(evidence.tables["cases"], {str(run_id): str(model) for run_id, model in models.items()})
+    shown = shown.assign(rounds_done=lambda rows: rows["round"].astype("int64") + 1)
     if shown["rounds_done"].nunique() < 2:
         return []
     points = shown.groupby(["method", "client_id", "rounds_done"], observed=True)["dsc"].mean().rename("score").reset_index()

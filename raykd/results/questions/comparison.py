@@ -1,0 +1,144 @@
+"""Runs made comparable: which of them are repetitions of one cell, and their patients' scores side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from raykd.results.reader import Run, Tables
+from raykd.results.settings import conditions_of
+from raykd.results.statistics import Metric, Sample, case_scores, deployed_cases, evaluated_cases, patient_scores
+from raykd.scenario.errors import RaykdError, did_you_mean
+
+LABEL_SETTINGS = ("num_shots", "slices", "slice_every", "num_slices")
+"""Last words of keys that say how much is outlined: not a condition where labels are the question."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs, grouped into cells: one method under one condition, run with one or more seeds.
+
+    Attributes:
+        runs: those that are compared.
+    """
+
+    runs: tuple[Run, ...]
+
+    @classmethod
+    def of(cls, tables: Tables) -> Comparison:
+        """The finished runs, or all of them where none is finished.
+
+        Raises:
+            RaykdError: there is no run.
+        """
+        if not tables.runs:
+            raise RaykdError("there is no run to ask; give the directory of a run or of a study")
+        done = tuple(run for run in tables.runs if run.manifest["status"] == "done")
+        return cls(done or tables.runs)
+
+    @cached_property
+    def settings(self) -> pd.DataFrame:
+        """One row a run, by run_id: cell, method, seed, condition, the settings that differ, num_labels, labels_per_site."""
+        table = conditions_of(self.runs)
+        clients = self.table("clients")
+        labels = clients.groupby("run_id", observed=True)["num_labelled"].agg(["sum", "mean"]).astype(float)
+        table["num_labels"] = labels["sum"].reindex(table.index)
+        table["labels_per_site"] = labels["mean"].reindex(table.index)
+        table.insert(0, "cell", table.groupby(["method", "condition"], sort=False).ngroup())
+        return table
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """One row a cell, by its number: method, condition, num_seeds, num_labels and labels_per_site (means over seeds), and
+        `level`: the condition without what is said of labels."""
+        cells = self.settings.drop(columns="seed").groupby("cell").first()
+        cells["num_seeds"] = self.settings.groupby("cell")["seed"].nunique()
+        for column in ("num_labels", "labels_per_site"):
+            cells[column] = self.settings.groupby("cell")[column].mean()
+        cells["level"] = [
+            ", ".join(part for part in condition.split(", ") if part and part.split(" ")[0] not in LABEL_SETTINGS)
+            for condition in cells["condition"]
+        ]
+        return cells
+
+    @property
+    def varied(self) -> list[str]:
+        """The settings, other than the method, in which cells differ."""
+        own = {"cell", "method", "seed", "condition", "num_labels", "labels_per_site"}
+        return [column for column in self.settings.columns if column not in own]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """In the order of the runs."""
+        return tuple(dict.fromkeys(self.cells["method"]))
+
+    def known(self, method: str) -> str:
+        """The same word. Raises `RaykdError` where no run is of this method."""
+        if method not in self.methods:
+            raise RaykdError(f"no run is of method '{method}'; {did_you_mean(method, self.methods)}")
+        return method
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table of all runs, read once."""
+        if name not in self._read:
+            self._read[name] = Tables(self.runs).table(name)
+        return self._read[name]
+
+    @cached_property
+    def _read(self) -> dict[str, pd.DataFrame]:
+        return {}
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """client_id to name."""
+        clients = self.table("clients")[["client_id", "client_name", "group"]].drop_duplicates("client_id")
+        return {int(i): str(name) if pd.notna(name) else f"{group} {i}" for i, name, group in clients.itertuples(index=False)}
+
+    @cached_property
+    def deployed(self) -> pd.DataFrame:
+        """Test cases of the clients, last round, deployed model, with the run's cell."""
+        cases = self.table("cases")
+        by_run = cases.assign(method=cases["run_id"].astype(str))
+        models = {run.run_id: str(run.manifest["deployed"]) for run in self.runs if "deployed" in run.manifest}
+        return self.with_cells(deployed_cases(by_run, models))
+
+    @cached_property
+    def evaluated(self) -> pd.DataFrame:
+        """Test cases of the clients in every evaluated round, with the run's cell."""
+        models = self.deployed.groupby("run_id", observed=True)["model"].first()
+        named = {str(run_id): str(model) for run_id, model in models.items()}
+        return self.with_cells(evaluated_cases(self.table("cases"), named))
+
+    def with_cells(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows of a table with `cell`, and with `method` as cells name it."""
+        ids = rows["run_id"].astype(str)
+        return rows.assign(cell=ids.map(self.settings["cell"]), method=ids.map(self.settings["method"]))
+
+    def scores(self, metric: Metric = "dsc", rows: pd.DataFrame | None = None) -> pd.DataFrame:
+        """From `case_scores`, with the cell's number in place of the method.
+
+        Args:
+            metric: of the score.
+            rows: rows of `cases` with their cells; None: those of the deployed models.
+        """
+        rows = self.deployed if rows is None else rows
+        return case_scores(rows.assign(method=rows["cell"]), metric)
+
+    def sample(self, cells: Sequence[int], metric: Metric = "dsc") -> Sample:
+        """The patients that all of these cells were judged on, a column a cell."""
+        scores = self.scores(metric)
+        wide = patient_scores(scores[scores["method"].isin(cells)])
+        return Sample.of(wide[[cell for cell in cells if cell in wide]])
+
+    def levels(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Cells that differ in method and labels alone, by what they have in common."""
+        for level, cells in self.cells.groupby("level", sort=False):
+            yield str(level), cells
+
+    def conditions(self) -> Iterator[tuple[str, dict[str, int]]]:
+        """For every condition, method to cell."""
+        for condition, cells in self.cells.groupby("condition", sort=False):
+            yield str(condition), {str(method): int(cell) for cell, method in cells["method"].items()}  # type: ignore[call-overload]

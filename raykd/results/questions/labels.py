@@ -1,0 +1,128 @@
+"""How many labels does a method need, and how many does it save?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from raykd.results.questions.comparison import Comparison
+from raykd.results.statistics import Estimate, Metric, columns_of, percentiles, resampling_rng
+
+Array = NDArray[np.float64]
+
+
+def label_curve(comparison: Comparison, metric: Metric = "dsc") -> pd.DataFrame:
+    """Score over the label budget.
+
+    Returns:
+        One row a method, level and budget: `num_labels` (labelled cases over all sites), `labels_per_site`, the macro mean
+        `{metric}` with its interval, `num_seeds`, `num_patients`.
+    """
+    rows = []
+    for level, cells in comparison.levels():
+        for number, cell in cells.sort_values(["method", "num_labels"]).iterrows():
+            sample = comparison.sample([int(number)], metric)  # type: ignore[call-overload]
+            if sample.clients:
+                estimate = columns_of(metric, sample.macro(resampling_rng())[0])
+                told = {name: cell[name] for name in ("method", "num_labels", "labels_per_site")}
+                rows.append(
+                    {**told, "level": level, **estimate, "num_seeds": cell["num_seeds"], "num_patients": sample.num_patients}
+                )
+    return pd.DataFrame(rows)
+
+
+def label_area(comparison: Comparison, metric: Metric = "dsc") -> pd.DataFrame:
+    """The area under each method's curve in log labels, over the span of budgets, so that it is a mean score: 0 to 1 for Dice.
+
+    Only budgets that all methods of a level have are used, and patients judged at all of them; a level with fewer than two such
+    budgets has no row.
+
+    Returns:
+        One row a level and method: `area` with its interval, `num_budgets`, `num_patients`.
+    """
+    rows = []
+    for level, budgets, cells in _grids(comparison):
+        sample = comparison.sample(cells.to_numpy().ravel().tolist(), metric)
+        if not sample.clients:
+            continue
+        draws_BV, values_V = sample.macro_draws_BV(resampling_rng()), sample.macro_V
+        at = {cell: column for column, cell in enumerate(sample.conditions)}
+        for method, row in cells.iterrows():
+            columns = [at[cell] for cell in row]
+            area_B = _area(draws_BV[:, columns], budgets)
+            value = float(_area(values_V[None, columns], budgets)[0])
+            area = columns_of("area", Estimate(value, *percentiles(area_B)))
+            rows.append(
+                {"method": method, "level": level, **area, "num_budgets": len(budgets), "num_patients": sample.num_patients}
+            )
+    return pd.DataFrame(rows)
+
+
+def labels_saved(comparison: Comparison, method: str, reference: str, metric: Metric = "dsc") -> pd.DataFrame:
+    """The labels that a method needs to do as well as another does with each of its budgets.
+
+    Between two budgets the curve is taken as straight in log labels. Patients are resampled for both curves together.
+
+    Returns:
+        One row a level and budget of the reference: `reference_labels`, `reference_{metric}`, `labels_needed` and `labels_saved`
+        (over all sites) with intervals, and `bound`: `at most` where the fewest labels tried were enough already, so that more may
+        be saved; `never` where the most were not enough (infinite); "" otherwise.
+
+    Raises:
+        RaykdError: no run is of one of the two methods.
+    """
+    comparison.known(method), comparison.known(reference)
+    rows = []
+    for level, budgets, cells in _grids(comparison, (method, reference)):
+        sample = comparison.sample(cells.to_numpy().ravel().tolist(), metric)
+        if not sample.clients:
+            continue
+        draws_BV, values_V = sample.macro_draws_BV(resampling_rng()), sample.macro_V
+        at = {cell: column for column, cell in enumerate(sample.conditions)}
+        mine = [at[cell] for cell in cells.loc[method]]
+        for budget, cell in zip(budgets, cells.loc[reference], strict=True):
+            needed = float(_labels_for(values_V[None, mine], values_V[None, at[cell]], budgets)[0])
+            low, high = percentiles(_labels_for(draws_BV[:, mine], draws_BV[:, at[cell]], budgets))
+            bound = "never" if np.isinf(needed) else "at most" if needed == budgets[0] else ""
+            rows.append(
+                {
+                    "method": method, "reference": reference, "level": level, "reference_labels": budget,
+                    f"reference_{metric}": float(values_V[at[cell]]), **columns_of("labels_needed", Estimate(needed, low, high)),
+                    **columns_of("labels_saved", Estimate(budget - needed, budget - high, budget - low)), "bound": bound,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _grids(comparison: Comparison, methods: tuple[str, ...] = ()) -> Iterator[tuple[str, Array, pd.DataFrame]]:
+    """For every level: the budgets, at least two, that all (these) methods have, and their cells, methods x budgets."""
+    for level, cells in comparison.levels():
+        chosen = cells[cells["method"].isin(methods)] if methods else cells
+        chosen = chosen.reset_index().drop_duplicates(["method", "num_labels"])
+        grid = chosen.pivot(index="method", columns="num_labels", values="cell").dropna(axis=1)
+        if grid.shape[1] >= 2 and set(methods) <= set(grid.index) and float(grid.columns.to_numpy()[0]) > 0:
+            yield level, grid.columns.to_numpy(np.float64), grid.astype(int)
+
+
+def _area(curves_BL: Array, labels_L: Array) -> Array:
+    logs = np.log(labels_L)
+    return np.asarray(np.trapezoid(curves_BL, logs, axis=1) / (logs[-1] - logs[0]))
+
+
+def _labels_for(curves_BL: Array, levels_B: Array, labels_L: Array) -> Array:
+    """Where each curve first reaches its level, straight in log labels between two budgets; infinite where it never does."""
+    if np.isnan(curves_BL).any():
+        return np.full(len(curves_BL), np.nan)
+    reaches_BL = curves_BL >= levels_B[:, None]
+    first_B = reaches_BL.argmax(axis=1)
+    before_B, rows = np.maximum(first_B - 1, 0), np.arange(len(curves_BL))
+    start_B, stop_B = curves_BL[rows, before_B], curves_BL[rows, first_B]
+    rise_B = np.where(stop_B > start_B, stop_B - start_B, 1.0)
+    share_B = np.where(first_B > 0, (levels_B - start_B) / rise_B, 1.0)
+    logs_L = np.log(labels_L)
+    needed_B = np.exp(logs_L[before_B] + share_B * (logs_L[first_B] - logs_L[before_B]))
+    exact_B = np.where(share_B == 1.0, labels_L[first_B], needed_B)
+    return np.where(reaches_BL.any(axis=1), exact_B, np.inf)

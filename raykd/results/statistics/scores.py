@@ -1,0 +1,71 @@
+"""From the `cases` table to one score a patient: which model counts, and what is averaged before anything is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import pandas as pd
+
+MODELS = ("global", "personal", "teacher")
+"""Which model a client deploys: the first one that was evaluated there in the run's last round."""
+
+HIGHER_IS_BETTER = {"dsc": True, "nsd": True, "hd95_mm": False, "assd_mm": False}
+PATIENT = ["client_id", "patient_id"]
+KEYS = ["method", "seed", *PATIENT, "case_id"]
+
+Metric = Literal["dsc", "nsd", "hd95_mm", "assd_mm"]
+
+
+def deployed_cases(cases: pd.DataFrame, models: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """The rows that say how a method's model fares in the end: test cases of the clients, last round, one model a client.
+
+    Args:
+        cases: the `cases` table of one or several runs.
+        models: method to model, where another than the first of `MODELS` present is deployed.
+    """
+    rows = cases[(cases["split"] == "test") & (cases["client_id"] >= 0)]
+    last = rows.groupby("run_id", observed=True)["round"].transform("max")
+    rows = rows[rows["round"] == last]
+    kept = []
+    for _, client in rows.groupby(["run_id", "client_id"], observed=True):
+        present = set(client["model"])
+        first = next((model for model in MODELS if model in present), "")
+        chosen = (models or {}).get(client["method"].iloc[0], first)
+        kept.append(client[client["model"] == chosen])
+    return pd.concat(kept) if kept else rows
+
+
+def evaluated_cases(cases: pd.DataFrame, models: Mapping[str, str]) -> pd.DataFrame:
+    """The rows that say how a method fared in every round: test cases of the clients, of the model that is deployed in the end, or
+    of the shared one in rounds before there are others.
+
+    Args:
+        cases: the `cases` table of one or several runs.
+        models: run_id to the model that is deployed in the end; global where it is silent.
+    """
+    names = cases["model"].astype(str)
+    is_deployed = names == cases["run_id"].astype(str).map(models).fillna("global")
+    has_deployed = is_deployed.groupby([cases["run_id"], cases["client_id"], cases["round"]], observed=True).transform("any")
+    is_shown = is_deployed | (~has_deployed & (names == "global"))
+    return cases[(cases["split"] == "test") & (cases["client_id"] >= 0) & is_shown]
+
+
+def case_scores(deployed: pd.DataFrame, metric: Metric = "dsc") -> pd.DataFrame:
+    """One row a method, seed, client and case, whose `score` is the mean over the classes that have a value. Where a table does not
+    say whose case it is, every case is a patient."""
+    valued = deployed.dropna(subset=[metric])
+    case_ids = valued["case_id"].astype(str)
+    patients = valued["patient_id"].astype(object).fillna(case_ids) if "patient_id" in valued else case_ids
+    valued = valued.assign(case_id=case_ids, patient_id=patients.astype(str))
+    scores = valued.groupby(KEYS, observed=True)[metric].mean().rename("score").reset_index()
+    return scores.astype({"client_id": "int64"})
+
+
+def patient_scores(scores: pd.DataFrame, by: str = "method") -> pd.DataFrame:
+    """One row a client and patient, one column a value of `by`: the mean over the patient's cases (visits, sides) and over seeds.
+
+    Only patients that every column has are kept, so that all columns are of the same people.
+    """
+    visits = scores.groupby([by, "seed", *PATIENT], observed=True)["score"].mean()
+    return visits.groupby([by, *PATIENT], observed=True).mean().unstack(by).dropna()

@@ -1,0 +1,207 @@
+"""Each question on runs whose answer is known: written with the writer, read with the reader."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from raykd.results.questions import (
+    Comparison,
+    ablation,
+    communication,
+    cost_to_target,
+    failures,
+    fairness,
+    label_area,
+    label_curve,
+    labels_saved,
+    site_gains,
+    teacher_effect,
+    when_does_it_pay,
+    worst_cases,
+)
+from raykd.results.reader import load_runs
+from raykd.results.writer import RunWriter, new_manifest
+from raykd.scenario.errors import RaykdError
+
+PATIENTS, CLASSES = 8, ("a", "b")
+
+
+def write(folder: Path, method: str, shots: int, level: float, *, seed: int = 0, gain: float = 0.0, **setting: Any) -> None:
+    """Two sites, site 1 with thick slices and 0.2 worse; DSC grows to `level` over rounds -1, 0, 1; each round 1000 bytes a
+    site."""
+    run_id = f"{method}-{shots}-{seed}-{setting}"
+    path = folder / run_id.replace(" ", "")
+    path.mkdir(parents=True)
+    writer = RunWriter(path, {"run_id": run_id, "scenario": "s", "method": method, "seed": seed})
+    writer.write_manifest({**new_manifest("0", run_id), "status": "done", "deployed": "global"})
+    scenario = {"name": "s", "seed": seed, "method": {"name": method}, "clients": [{"labels": {"num_shots": shots}}], **setting}
+    (path / "scenario.yaml").write_text(yaml.safe_dump(scenario))
+    clients = [
+        {"client_id": c, "group": "g", "client_name": f"site-{c}", "num_labelled": shots, "scanner": "x",
+         "spacing_i_mm": 2.0 + 4 * c, "spacing_j_mm": 1.0, "spacing_k_mm": 1.0} for c in range(2)
+    ]  # fmt: skip
+    cases = []
+    for round_index, share in ((-1, 0.5), (0, 0.8), (1, 1.0)):
+        for c in range(2):
+            for p in range(PATIENTS):
+                for index, name in enumerate(CLASSES, 1):
+                    is_missed = round_index == 1 and (c, p, name) == (1, 0, "b") and method == "fedavg"
+                    row = {
+                        "round": round_index, "client_id": c, "split": "test", "case_id": f"p{p}", "class_index": index,
+                        "class_name": name, "is_ref_empty": False, "is_pred_empty": is_missed, "volume_ref_mm3": 100.0,
+                    }  # fmt: skip
+                    dsc = share * level + (p - 3.5) / 100 - 0.2 * c + gain * c
+                    cases.append({**row, "model": "global", "dsc": 0.0 if is_missed else dsc, "volume_pred_mm3": 90.0})
+                    if round_index == -1 and method == "dual_kd":
+                        cases.append({**row, "model": "teacher", "dsc": 0.4, "volume_pred_mm3": 130.0})
+    writer.write("clients", clients, "all")
+    writer.write("cases", cases, "all")
+    writer.write("rounds", [{"round": r, "wall_s": 10.0, "simulated_s": 60.0} for r in range(2)], "all")
+    transfers = [
+        {"round": r, "client_id": c, "direction": way, "kind": "params", "num_bytes": 500, "simulated_s": 5.0}
+        for r in range(2) for c in range(2) for way in ("down", "up")
+    ]  # fmt: skip
+    if method == "dual_kd":
+        transfers += [{"round": -1, "client_id": c, "direction": "down", "kind": "teacher", "num_bytes": 3000, "simulated_s": 7.0 +
+        c}
+                      for c in range(2)]  # fmt: skip
+    writer.write("transfers", transfers, "all")
+
+
+@pytest.fixture(scope="module")
+def budgets(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """DSC of fedavg is 0.5, 0.6, 0.7 with 1, 2, 4 labels a site; dual_kd is a budget ahead: 0.6, 0.7, 0.8."""
+    folder = tmp_path_factory.mktemp("budgets")
+    for step, shots in enumerate((1, 2, 4)):
+        write(folder, "local", shots, 0.5 + 0.1 * step)
+        write(folder, "dual_kd", shots, 0.6 + 0.1 * step)
+    return Comparison.of(load_runs([folder]))
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """Two seeds at two widths: at width 4 dual_kd gains 0.1 at both sites and 0.05 more at the one behind; at 8 nothing."""
+    folder = tmp_path_factory.mktemp("pair")
+    for seed in (0, 1):
+        for width, gain in ((4, 0.1), (8, 0.0)):
+            write(folder, "fedavg", 2, 0.6 + seed / 100, seed=seed, student={"width": width})
+            write(folder, "dual_kd", 2, 0.6 + gain + seed / 100, gain=gain / 2, seed=seed, student={"width": width})
+    return Comparison.of(load_runs([folder]))
+
+
+def test_the_curve_over_labels(budgets: Comparison) -> None:
+    table = label_curve(budgets).set_index(["method", "num_labels"])
+    assert table.loc[("local", 8.0), "dsc"] == pytest.approx(0.7 - 0.1)
+    assert table.loc[("dual_kd", 2.0), "dsc"] == pytest.approx(0.6 - 0.1)
+    assert table["labels_per_site"].tolist() == [1, 2, 4] * 2 and (table["level"] == "").all()
+
+
+def test_the_area_is_that_of_straight_lines_in_log_labels(budgets: Comparison) -> None:
+    table = label_area(budgets).set_index("method")
+    assert table["area"].to_dict() == pytest.approx({"local": 0.5, "dual_kd": 0.6})
+    assert (table["area_low"] < table["area"]).all() and (table["num_budgets"] == 3).all()
+
+
+def test_a_method_a_budget_ahead_saves_half_the_labels(budgets: Comparison) -> None:
+    table = labels_saved(budgets, "dual_kd", "local").set_index("reference_labels")
+    assert table["labels_needed"].tolist() == pytest.approx([2, 2, 4])
+    assert table["labels_saved"].tolist() == pytest.approx([0, 2, 4])
+    assert table["bound"].tolist() == ["at most", "at most", ""]
+    back = labels_saved(budgets, "local", "dual_kd")
+    assert back["labels_needed"].tolist()[:2] == pytest.approx([4, 8])
+    assert back["bound"].tolist()[-1] == "never" and np.isinf(back["labels_needed"].iloc[-1])
+    assert (back["labels_saved_low"] <= back["labels_saved"]).all()
+    with pytest.raises(RaykdError, match="no run is of method 'locl'; did you mean 'local'"):
+        labels_saved(budgets, "locl", "local")
+
+
+def test_bytes_beside_quality(pair: Comparison) -> None:
+    table = communication(pair)
+    row = table[(table["method"] == "dual_kd") & (table["condition"] == "width 4")].iloc[0]
+    assert (row["num_bytes"], row["bytes_down_per_site"], row["bytes_up_per_site"]) == (10_000, 4000, 1000)
+    assert (row["simulated_s"], row["measured_s"]) == (128, 20)
+    efficient = table.set_index(["condition", "method"])["is_efficient"]
+    assert efficient[("width 4", "dual_kd")] and efficient[("width 4", "fedavg")]
+
+
+def test_bytes_and_seconds_until_a_level(pair: Comparison) -> None:
+    """At width 4 dual_kd is at 0.8 x 0.705 - 0.1 + 0.025 = 0.489 after its first round, fedavg at 0.493 after its second."""
+    at = cost_to_target(pair, target=0.48).set_index(["condition", "method"])
+    assert at.loc[("width 4", "dual_kd"), "num_bytes"] == 6000 + 2000 and at.loc[("width 4", "dual_kd"), "rounds"] == 1
+    assert at.loc[("width 4", "fedavg"), "num_bytes"] == 4000
+    seconds = cost_to_target(pair, "simulated_s", 0.48).set_index(["condition", "method"])
+    assert seconds.loc[("width 4", "dual_kd"), "simulated_s"] == 68, "the hand-out of the slowest site, and a round"
+    assert cost_to_target(pair, "measured_s").set_index(["condition", "method"]).loc[("width 4", "fedavg"), "measured_s"] == 20
+    default = cost_to_target(pair)
+    assert default.loc[default["condition"] == "width 4", "target"].tolist() == pytest.approx([0.505 - 0.5 * 0.37 / 16] * 2)
+    never = cost_to_target(pair, target=0.99)
+    assert np.isinf(never["num_bytes"]).all() and (never["share_reached"] == 0).all()
+
+
+def test_the_site_behind_and_what_it_gets_back(pair: Comparison) -> None:
+    table = site_gains(pair, "dual_kd", "fedavg").set_index(["condition", "client_name"])
+    behind, ahead = table.loc[("width 4", "site-1")], table.loc[("width 4", "site-0")]
+    lost = 0.5 * (0.605 - 0.2 - 0.035) / PATIENTS
+    assert behind["slice_mm"] == 6 and behind["spacing_mm"] == "6 x 1 x 1"
+    assert behind["lag"] == pytest.approx(0.2 + lost) and behind["gain"] == pytest.approx(0.15 + lost)
+    assert behind["lag_made_up"] == pytest.approx((0.15 + lost) / (0.2 + lost)) and behind["verdict"] == "better"
+    assert ahead["lag"] == 0 and np.isnan(ahead["lag_made_up"]) and ahead["gain"] == pytest.approx(0.1)
+
+
+def test_the_map_and_the_ablation(pair: Comparison) -> None:
+    table = when_does_it_pay(pair, [("dual_kd", "fedavg"), ("dual_kd", "absent")]).set_index("width")
+    assert table["outcome"].to_dict() == {"4": "wins", "8": "ties"}
+    lost = ablation(pair, "dual_kd", by_class=True)
+    assert set(lost["method"]) == {"fedavg"} and len(lost) == 2 * len(CLASSES)
+    assert lost.loc[(lost["condition"] == "width 4"), "verdict"].tolist() == ["worse", "worse"]
+    assert (lost["p_holm"] >= lost["p_value"]).all()
+
+
+def test_the_worst_site_and_the_spreads(pair: Comparison) -> None:
+    table = fairness(pair).set_index(["condition", "method"])
+    row = table.loc[("width 8", "dual_kd")]
+    assert row["worst_site"] == "site-1" and row["gap"] == pytest.approx(0.2) and row["num_seeds"] == 2
+    assert row["sd_seeds"] == pytest.approx(0.01 / np.sqrt(2)) and row["clients_are"] == "fixed"
+
+
+def test_where_the_teacher_helps(pair: Comparison) -> None:
+    table = teacher_effect(pair, "dual_kd", "fedavg")
+    helped = table[table["condition"] == "width 4"]
+    assert (helped["effect"] == "helps").all() and helped["teacher_dsc"].to_numpy() == pytest.approx(0.4)
+    assert helped["teacher_volume_bias"].to_numpy() == pytest.approx(0.3)
+    assert not (table.loc[table["condition"] == "width 8", "effect"] == "harms").any()
+
+
+def test_failures_are_counted_and_named(pair: Comparison) -> None:
+    table = failures(pair).set_index(["method", "condition", "class_name"])
+    assert table.loc[("fedavg", "width 4", "b"), ["num_missed", "num_present"]].tolist() == [2, 2 * 2 * PATIENTS]
+    assert table["num_missed"].sum() == 4 and table["num_made_up"].sum() == 0
+    worst = worst_cases(pair, 1)
+    missed = worst[worst["method"] == "fedavg"]
+    assert (missed["what"] == "missed").all() and set(missed["client_name"]) == {"site-1"} and (missed["dsc"] == 0).all()
+    assert (worst.loc[worst["method"] == "dual_kd", "what"] == "poor").all()
+
+
+def test_the_scripts_print_their_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for shots in (1, 2):
+        write(tmp_path, "local", shots, 0.5 + 0.1 * shots)
+        write(tmp_path, "dual_kd", shots, 0.6 + 0.1 * shots)
+    for method, level in (("dual_kd-cold", 0.7), ("fedavg", 0.6)):
+        write(tmp_path, method, 1, level)
+    for script, words in (
+        ("label_efficiency", ("labels_needed", "at most")),
+        ("when_does_it_pay", ("dual_kd-cold - fedavg: 1 wins",)),
+    ):
+        monkeypatch.setattr(sys, "argv", [script, str(tmp_path)])
+        runpy.run_path(str(Path(__file__).parents[2] / "analysis" / f"{script}.py"))
+        printed = capsys.readouterr().out
+        assert all(word in printed for word in words), printed
