@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from raykd.commands import cache, data, plan, results, runs, starter, studies, words
+from raykd.commands import cache, data, drivers, plan, results, runs, starter, studies, words
 from raykd.commands.options import FAILED, REFUSED
 
 app = typer.Typer(
@@ -50,6 +50,9 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Prints the ve
 app.command()(runs.run)
 app.command()(runs.resume)
 app.command()(studies.study)
+app.command()(drivers.status)
+app.command()(drivers.attach)
+app.command()(drivers.stop)
 app.command()(words.check)
 app.command()(results.report)
 app.command("list")(words.list_)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from raykd.commands.drivers import Detach, carry_out_detached
 from raykd.commands.options import INTERRUPTED, Address, BackendName, Out, Quiet, ScenarioPath, Set, plan_scenario
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def run(
     out: Out = None,
     backend: BackendName = "ray",
     address: Address = None,
+    detach: Detach = False,
     quiet: Quiet = False,
 ) -> None:
     """Runs one scenario; the last line printed is the run's directory."""
@@ -31,7 +33,10 @@ def run(
     if is_study(scenario):
         raise RaykdError(f"{scenario} is a study of several runs; use `raykd study {scenario}`")
     plan = plan_scenario(scenario, set_, out)
-    carry_out([plan], backend, address, quiet)
+    if detach:
+        carry_out_detached([plan], backend, address, quiet, plan.run_dir.name)
+    else:
+        carry_out([plan], backend, address, quiet)
     typer.echo(str(plan.run_dir))
 
 
@@ -39,12 +44,17 @@ def resume(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The directory of a run.", show_default=False)],
     backend: BackendName = "ray",
     address: Address = None,
+    detach: Detach = False,
     quiet: Quiet = False,
 ) -> None:
     """Goes on with a run that ended early, from its last checkpoint; the last line printed is its directory."""
     from raykd.resume import resume_plan
 
-    carry_out([resume_plan(run_dir)], backend, address, quiet)
+    plan = resume_plan(run_dir)
+    if detach:
+        carry_out_detached([plan], backend, address, quiet, run_dir.absolute().name)
+    else:
+        carry_out([plan], backend, address, quiet)
     typer.echo(str(run_dir))
 
 

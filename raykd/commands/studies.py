@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from raykd.commands.drivers import Detach, carry_out_detached
 from raykd.commands.options import Address, AsJson, BackendName, Out, Quiet, Set, StudyPath, plan_study
 from raykd.commands.runs import carry_out
 from raykd.commands.tables import aligned, bytes_text, seconds_text
@@ -34,6 +35,7 @@ def study(
     costs: Costs = False,
     backend: BackendName = "ray",
     address: Address = None,
+    detach: Detach = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -62,7 +64,9 @@ def study(
         _tell(loaded, states, _costs(left) if costs else {}, as_json)
         return
     left = [_taken_up(plan) if states[plan.run_dir.name] == "unfinished" else plan for plan in left]
-    if left:
+    if left and detach:
+        carry_out_detached(left, backend, address, quiet, folder.absolute().name)
+    elif left:
         carry_out(left, backend, address, quiet, f"; to go on: {shlex.join(command)}")
     typer.echo(str(folder))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,16 +73,3 @@ def _shortfall(alive: Mapping[str, Mapping[str, float]], fitting: Mapping[str, i
         f"{asked} must fit, got {sum(fitting.values())}: the best node '{name}' has {cpu:g} CPU and {gpu:g} GPU ({short}); "
         "lower resources.cpus_per_client, resources.gpus_per_client or resources.slots"
     )
-
-
-def probe_address(target: str) -> None:
-    """Raises `ResourceError` within seconds where nobody listens at HOST:PORT; Ray would try for minutes."""
-    host, colon, port = target.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=3.0).close()
-    except OSError as error:
-        raise ResourceError(
-            f"no Ray cluster listens at {target} ({error.strerror or error}); start one or leave --address out"
-        ) from None
