@@ -25,14 +25,11 @@ Driver = Annotated[
 ]
 
 
-def carry_out_detached(plans: list[Plan], backend: str, address: str | None, quiet: bool, name: str) -> None:
+def carry_out_detached(plans: list[Plan], address: str | None, quiet: bool, name: str) -> None:
     """Checks, starts a driver on a standing cluster, and says how to watch it."""
     from raykd.launch import Interrupted, check_plans, launch_detached, refuse_taken
-    from raykd.scenario.errors import RaykdError
     from raykd.watch import watch
 
-    if backend != "ray":
-        raise RaykdError(f"--detach leaves the run to a Ray cluster, got --backend {backend}; leave one of them out")
     refuse_taken([plan for plan in plans if not plan.is_resumed])
     check_plans(plans)
     try:

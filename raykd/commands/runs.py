@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raykd.commands.drivers import Detach, carry_out_detached
-from raykd.commands.options import INTERRUPTED, Address, BackendName, Out, Quiet, ScenarioPath, Set, plan_scenario
+from raykd.commands.options import (
+    INTERRUPTED,
+    Address,
+    BackendName,
+    Out,
+    Quiet,
+    ScenarioPath,
+    Set,
+    plan_scenario,
+    refuse_unreachable,
+)
 
 if TYPE_CHECKING:
     from raykd.launch import Plan
@@ -32,9 +42,10 @@ def run(
 
     if is_study(scenario):
         raise RaykdError(f"{scenario} is a study of several runs; use `raykd study {scenario}`")
+    refuse_unreachable(backend, address, detach)
     plan = plan_scenario(scenario, set_, out)
     if detach:
-        carry_out_detached([plan], backend, address, quiet, plan.run_dir.name)
+        carry_out_detached([plan], address, quiet, plan.run_dir.name)
     else:
         carry_out([plan], backend, address, quiet)
     typer.echo(str(plan.run_dir))
@@ -50,9 +61,10 @@ def resume(
     """Goes on with a run that ended early, from its last checkpoint; the last line printed is its directory."""
     from raykd.resume import resume_plan
 
+    refuse_unreachable(backend, address, detach)
     plan = resume_plan(run_dir)
     if detach:
-        carry_out_detached([plan], backend, address, quiet, run_dir.absolute().name)
+        carry_out_detached([plan], address, quiet, run_dir.absolute().name)
     else:
         carry_out([plan], backend, address, quiet)
     typer.echo(str(run_dir))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raykd.commands.drivers import Detach, carry_out_detached
-from raykd.commands.options import Address, AsJson, BackendName, Out, Quiet, Set, StudyPath, plan_study
+from raykd.commands.options import Address, AsJson, BackendName, Out, Quiet, Set, StudyPath, plan_study, refuse_unreachable
 from raykd.commands.runs import carry_out
 from raykd.commands.tables import aligned, bytes_text, seconds_text
 
@@ -48,6 +48,8 @@ def study(
         raise RaykdError("--continue goes on in a study's directory; name it with --out")
     if (as_json or costs) and not dry_run:
         raise RaykdError("--json and --costs belong to --dry-run")
+    if not dry_run:
+        refuse_unreachable(backend, address, detach)
     loaded, plans, folder = plan_study(study, set_, out)
     command = ["raykd", "study", str(study), *(word for text in set_ for word in ("--set", text))]
     command += ["--out", str(folder), "--continue", *([] if backend == "ray" else ["--backend", backend])]
@@ -65,7 +67,7 @@ def study(
         return
     left = [_taken_up(plan) if states[plan.run_dir.name] == "unfinished" else plan for plan in left]
     if left and detach:
-        carry_out_detached(left, backend, address, quiet, folder.absolute().name)
+        carry_out_detached(left, address, quiet, folder.absolute().name)
     elif left:
         carry_out(left, backend, address, quiet, f"; to go on: {shlex.join(command)}")
     typer.echo(str(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -26,6 +27,19 @@ def chosen_address(address: str | None) -> str:
     return address or os.environ.get("RAY_ADDRESS") or LOCAL
 
 
+def ready_address(address: str | None) -> str:
+    """The chosen address, once a cluster has answered there and the environment lets Ray show its token.
+
+    Raises:
+        ResourceError: see `use_token` and `check_answers`.
+    """
+    target = chosen_address(address)
+    if target != LOCAL:
+        use_token()
+        check_answers(target)
+    return target
+
+
 def token_file() -> Path:
     """Where a token would be read from, which may not exist."""
     return Path(os.environ.get(TOKEN_PATH) or Path.home() / ".ray" / "auth_token").expanduser()
@@ -36,11 +50,8 @@ def has_token() -> bool:
     return bool(os.environ.get(TOKEN)) or token_file().is_file()
 
 
-def use_token() -> bool:
+def use_token() -> None:
     """Has Ray show its token where there is one and nobody said otherwise: at an explicit address it does not by itself.
-
-    Returns:
-        Whether the environment was changed.
 
     Raises:
         ResourceError: the mode asks for a token and there is none.
@@ -50,12 +61,11 @@ def use_token() -> bool:
         raise ResourceError(f"{AUTH_MODE} is token, but there is no token: set {TOKEN}, or {TOKEN_PATH}, or write {token_file()}")
     if mode is None and has_token():
         os.environ[AUTH_MODE] = "token"
-        return True
-    return False
 
 
+@functools.lru_cache(maxsize=1)
 def check_answers(target: str) -> None:
-    """Asks a cluster for its versions and nodes.
+    """Asks a cluster for its versions and nodes, once.
 
     Args:
         target: `HOST:PORT`, or `auto`.

@@ -15,7 +15,7 @@ from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raykd.federation.protocols import Backend, Progress
-from raykd.runtime.address import LOCAL, check_answers, chosen_address, use_token
+from raykd.runtime.address import LOCAL, ready_address
 from raykd.runtime.placement import slots_that_fit
 from raykd.runtime.ray_backend import RayBackend, cause_of, start_worker
 from raykd.runtime.ray_nodes import refuse_hidden
@@ -40,11 +40,9 @@ def ray_session(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    target = chosen_address(address)
+    target = ready_address(address)
     if target != LOCAL:
-        if use_token():
-            Config.initialize("")  # where Ray was imported before, it has read the environment already
-        check_answers(target)
+        Config.initialize("")  # Ray has read the environment when it was imported, perhaps before the token's mode was set
     try:
         ray.init(
             address=target,
