@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from raykd.commands import cache, data, drivers, plan, results, runs, starter, studies, words
+from raykd.commands import cache, data, doctor, drivers, plan, results, runs, starter, studies, words
 from raykd.commands.options import FAILED, REFUSED
 
 app = typer.Typer(
@@ -60,6 +60,7 @@ app.command()(words.schema)
 app.add_typer(data.app, name="data")
 app.command()(starter.new)
 app.command()(plan.plan)
+app.command()(doctor.doctor)
 app.add_typer(cache.app, name="cache")
 
 

@@ -79,6 +79,14 @@ def clock() -> float:
     return time.time()
 
 
+def clock_skews() -> list[float | None]:
+    """By how many seconds each node's clock is ahead of this machine's, to within the time of a call; None: it did not answer."""
+    asked_s = clock()
+    answers = ask_nodes(clock)
+    halfway_s = (asked_s + clock()) / 2
+    return [None if isinstance(answer, Exception) else answer - halfway_s for answer in answers]
+
+
 def first_line(error: Exception) -> str:
     """An exception in a line."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
