@@ -26,28 +26,37 @@ from raykd.commands.options import (
 if TYPE_CHECKING:
     from raykd.launch import Plan
 
+Continue = Annotated[
+    bool, typer.Option("--continue", help="Goes on with the run in the directory that --out names; begins it where there is none.")
+]
+
 
 def run(
     scenario: ScenarioPath,
     set_: Set = [],  # noqa: B006 (typer reads the default and never changes it)
     out: Out = None,
+    continue_: Continue = False,
     backend: BackendName = "ray",
     address: Address = None,
     detach: Detach = False,
     quiet: Quiet = False,
 ) -> None:
     """Runs one scenario; the last line printed is the run's directory."""
+    from raykd.commands.study_record import continued
     from raykd.scenario.errors import RaykdError
     from raykd.scenario.study import is_study
 
     if is_study(scenario):
         raise RaykdError(f"{scenario} is a study of several runs; use `raykd study {scenario}`")
+    if continue_ and out is None:
+        raise RaykdError("--continue goes on in a run's directory; name it with --out")
     refuse_unreachable(backend, address, detach)
     plan = plan_scenario(scenario, set_, out)
-    if detach:
-        carry_out_detached([plan], address, quiet, plan.run_dir.name)
-    else:
-        carry_out([plan], backend, address, quiet)
+    left = continued(plan) if continue_ else plan
+    if left and detach:
+        carry_out_detached([left], address, quiet, plan.run_dir.name)
+    elif left:
+        carry_out([left], backend, address, quiet)
     typer.echo(str(plan.run_dir))
 
 

@@ -40,7 +40,7 @@ def study(
     quiet: Quiet = False,
 ) -> None:
     """Runs every cell of a study (methods x varied keys x seeds); the last line printed is the study's directory."""
-    from raykd.commands.study_record import refuse_other_study, states_of
+    from raykd.commands.study_record import refuse_other_study, states_of, taken_up
     from raykd.launch import check_plans, refuse_taken
     from raykd.scenario.errors import RaykdError
 
@@ -65,29 +65,12 @@ def study(
     if dry_run:
         _tell(loaded, states, _costs(left) if costs else {}, as_json)
         return
-    left = [_taken_up(plan) if states[plan.run_dir.name] == "unfinished" else plan for plan in left]
+    left = [taken_up(plan) if states[plan.run_dir.name] == "unfinished" else plan for plan in left]
     if left and detach:
         carry_out_detached(left, address, quiet, folder.absolute().name)
     elif left:
         carry_out(left, backend, address, quiet, f"; to go on: {shlex.join(command)}")
     typer.echo(str(folder))
-
-
-def _taken_up(plan: Plan) -> Plan:
-    """The plan that goes on with an unfinished cell; one that cannot go on is moved out of the way and done anew."""
-    from raykd.commands.study_record import set_aside
-    from raykd.resume import resume_plan
-    from raykd.scenario.errors import RaykdError
-
-    try:
-        resumed = resume_plan(plan.run_dir)
-        if resumed.scenario.content_hash() == plan.scenario.content_hash():
-            return resumed
-        raise RaykdError(f"{plan.run_dir}: holds a run of another scenario")
-    except RaykdError as error:
-        aside = set_aside(plan.run_dir)
-        typer.echo(f"{error}: it is run anew, and what there was is in {aside}", err=True)
-        return plan
 
 
 def _refuse_begun(folder: Path, command: Sequence[str]) -> None:
