@@ -118,8 +118,11 @@ def _end_as_written(run_dir: Path, error: Exception) -> NoReturn:
             f"{run_dir}: no driver of this cluster writes it; "
             + ("another process does" if state["is_written"] else f"its own ended without a word; go on: raykd resume {run_dir}")
         )
-    typer.echo(str(run_dir) if state["status"] == "done" else str(state["reason"]), err=state["status"] != "done")
-    raise typer.Exit(0 if state["status"] == "done" else INTERRUPTED)
+    if state["status"] == "interrupted":
+        typer.echo(f"{state['reason']}; `raykd resume {run_dir}` goes on", err=True)
+        raise typer.Exit(INTERRUPTED)
+    typer.echo(str(run_dir))
+    raise typer.Exit
 
 
 def _written_runs(run_dirs: list[Path]) -> list[dict[str, Any]]:
