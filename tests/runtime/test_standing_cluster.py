@@ -88,12 +88,13 @@ def test_a_wrong_token_and_none_are_told_apart_and_in_time(raykd: Command, scena
     ):
         start_s = time.monotonic()
         ended = raykd("run", scenario, "--out", tmp_path / "out", **environment)
-        assert time.monotonic() - start_s < 15  # 1.5 s where nothing else runs
+        assert time.monotonic() - start_s < 15
         assert ended.returncode == 2 and words in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_nodes_give_the_tables_of_one_process_and_no_token_is_written(
     raykd: Command,
     scenario: Path,
@@ -112,7 +113,8 @@ def test_two_nodes_give_the_tables_of_one_process_and_no_token_is_written(
 
 
 @pytest.mark.slow
-def test_a_detached_run_is_seen_stopped_resumed_and_leaves_nothing_behind(raykd: Command, scenario: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(900)
+def test_a_detached_run_is_seen_and_stopped_and_leaves_no_driver_behind(raykd: Command, scenario: Path, tmp_path: Path) -> None:
     out = tmp_path / "detached"
     long = ("--set", "federation.rounds=400")
     started = raykd("run", scenario, *FEDAVG, *long, "--out", out, "--detach")
@@ -132,6 +134,7 @@ def test_a_detached_run_is_seen_stopped_resumed_and_leaves_nothing_behind(raykd:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_doctor_looks_at_every_node_and_names_one_that_lacks_a_folder(raykd: Command, tmp_path: Path) -> None:
     ended = raykd("doctor", "--folder", tmp_path / "nowhere", "--json")
     checks = json.loads(ended.stdout)
