@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from raykd.commands import cache, data, export, plan, results, runs, starter, studies, words
+from raykd.commands import cache, data, doctor, drivers, export, plan, results, runs, starter, studies, words
 from raykd.commands.options import FAILED, REFUSED
 
 app = typer.Typer(
@@ -50,6 +50,9 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Prints the ve
 app.command()(runs.run)
 app.command()(runs.resume)
 app.command()(studies.study)
+app.command()(drivers.status)
+app.command()(drivers.attach)
+app.command()(drivers.stop)
 app.command()(words.check)
 app.command()(results.report)
 app.command()(export.export)
@@ -58,6 +61,7 @@ app.command()(words.schema)
 app.add_typer(data.app, name="data")
 app.command()(starter.new)
 app.command()(plan.plan)
+app.command()(doctor.doctor)
 app.add_typer(cache.app, name="cache")
 
 

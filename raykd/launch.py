@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import threading
@@ -128,17 +129,66 @@ def launch(
     event = stop or threading.Event()
     from raykd.execution import run_plans
 
-    job = functools.partial(run_plans, plans)
     if backend == "in-process":
         from raykd.runtime.in_process import InProcessBackend
 
-        return job(InProcessBackend(watch), watch, event)
+        return run_plans(plans, InProcessBackend(watch), watch, event)
     if backend != "ray":
         raise RaykdError(f"backend must be ray or in-process, got {backend!r}")
     from raykd.runtime.ray_session import run_on_ray
 
-    num_clients = max(len(plan.scenario.members()) for plan in plans)
+    plans, folders = _for_cluster(plans, address)
+    resources, num_clients = _shared_resources(plans)
+    job = functools.partial(run_plans, plans)
+    return run_on_ray(job, resources, num_clients, address=address, progress=watch, stop=event, folders=folders)
+
+
+def launch_detached(plans: Sequence[Plan], name: str, *, address: str | None = None, progress: Progress | None = None) -> str:
+    """Has a standing cluster run the plans without this process, and returns the name of the driver there.
+
+    Args:
+        plans: checked.
+        name: wished for the driver; a number is added where it is taken.
+        address: of the cluster; None: `$RAY_ADDRESS`.
+        progress: told of what happens until the first run's directory is there: then its data have not been refused.
+
+    Raises:
+        DataError, ResourceError, RaykdError: nothing was started, or there is no standing cluster.
+        RunFailed: it had started and failed at once.
+    """
+    from raykd.execution import run_plans
+    from raykd.runtime.ray_detached import start_detached
+
+    plans, folders = _for_cluster(plans, address)
+    resources, num_clients = _shared_resources(plans)
+    return start_detached(
+        functools.partial(run_plans, plans),
+        resources,
+        num_clients,
+        address=address,
+        name=name,
+        run_dirs=[plan.run_dir for plan in plans],
+        folders=folders,
+        progress=progress or (lambda event, **values: None),
+        has_begun=(plans[0].run_dir / "manifest.json").is_file,
+    )
+
+
+def _shared_resources(plans: Sequence[Plan]) -> tuple[Any, int]:
+    """The `resources` block of all plans, and the most clients that one of them has."""
     resources = plans[0].scenario.resources
     if any(plan.scenario.resources != resources for plan in plans):
         raise ResourceError("all cells of a study must ask for the same resources; run them as studies of their own")
-    return run_on_ray(job, resources, num_clients, address=address, progress=watch, stop=event)
+    return resources, max(len(plan.scenario.members()) for plan in plans)
+
+
+def _for_cluster(plans: Sequence[Plan], address: str | None) -> tuple[list[Plan], list[Path]]:
+    """Plans whose directories mean the same in any process, and the folders that the nodes of a standing cluster must see."""
+    from raykd.runtime.address import LOCAL, chosen_address
+
+    if chosen_address(address) == LOCAL:
+        return list(plans), []
+    from raykd.data.folders import source_folders
+
+    placed = [dataclasses.replace(plan, run_dir=plan.run_dir.absolute()) for plan in plans]
+    return placed, list(dict.fromkeys(folder for plan in plans for folder in source_folders(plan.scenario, plan.root)))

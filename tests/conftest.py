@@ -43,7 +43,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByWhatIsShared(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file, _, test = nodeid.partition("::")
-            if file.endswith(("test_parity.py", "test_ray_backend.py")):
+            if file.endswith(("test_parity.py", "test_ray_backend.py", "test_infeasible.py")):
                 return "ray"
             is_of_methods = file.endswith(("test_contract.py", "test_resume.py", "test_boundary.py")) and test.endswith("]")
             return f"method {test[test.rindex('[') + 1 : -1]}" if is_of_methods else file

@@ -75,6 +75,49 @@ def _refused(ended: Ended, *words: str) -> None:
     assert "Traceback" not in ended.err
 
 
+def test_a_run_that_is_tried_again_is_begun_once_and_then_left_as_it_is(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
+    command = ("run", scenario, *IN_PROCESS, *FEDAVG, "--out", tmp_path / "out", "--continue")
+    assert raykd(*command).code == 0
+    manifest = (tmp_path / "out" / "manifest.json").read_bytes()
+    again = raykd(*command)
+    assert (again.code, again.out) == (0, f"{tmp_path / 'out'}\n")
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == manifest
+    _refused(raykd(*command, "--set", "seed=99"), "another scenario")
+    (row,) = json.loads(raykd("status", tmp_path / "out", "--json").out)
+    assert (row["status"], row["rounds_done"], row["rounds"], row["is_written"]) == ("done", 1, 1, False)
+
+
+def test_a_run_whose_process_is_gone_is_called_dead_and_goes_on(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
+    command = ("run", scenario, *IN_PROCESS, *FEDAVG, "--out", tmp_path / "out", "--continue")
+    raykd(*command)
+    file = tmp_path / "out" / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "status": "running"}))
+    told = raykd("status", tmp_path / "out")
+    assert "died" in told.out and f"raykd resume {tmp_path / 'out'}" in told.err
+    assert raykd(*command).code == 0
+    assert json.loads(file.read_text())["status"] == "done"
+
+
+def test_detached_runs_need_a_standing_cluster(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
+    _refused(raykd("run", scenario, "--detach", "--out", tmp_path / "out"), "standing cluster", "--address")
+    _refused(raykd("run", scenario, "--detach", *IN_PROCESS, "--out", tmp_path / "out"), "--backend in-process")
+
+
+def test_the_doctor_finds_what_is_wrong_with_this_machine(raykd: Raykd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 30)))
+    (tmp_path / ("long" * 30)).mkdir()
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").touch(mode=0o644)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAYKD_CACHE", str(tmp_path / "file" / "cache"))
+    ended = raykd("doctor", "--json")
+    levels = {check["name"]: check["level"] for check in json.loads(ended.out)}
+    assert ended.code == 3
+    assert (levels["socket paths"], levels["cache"], levels["token"], levels["ray"]) == ("wrong", "wrong", "warning", "fine")
+    assert all(check["advice"] for check in json.loads(ended.out) if check["level"] != "fine")
+
+
 def test_run_ends_with_0_and_its_directory_in_the_last_line_of_stdout(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
     ended = raykd("run", scenario, *IN_PROCESS, *FEDAVG, "--out", tmp_path / "out")
     assert ended.code == 0

@@ -45,10 +45,10 @@ MAY_USE: dict[str, set[str]] = {
     "report": {"pandas", "numpy", "matplotlib", "plotly", "jinja2", "markupsafe"},
 }
 """Third-party packages of a layer."""
+RAY_MODULES = [module for module in MODULES if module.startswith("runtime/ray_")]
+"""The Ray runtime, and the only modules that may import Ray."""
 MAY_USE_ALONE = {
-    "runtime/ray_backend.py": {"ray"},
-    "runtime/ray_session.py": {"ray"},
-    "runtime/ray_workers.py": {"ray"},
+    **{module: {"ray"} for module in RAY_MODULES},
     "data/sources/_dicom_segmentation.py": {"pydicom"},
     "results/reader.py": {"yaml"},
     # One of several threads at a time may borrow torch's global state.
@@ -198,7 +198,7 @@ def test_the_guard_lets_pass_what_is_allowed(module: str, source: str) -> None:
 
 def test_only_the_modules_of_the_ray_runtime_import_ray() -> None:
     users = [m for m in MODULES if any(name.split(".")[0] == "ray" for _, name in imported(text_of(m), m))]
-    assert users == ["runtime/ray_backend.py", "runtime/ray_session.py", "runtime/ray_workers.py"]
+    assert users == RAY_MODULES
 
 
 @pytest.mark.parametrize(

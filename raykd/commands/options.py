@@ -27,6 +27,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Prints JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Shows no progress.")]
 
 
+def refuse_unreachable(backend: str, address: str | None, detach: bool = False) -> None:
+    """Raises `RaykdError` where the cluster that is to run something does not answer, before anything slow is imported."""
+    from raykd.runtime.address import LOCAL, ready_address
+    from raykd.scenario.errors import RaykdError
+
+    if detach and backend != "ray":
+        raise RaykdError(f"--detach leaves the run to a Ray cluster, got --backend {backend}; leave one of them out")
+    target = ready_address(address) if backend == "ray" else LOCAL
+    if detach and target == LOCAL:
+        raise RaykdError("--detach leaves the run to a standing cluster, got none; give --address HOST:PORT or set RAY_ADDRESS")
+
+
 def plan_scenario(path: Path, overrides: list[str], out: Path | None) -> Plan:
     """The run that a scenario's file asks for."""
     from raykd.launch import Plan

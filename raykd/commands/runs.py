@@ -10,28 +10,53 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raykd.commands.options import INTERRUPTED, Address, BackendName, Out, Quiet, ScenarioPath, Set, plan_scenario
+from raykd.commands.drivers import Detach, carry_out_detached
+from raykd.commands.options import (
+    INTERRUPTED,
+    Address,
+    BackendName,
+    Out,
+    Quiet,
+    ScenarioPath,
+    Set,
+    plan_scenario,
+    refuse_unreachable,
+)
 
 if TYPE_CHECKING:
     from raykd.launch import Plan
+
+Continue = Annotated[
+    bool, typer.Option("--continue", help="Goes on with the run in the directory that --out names; begins it where there is none.")
+]
 
 
 def run(
     scenario: ScenarioPath,
     set_: Set = [],  # noqa: B006 (typer reads the default and never changes it)
     out: Out = None,
+    continue_: Continue = False,
     backend: BackendName = "ray",
     address: Address = None,
+    detach: Detach = False,
     quiet: Quiet = False,
 ) -> None:
     """Runs one scenario; the last line printed is the run's directory."""
+    from raykd.commands.study_record import continued
     from raykd.scenario.errors import RaykdError
     from raykd.scenario.study import is_study
 
     if is_study(scenario):
         raise RaykdError(f"{scenario} is a study of several runs; use `raykd study {scenario}`")
+    if continue_ and out is None:
+        raise RaykdError("--continue goes on in a run's directory; name it with --out")
+    refuse_unreachable(backend, address, detach)
     plan = plan_scenario(scenario, set_, out)
-    carry_out([plan], backend, address, quiet)
+    left = continued(plan) if continue_ else plan
+    if left and detach:
+        carry_out_detached([left], address, quiet, plan.run_dir.name)
+    elif left:
+        carry_out([left], backend, address, quiet)
     typer.echo(str(plan.run_dir))
 
 
@@ -39,12 +64,18 @@ def resume(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The directory of a run.", show_default=False)],
     backend: BackendName = "ray",
     address: Address = None,
+    detach: Detach = False,
     quiet: Quiet = False,
 ) -> None:
     """Goes on with a run that ended early, from its last checkpoint; the last line printed is its directory."""
     from raykd.resume import resume_plan
 
-    carry_out([resume_plan(run_dir)], backend, address, quiet)
+    refuse_unreachable(backend, address, detach)
+    plan = resume_plan(run_dir)
+    if detach:
+        carry_out_detached([plan], address, quiet, run_dir.absolute().name)
+    else:
+        carry_out([plan], backend, address, quiet)
     typer.echo(str(run_dir))
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raykd.commands.options import Address, AsJson, BackendName, Out, Quiet, Set, StudyPath, plan_study
+from raykd.commands.drivers import Detach, carry_out_detached
+from raykd.commands.options import Address, AsJson, BackendName, Out, Quiet, Set, StudyPath, plan_study, refuse_unreachable
 from raykd.commands.runs import carry_out
 from raykd.commands.tables import aligned, bytes_text, seconds_text
 
@@ -34,11 +35,12 @@ def study(
     costs: Costs = False,
     backend: BackendName = "ray",
     address: Address = None,
+    detach: Detach = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Runs every cell of a study (methods x varied keys x seeds); the last line printed is the study's directory."""
-    from raykd.commands.study_record import refuse_other_study, states_of
+    from raykd.commands.study_record import refuse_other_study, states_of, taken_up
     from raykd.launch import check_plans, refuse_taken
     from raykd.scenario.errors import RaykdError
 
@@ -46,6 +48,8 @@ def study(
         raise RaykdError("--continue goes on in a study's directory; name it with --out")
     if (as_json or costs) and not dry_run:
         raise RaykdError("--json and --costs belong to --dry-run")
+    if not dry_run:
+        refuse_unreachable(backend, address, detach)
     loaded, plans, folder = plan_study(study, set_, out)
     command = ["raykd", "study", str(study), *(word for text in set_ for word in ("--set", text))]
     command += ["--out", str(folder), "--continue", *([] if backend == "ray" else ["--backend", backend])]
@@ -61,27 +65,12 @@ def study(
     if dry_run:
         _tell(loaded, states, _costs(left) if costs else {}, as_json)
         return
-    left = [_taken_up(plan) if states[plan.run_dir.name] == "unfinished" else plan for plan in left]
-    if left:
+    left = [taken_up(plan) if states[plan.run_dir.name] == "unfinished" else plan for plan in left]
+    if left and detach:
+        carry_out_detached(left, address, quiet, folder.absolute().name)
+    elif left:
         carry_out(left, backend, address, quiet, f"; to go on: {shlex.join(command)}")
     typer.echo(str(folder))
-
-
-def _taken_up(plan: Plan) -> Plan:
-    """The plan that goes on with an unfinished cell; one that cannot go on is moved out of the way and done anew."""
-    from raykd.commands.study_record import set_aside
-    from raykd.resume import resume_plan
-    from raykd.scenario.errors import RaykdError
-
-    try:
-        resumed = resume_plan(plan.run_dir)
-        if resumed.scenario.content_hash() == plan.scenario.content_hash():
-            return resumed
-        raise RaykdError(f"{plan.run_dir}: holds a run of another scenario")
-    except RaykdError as error:
-        aside = set_aside(plan.run_dir)
-        typer.echo(f"{error}: it is run anew, and what there was is in {aside}", err=True)
-        return plan
 
 
 def _refuse_begun(folder: Path, command: Sequence[str]) -> None:

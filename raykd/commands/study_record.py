@@ -6,12 +6,17 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from raykd.scenario.document import as_written
 from raykd.scenario.errors import RaykdError, ScenarioError
 from raykd.scenario.study import Cell, Study
 from raykd.scenario.yaml_reader import read_yaml, write_yaml
+
+if TYPE_CHECKING:
+    from raykd.launch import Plan
 
 RECORD = "study.yaml"
 SET_ASIDE = ".set-aside"
@@ -108,10 +113,11 @@ def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def states_of(study: Study, folder: Path) -> Mapping[str, str]:
     """For every cell by its id: `done`, `unfinished` (there are remains of it), or `to do`."""
-    return {cell.cell_id: _state(folder / cell.cell_id, _hash(cell)) for cell in study.cells}
+    return {cell.cell_id: state_in(folder / cell.cell_id, _hash(cell)) for cell in study.cells}
 
 
-def _state(run_dir: Path, scenario_hash: str) -> str:
+def state_in(run_dir: Path, scenario_hash: str) -> str:
+    """`done`, `unfinished` (there are remains of a run) or `to do`, for a directory and the scenario that it is for."""
     if not run_dir.exists() or (run_dir.is_dir() and not any(run_dir.iterdir())):
         return "to do"
     try:
@@ -128,3 +134,38 @@ def set_aside(run_dir: Path) -> Path:
     folder.mkdir(exist_ok=True)
     names = (run_dir.name if number == 1 else f"{run_dir.name}-{number}" for number in range(1, 10_000))
     return run_dir.rename(next(folder / name for name in names if not (folder / name).exists()))
+
+
+def taken_up(plan: Plan) -> Plan:
+    """The plan that goes on with an unfinished run; one that cannot go on is moved out of the way and done anew."""
+    from raykd.resume import resume_plan
+
+    try:
+        resumed = resume_plan(plan.run_dir)
+        if resumed.scenario.content_hash() == plan.scenario.content_hash():
+            return resumed
+        raise RaykdError(f"{plan.run_dir}: holds a run of another scenario")
+    except RaykdError as error:
+        aside = set_aside(plan.run_dir)
+        typer.echo(f"{error}: it is run anew, and what there was is in {aside}", err=True)
+        return plan
+
+
+def continued(plan: Plan) -> Plan | None:
+    """What is left to do for a run that may have begun: the plan itself, one that goes on, or None where it is done.
+
+    Raises:
+        RaykdError: the directory holds a run of another scenario.
+    """
+    wanted, recorded = plan.scenario.content_hash(), _recorded_hash(plan.run_dir)
+    if recorded is not None and recorded != wanted:
+        raise RaykdError(f"{plan.run_dir}: holds a run of another scenario, so nothing was run; give another directory with --out")
+    state = state_in(plan.run_dir, wanted)
+    return None if state == "done" else taken_up(plan) if state == "unfinished" else plan
+
+
+def _recorded_hash(run_dir: Path) -> str | None:
+    try:
+        return str(json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["scenario_hash"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,9 +48,9 @@ def slots_that_fit(nodes: Sequence[Mapping[str, Any]], resources: Resources, num
     gpus = resources.gpus_per_client
     if gpus > 1 and gpus != int(gpus):
         raise ResourceError(f"resources.gpus_per_client must be a whole number above 1, got {gpus:g}")
-    alive = {str(node["NodeName"]): node["Resources"] for node in nodes if node["Alive"]}
-    fitting = {name: slots_on(has, resources) for name, has in alive.items()}
-    total = sum(fitting.values())
+    alive = [(str(node["NodeName"]), node["Resources"]) for node in nodes if node["Alive"]]  # names need not differ
+    fitting = [slots_on(has, resources) for _, has in alive]
+    total = sum(fitting)
     wanted = 1 if resources.slots == "auto" else resources.slots
     if total < wanted:
         raise ResourceError(_shortfall(alive, fitting, resources, wanted))
@@ -76,11 +75,12 @@ def deadline_s(setting: str | float, work: str, last_s: float | None) -> float:
     return FIRST_DEADLINE_S if last_s is None else max(LEAST_DEADLINE_S, DEADLINE_FACTOR * last_s)
 
 
-def _shortfall(alive: Mapping[str, Mapping[str, float]], fitting: Mapping[str, int], resources: Resources, wanted: int) -> str:
+def _shortfall(alive: Sequence[tuple[str, Mapping[str, float]]], fitting: Sequence[int], resources: Resources, wanted: int) -> str:
     if not alive:
         return "the cluster must have a node that is alive, got none; start Ray on one"
-    name = max(alive, key=lambda n: (fitting[n], alive[n].get("GPU", 0.0), alive[n].get("CPU", 0.0)))
-    cpu, gpu = alive[name].get("CPU", 0.0), alive[name].get("GPU", 0.0)
+    ranked = zip(fitting, alive, strict=True)
+    _, (name, has) = max(ranked, key=lambda node: (node[0], node[1][1].get("GPU", 0.0), node[1][1].get("CPU", 0.0)))
+    cpu, gpu = has.get("CPU", 0.0), has.get("GPU", 0.0)
     missing = []
     if cpu < resources.cpus_per_client:
         missing.append(f"{resources.cpus_per_client - cpu:g} CPU")
@@ -89,19 +89,6 @@ def _shortfall(alive: Mapping[str, Mapping[str, float]], fitting: Mapping[str, i
     short = f"short of {' and '.join(missing)}" if missing else "each fits once only so often"
     asked = f"{wanted} client{'s' if wanted > 1 else ''} at {resources.cpus_per_client:g} CPU and {resources.gpus_per_client:g} GPU"
     return (
-        f"{asked} must fit, got {sum(fitting.values())}: the best node '{name}' has {cpu:g} CPU and {gpu:g} GPU ({short}); "
+        f"{asked} must fit, got {sum(fitting)}: the best node '{name}' has {cpu:g} CPU and {gpu:g} GPU ({short}); "
         "lower resources.cpus_per_client, resources.gpus_per_client or resources.slots"
     )
-
-
-def probe_address(target: str) -> None:
-    """Raises `ResourceError` within seconds where nobody listens at HOST:PORT; Ray would try for minutes."""
-    host, colon, port = target.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=3.0).close()
-    except OSError as error:
-        raise ResourceError(
-            f"no Ray cluster listens at {target} ({error.strerror or error}); start one or leave --address out"
-        ) from None

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
 from ray import exceptions as ray_errors
+from ray._raylet import Config  # type: ignore[attr-defined]
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raykd.federation.protocols import Backend, Progress
-from raykd.runtime.placement import probe_address, slots_that_fit
+from raykd.runtime.address import LOCAL, ready_address
+from raykd.runtime.placement import slots_that_fit
 from raykd.runtime.ray_backend import RayBackend, cause_of
+from raykd.runtime.ray_nodes import refuse_hidden
 from raykd.runtime.ray_workers import Process, start_processes
+from raykd.runtime.shipping import runtime_env
 from raykd.scenario.errors import ResourceError, RunFailed
 
 T = TypeVar("T")
+Job = Callable[[Backend, Progress, threading.Event], T]
+"""What a driver does, given its backend, a progress and an event that is set to stop it."""
 POLL_S = 0.25
 PAUSE_S = 0.2
 """Between two clients of which a worker tells that they are done."""
+LINGER_S = 3.0
+"""How long a detached driver stays after its job, so that those who follow it hear the end."""
 
 
 @contextmanager
@@ -29,16 +38,23 @@ def ray_session(address: str | None) -> Iterator[None]:
     """A connection to the cluster at `address`, at `$RAY_ADDRESS`, or to one started here and ended with the block.
 
     Raises:
-        ResourceError: nothing listens at the address.
+        ResourceError: no cluster answers there, or it refuses this process; within seconds.
     """
-    target = address or os.environ.get("RAY_ADDRESS") or "local"
     if ray.is_initialized():
         yield
         return
-    probe_address(target)
+    target = ready_address(address)
+    if target != LOCAL:
+        Config.initialize("")  # Ray has read the environment when it was imported, perhaps before the token's mode was set
     try:
-        ray.init(address=target, include_dashboard=False if target == "local" else None, log_to_driver=False, logging_level="ERROR")
-    except ConnectionError as error:
+        ray.init(
+            address=target,
+            include_dashboard=False if target == LOCAL else None,
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env=runtime_env(target) or None,
+        )
+    except (ConnectionError, ray_errors.AuthenticationError) as error:
         raise ResourceError(f"the Ray cluster at {target} was reached but refused the connection: {error}") from None
     try:
         yield
@@ -47,27 +63,59 @@ def ray_session(address: str | None) -> Iterator[None]:
 
 
 class DriverActor:
-    """Runs a job beside its backend and lets others watch and stop it: made remote by `run_on_ray`."""
+    """Runs a job beside its backend and lets others watch and stop it: made remote by `start_driver`.
 
-    def __init__(self) -> None:
+    Args:
+        about: what others are told of it, as plain data.
+        is_detached: whether it ends itself after its job, since nobody may be there to do so.
+    """
+
+    def __init__(self, about: Mapping[str, Any], is_detached: bool) -> None:
+        self._about, self._is_detached = dict(about), is_detached
         self._events: list[tuple[str, dict[str, Any]]] = []
-        self._stop = threading.Event()
+        self._stop, self._ended = threading.Event(), threading.Event()
+        self._result: Any = None
+        self._error: BaseException | None = None
 
-    def execute(self, job: Callable[[Backend, Progress, threading.Event], T], resources: Any, processes: Sequence[Process]) -> T:
-        """The job's result; the backend's workers are gone when it returns."""
-        backend = RayBackend(resources, processes, teller(ray.get_runtime_context().current_actor))
+    def begin(self, job: Job[Any], resources: Any, num_slots: int, processes: Sequence[Process] = ()) -> None:
+        """Starts the job and returns; the driver starts its own workers where it is given none."""
+        me = ray.get_runtime_context().current_actor
+        threading.Thread(target=self._execute, args=(me, job, resources, num_slots, processes), daemon=True).start()
+
+    def _execute(self, me: Any, job: Job[Any], resources: Any, num_slots: int, processes: Sequence[Process]) -> None:
+        tell = teller(me)
         try:
-            return job(backend, lambda event, **values: self.note(event, values), self._stop)
-        finally:
-            backend.close()
+            backend = RayBackend(resources, processes or start_processes(resources, num_slots, tell), tell)
+            try:
+                self._result = job(backend, lambda event, **values: self.note(event, values), self._stop)
+            finally:
+                backend.close()
+        except BaseException as error:  # told to whoever asks for the result
+            self._error = error
+        self._ended.set()
+        if self._is_detached:
+            time.sleep(LINGER_S)
+            ray.kill(me)
 
     def note(self, event: str, values: dict[str, Any]) -> None:
         """Files what the job or a worker tells."""
         self._events.append((event, values))
 
-    def events_since(self, number: int) -> list[tuple[str, dict[str, Any]]]:
-        """Everything told after the first `number` events."""
-        return self._events[number:]
+    def poll(self, number: int) -> tuple[list[tuple[str, dict[str, Any]]], bool]:
+        """Everything told after the first `number` events, and whether the job has ended, for which it waits a moment."""
+        has_ended = self._ended.wait(POLL_S)
+        return self._events[number:], has_ended
+
+    def describe(self) -> dict[str, Any]:
+        """What it is about, and the last of each kind of event."""
+        latest = {event: values for event, values in self._events if event in ("run", "stage", "round")}
+        return {**self._about, "latest": latest, "is_stopping": self._stop.is_set(), "has_ended": self._ended.is_set()}
+
+    def result(self) -> Any:
+        """What the job returned; raises what it raised. Asked once it has ended."""
+        if self._error is not None:
+            raise self._error
+        return self._result
 
     def stop(self) -> None:
         """Asks the job to end after the round in hand."""
@@ -89,14 +137,60 @@ def teller(driver: Any) -> Progress:
     return tell
 
 
+def start_driver(about: Mapping[str, Any], name: str | None = None, namespace: str | None = None) -> Any:
+    """A driver actor on this node, where the paths of a run mean what they mean here; one with a name outlives its maker.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    named = {"name": name, "namespace": namespace, "lifetime": "detached"} if name else {}
+    options = {"num_cpus": 0, "max_concurrency": 8, "scheduling_strategy": here, **named}
+    return ray.remote(DriverActor).options(**options).remote(about, name is not None)
+
+
+@contextmanager
+def as_raised() -> Iterator[None]:
+    """Raises what an actor raised as that, and the loss of the driver as `RunFailed`."""
+    try:
+        yield
+    except ray_errors.RayTaskError as error:
+        raise cause_of(error) from None
+    except ray_errors.RayActorError as error:
+        raise RunFailed(f"the driver actor died: {error}") from None
+
+
+def follow(driver: Any, progress: Progress, stop: threading.Event, is_enough: Callable[[], bool] = lambda: False) -> Any:
+    """Passes a driver's events on until its job ends, and returns or raises what that did; None once `is_enough`.
+
+    Raises:
+        RaykdError, RunFailed, Interrupted: as the job raises them.
+        RunFailed: the driver is gone.
+    """
+    num_seen, is_told, has_ended = 0, False, False
+    with as_raised():
+        while not has_ended:
+            if stop.is_set() and not is_told:
+                driver.stop.remote()
+                is_told = True
+            events, has_ended = ray.get(driver.poll.remote(num_seen))
+            for event, values in events:
+                progress(event, **values)
+            num_seen += len(events)
+            if not has_ended and is_enough():
+                return None
+        return ray.get(driver.result.remote())
+
+
 def run_on_ray(
-    job: Callable[[Backend, Progress, threading.Event], T],
+    job: Job[T],
     resources: Any,
     num_clients: int,
     *,
     address: str | None,
     progress: Progress,
     stop: threading.Event,
+    folders: Sequence[Path] = (),
 ) -> T:
     """Runs a job in a driver actor and passes its events on until it ends.
 
@@ -107,29 +201,22 @@ def run_on_ray(
         address: of a cluster; None: `$RAY_ADDRESS`, else one of its own.
         progress: told here of every event there.
         stop: set here, the job ends after the round in hand.
+        folders: which every node must see.
 
     Raises:
+        ResourceError: no cluster answers, the workers do not fit, or a node lacks a folder.
         RaykdError, RunFailed, Interrupted: as the job raises them.
     """
     with ray_session(address):
         num_slots = slots_that_fit(ray.nodes(), resources, num_clients)
-        driver = ray.remote(DriverActor).options(num_cpus=0, max_concurrency=8).remote()
+        refuse_hidden(folders)
+        driver = start_driver({})
         # Started here and not by the driver, so that all processes import their libraries at the same time.
         processes = start_processes(resources, num_slots, teller(driver))
-        result = driver.execute.remote(job, resources, processes)
-        num_seen, is_told, is_done = 0, False, False
         try:
-            while not is_done:
-                is_done = bool(ray.wait([result], timeout=POLL_S)[0])
-                if stop.is_set() and not is_told:
-                    driver.stop.remote()
-                    is_told = True
-                for event, values in ray.get(driver.events_since.remote(num_seen)):
-                    progress(event, **values)
-                    num_seen += 1
-            ended: T = ray.get(result)
-        except ray_errors.RayTaskError as error:
-            raise cause_of(error) from None
-        except ray_errors.RayActorError as error:
-            raise RunFailed(f"the driver actor died: {error}") from None
+            with as_raised():
+                ray.get(driver.begin.remote(job, resources, num_slots, processes))
+            ended: T = follow(driver, progress, stop)
+        finally:
+            ray.kill(driver)
         return ended

@@ -48,6 +48,10 @@ def test_slots_of_several_nodes_add_up_without_spanning_them() -> None:
     assert slots_that_fit(nodes, _resources(cpus=2.0), num_clients=10) == 2
 
 
+def test_nodes_of_one_name_count_each() -> None:
+    assert slots_that_fit([_node("same", CPU=2.0), _node("same", CPU=2.0)], _resources(), num_clients=10) == 4
+
+
 def test_a_dead_node_counts_for_nothing() -> None:
     nodes = [_node("one", CPU=2.0), _node("two", CPU=8.0, is_alive=False)]
     assert slots_that_fit(nodes, _resources(), num_clients=10) == 2
