@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from raykd.failpoints import failpoint
 from raykd.numerics.params import Payload
 
 NUM_KEPT = 2
@@ -66,8 +67,10 @@ class Checkpoints:
         for client_id in changed:
             parts = _nested(state=state.clients[client_id], upload=state.uploads.get(client_id, {}))
             self._put(str(client_id), number, parts)
+        failpoint("checkpoint.before_index")
         index = {"next_round": state.next_round, "files": self._files}
         self._write(self._folder / f"round-{number}.json", json.dumps(index, indent=1, sort_keys=True).encode())
+        failpoint("checkpoint.after_index")
         self._forget()
 
     def latest(self) -> State | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
+from raykd.failpoints import failpoint
 from raykd.federation.accounts import round_row, round_transfers
 from raykd.federation.checkpoint import Checkpoints, State
 from raykd.federation.client import POOLED
@@ -98,6 +99,7 @@ class Driver:
             if role == "teacher":
                 for table, rows in (("cases", reply.cases), ("previews", reply.previews), ("records", reply.records)):
                     self._write(table, rows, "repository")
+        failpoint("start.after_training")
         state = first_state(self.method, self.backend, trained)
         if state.handed_out:
             self.backend.hand_out(seal(state.handed_out))
@@ -136,12 +138,15 @@ class Driver:
             for client_id in cohort.completed
         ]
         prepared = time.perf_counter()
+        failpoint("round.before_dispatch")
         replies = self.backend.local_updates(jobs, sealed)
+        failpoint("round.after_replies")
         returned = time.perf_counter()
         uploads = self._receive(round_index, replies, state)
         if uploads and not is_personal:
             state.server = self._aggregate(round_index, state.server, uploads)
         aggregated = time.perf_counter()
+        failpoint("round.after_aggregate")
         served = Cohort(tuple(job.client_id for job in jobs if job.own is None), ()) if is_personal else cohort
         crossed = self._hand_out(round_index, state.handed_out)
         if not self.method.pools_data:
@@ -220,6 +225,7 @@ class Driver:
             own = seal(personal) if personal else None
             jobs.append(EvaluationJob(member.client_id, round_index, own, has_surface, num_previews, round_index == BEFORE))
         self.progress("stage", name="evaluating", total=len(jobs))
+        failpoint("round.before_evaluation")
         replies = self.backend.evaluate(jobs, shared)
         part = "before" if round_index == BEFORE else f"round-{round_index:05d}"
         rows = [row for reply in replies for row in reply.cases]
