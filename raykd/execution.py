@@ -167,6 +167,18 @@ def only_writer(run_dir: Path) -> Iterator[None]:
             file.truncate(0)
 
 
+def refuse_written_now(run_dir: Path) -> None:
+    """Raises `RaykdError` while another process writes a run directory."""
+    if (run_dir / LOCK).is_file():
+        with (run_dir / LOCK).open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                raise RaykdError(
+                    f"{run_dir}: {file.read().strip() or 'another process'} writes it; wait until it has ended"
+                ) from None
+
+
 def _deployed(scenario: Scenario) -> str:
     """The model that a site would use in the end: global, personal or teacher."""
     method = METHODS.get(scenario.method.name)
