@@ -14,6 +14,7 @@ from ray import exceptions as ray_errors
 from raykd.federation.protocols import Backend, Progress
 from raykd.runtime.placement import probe_address, slots_that_fit
 from raykd.runtime.ray_backend import RayBackend, cause_of, start_worker
+from raykd.runtime.signals import kept_handlers
 from raykd.scenario.errors import ResourceError, RunFailed
 
 T = TypeVar("T")
@@ -33,7 +34,10 @@ def ray_session(address: str | None) -> Iterator[None]:
         return
     probe_address(target)
     try:
-        ray.init(address=target, include_dashboard=False if target == "local" else None, log_to_driver=False, logging_level="ERROR")
+        with kept_handlers():
+            ray.init(
+                address=target, include_dashboard=False if target == "local" else None, log_to_driver=False, logging_level="ERROR"
+            )
     except ConnectionError as error:
         raise ResourceError(f"the Ray cluster at {target} was reached but refused the connection: {error}") from None
     try:
