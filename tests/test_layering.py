@@ -21,6 +21,7 @@ COMPOSITION_ROOTS = {
     "execution.py",
     "resume.py",
     "failpoints.py",
+    "descendants.py",
     "reproduction.py",
     "__init__.py",
 }

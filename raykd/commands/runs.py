@@ -56,6 +56,7 @@ def carry_out(plans: list[Plan], backend: str, address: str | None, quiet: bool,
         quiet: whether nothing is shown of it.
         how_to_go_on: a clause for those whose runs end early.
     """
+    from raykd.descendants import end_descendants
     from raykd.launch import Interrupted, check_plans, launch, refuse_taken
     from raykd.scenario.errors import RunFailed
     from raykd.watch import watch
@@ -68,6 +69,7 @@ def carry_out(plans: list[Plan], backend: str, address: str | None, quiet: bool,
         numbers.append(number)
         if stop.is_set():
             os.write(2, b"ended at once; what was written stands, and `raykd resume` goes on from the last round\n")
+            end_descendants()
             os._exit(SIGNALLED + number)
         os.write(2, b"stopping after the round in hand; once more to end at once\n")
         stop.set()
