@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import resource
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import faults
+import numpy as np
+import pandas as pd
 import pytest
 
 from raykd import failpoints
@@ -197,3 +200,46 @@ def test_a_run_with_a_damaged_table_is_not_gone_on_with(context: Any, load: Call
     part.write_bytes(part.read_bytes()[:-1])
     with pytest.raises(RaykdError, match=r"tables/cases/round-00000\.parquet is damaged; see `raykd verify"):
         resume_plan(tmp_path / "run")
+
+
+def _command(*words: str) -> tuple[int, str]:
+    """Exit code and standard output of a command in this process."""
+    from typer.testing import CliRunner
+
+    from raykd.cli import app
+
+    ended = CliRunner().invoke(app, list(words))
+    return ended.exit_code, ended.stdout
+
+
+def test_verify_names_what_is_wrong_and_what_to_do(run: Callable[..., Any], tmp_path: Path) -> None:
+    folder = shutil.copytree(run(METHOD).path, tmp_path / "run")
+    (folder / "report.html").write_text("a page")
+    code, out = _command("verify", str(folder))
+    assert code == 0 and "sound" in out and "report.html: foreign" in out
+    (folder / "models/global.safetensors").unlink()
+    code, out = _command("verify", str(folder), "--json")
+    told = {row["path"]: row["state"] for row in json.loads(out)}
+    assert code == 3 and told == {"models/global.safetensors": "missing", "report.html": "foreign"}
+
+
+def test_reproduce_says_identical_and_tells_what_differs(run: Callable[..., Any], tmp_path: Path) -> None:
+    from raykd.reproduction import differences
+    from raykd.results.comparison import DIFFERENT, IDENTICAL, verdict
+    from raykd.results.reader import open_run
+
+    code, out = _command("reproduce", str(run(METHOD).path), "--out", str(tmp_path / "again"), "--backend", "in-process", "-q")
+    assert code == 0 and IDENTICAL in out and out.splitlines()[-1] == str(tmp_path / "again")
+    other = run(METHOD, "training.learning_rate=0.01").run
+    found = differences(open_run(run(METHOD).path), other)
+    assert verdict(found) == DIFFERENT
+    assert any(difference.where == "training.loss_total" for difference in found)
+
+
+@pytest.mark.parametrize(("change", "said"), [(0.0, "IDENTICAL"), (0.005, "WITHIN TOLERANCE"), (0.02, "DIFFERENT")])
+def test_a_score_may_be_apart_by_its_tolerance(change: float, said: str) -> None:
+    from raykd.results.comparison import _column_difference, verdict
+
+    score = pd.Series([0.5, np.nan, 0.9])
+    found = _column_difference("cases.dsc", score, score + change)
+    assert verdict([found] if found else []) == said
