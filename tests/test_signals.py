@@ -40,10 +40,13 @@ def begun(tiny: dict[str, Any], tmp_path: Path, request: pytest.FixtureRequest) 
     words += ["--set", "federation.rounds=500", "--backend", request.param]
     env = {**os.environ, "RAYKD_TEST_LEADER": str(mark), "PYTHONPATH": str(faults.ROOT)}
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env, start_new_session=True)
-    assert faults.wait_for(lambda: (tmp_path / "run/checkpoints/round-00001.json").is_file(), 120)
-    yield process, mark
-    for pid in _session(mark):
-        os.kill(pid, signal.SIGKILL)
+    try:
+        assert faults.wait_for(lambda: any((tmp_path / "run/checkpoints").glob("round-*[1-9].json")), 240)
+        yield process, mark
+    finally:
+        for pid in _session(mark):
+            os.kill(pid, signal.SIGKILL)
+        process.communicate()
 
 
 @pytest.mark.parametrize("begun", ["in-process", "ray"], indirect=True)
