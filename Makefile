@@ -4,7 +4,7 @@ BIN := .venv/bin
 NOW := $(shell date +%Y%m%d-%H%M%S)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo demo-real test test-all check bench clean
+.PHONY: install demo demo-real test test-all chaos check bench clean
 
 install: .venv/installed
 
@@ -24,10 +24,13 @@ demo-real: install
 	$(BIN)/raykd report runs/vertebra-$(NOW)
 
 test: install
-	$(BIN)/python -m pytest -q -n 2 --dist loadscope -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope -m "not slow and not chaos"
 
 test-all: install
-	$(BIN)/python -m pytest -q -n 2 --dist loadscope
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope -m "not chaos"
+
+chaos: install
+	$(BIN)/python -m pytest -q -n 0 -m chaos tests/chaos
 
 check: install
 	$(BIN)/ruff check .

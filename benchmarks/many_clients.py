@@ -22,7 +22,7 @@ from benchmarks import ten_parameters
 from raykd.federation.checkpoint import Checkpoints
 from raykd.federation.driver import Driver
 from raykd.federation.shelf import Shelf
-from raykd.results.writer import RunWriter, create_run_dir, write_atomically
+from raykd.results.writer import RunWriter, create_run_dir
 from raykd.runtime.ray_session import run_on_ray
 from raykd.scenario.load import scenario_from_dict
 from raykd.scenario.schema import Scenario
@@ -54,7 +54,7 @@ def rounds_of(scenario: Scenario, folder: Path, backend: Any, progress: Any, sto
 
     common = {"run_id": "benchmark", "scenario": scenario.name, "method": scenario.method.name, "seed": 0}
     writer = Timed(create_run_dir(folder / "run"), common)
-    checkpoints = Checkpoints(Shelf(folder / "run/checkpoints"), write_atomically)
+    checkpoints = Checkpoints(Shelf(folder / "run/checkpoints"), writer)
     driver = Driver(scenario, folder, backend, writer, note, stop, checkpoints)
     driver.run(driver.prepare())
     slots, num_clients = min(backend.num_slots, len(scenario.members())), len(scenario.members())

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raykd.failpoints import failpoint
 from raykd.launch import Interrupted, Plan
-from raykd.results.writer import RunWriter, create_run_dir, new_manifest, write_atomically
+from raykd.results.checksums import LOCK, LOG, MANIFEST, NAME
+from raykd.results.durable import append_line, make_folder, sweep, write_atomically
+from raykd.results.writer import RunWriter, create_run_dir, new_manifest
 from raykd.scenario.errors import RaykdError, RunFailed
 from raykd.scenario.load import dump_scenario
 from raykd.scenario.registry import METHODS
@@ -40,76 +44,141 @@ def _run_plan(plan: Plan, backend: Backend, progress: Progress, stop: threading.
     writer = RunWriter(
         plan.run_dir, {"run_id": _run_id(plan), "scenario": scenario.name, "method": plan.method_label, "seed": scenario.seed}
     )
-    log = RunLog(plan.run_dir / "run.log", progress)
-    driver = Driver(
-        scenario, plan.root, backend, writer, log, stop, Checkpoints(Shelf(plan.run_dir / "checkpoints"), write_atomically)
-    )
+    log = RunLog(plan.run_dir / LOG, progress)
+    checkpoints = Checkpoints(Shelf(plan.run_dir / "checkpoints"), writer)
+    driver = Driver(scenario, plan.root, backend, writer, log, stop, checkpoints)
     clients = driver.prepare()
-    if not plan.is_resumed:
-        _begin(plan, writer, backend.num_slots)
-    with only_writer(plan.run_dir):
-        if plan.is_resumed:
-            writer.update_manifest(status="running", ended_at=None, reason=None)
+    with _sentences(plan, writer), _place(plan):
+        _go_on(plan, writer, log) if plan.is_resumed else _begin(plan, writer, backend.num_slots)
+        log.open()
         try:
             models = driver.run(clients)
         except Stopped as stopped:
-            writer.update_manifest(status="interrupted", reason=str(stopped))
+            writer.end("interrupted", str(stopped))
             raise Interrupted(f"{stopped}; `raykd resume {plan.run_dir}` goes on") from None
         except (RaykdError, RunFailed) as error:
-            writer.update_manifest(status="failed", reason=str(error))
+            writer.end("failed", str(error))
             raise RunFailed(f"{error}; {plan.run_dir} holds what was done") from None
-        _save_models(plan.run_dir / "models", models)
-        writer.update_manifest(status="done")
+        _save_models(plan.run_dir / "models", models, writer)
+        failpoint("status.before_done")
+        writer.end("done")
+        failpoint("status.after_done")
+
+
+@contextmanager
+def _place(plan: Plan) -> Iterator[None]:
+    """The directory of a run, made where it begins, and held against other writers."""
+    if not plan.is_resumed:
+        failpoint("begin.before_directory")
+        if plan.study_record:
+            make_folder(plan.run_dir.parent)
+            write_atomically(plan.run_dir.parent / "study.yaml", plan.study_record.encode())
+        create_run_dir(plan.run_dir)
+        failpoint("begin.after_directory")
+    with only_writer(plan.run_dir):
+        if not plan.is_resumed:
+            create_run_dir(plan.run_dir)  # again, now that nobody else can begin in it
+        yield
+
+
+@contextmanager
+def _sentences(plan: Plan, writer: RunWriter) -> Iterator[None]:
+    """A full disk, or one that fails, ends a run as a failed one, if the disk still takes that much; it can be resumed."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{error.filename or plan.run_dir} cannot be written or read ({error.strerror or error})"
+        with suppress(OSError, ValueError):
+            writer.end("failed", what)
+        has_begun = (plan.run_dir / MANIFEST).is_file()
+        then = f"`raykd resume {plan.run_dir}` goes on" if has_begun else f"run it again into {plan.run_dir}: it had not begun"
+        raise RunFailed(f"{what}; nothing written before is harmed: make room or mend the disk, then {then}") from None
 
 
 def _begin(plan: Plan, writer: RunWriter, num_slots: int) -> None:
-    """Makes the directory of a new run, in which it says what it is."""
-    scenario = plan.scenario
-    create_run_dir(plan.run_dir)
-    if plan.study_record:
-        write_atomically(plan.run_dir.parent / "study.yaml", plan.study_record.encode())
-    write_atomically(plan.run_dir / "scenario.yaml", dump_scenario(scenario).encode())
+    """Writes into the directory of a new run what it is; from the manifest on it can be resumed."""
     from raykd.data.federation import data_fingerprints
 
+    scenario = plan.scenario
+    sweep(plan.run_dir)
+    (plan.run_dir / NAME).unlink(missing_ok=True)
+    writer.put(plan.run_dir / "scenario.yaml", dump_scenario(scenario).encode())
+    failpoint("begin.after_scenario")
     facts = {
         "method": plan.method_label,
         "deployed": _deployed(scenario),
         "num_slots": num_slots,
+        "scenario": scenario.model_dump(mode="json"),
         "scenario_root": os.path.relpath(plan.root, plan.run_dir),
         "data": data_fingerprints(scenario, plan.root),
     }
     writer.write_manifest({**new_manifest(scenario.content_hash(), _run_id(plan)), **facts})
+    failpoint("begin.after_manifest")
+
+
+def _go_on(plan: Plan, writer: RunWriter, log: RunLog) -> None:
+    """Clears up after a run that ended early."""
+    for path in writer.take_up():
+        log("damaged_checkpoint", path=path)
+    writer.update_manifest(status="running", ended_at=None, reason=None)
 
 
 class RunLog:
-    """Tells a watcher of every event and keeps the lines that last in a file, behind those that it holds.
+    """Tells a watcher of every event and adds the lines that last to a file.
 
     Args:
-        path: written once its directory is there.
+        path: nothing is written there before `open`.
         progress: the watcher.
     """
 
     def __init__(self, path: Path, progress: Progress):
         self._path, self._progress, self._lines = path, progress, Lines()
-        self._kept = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        self._held: list[str] | None = []
+
+    def open(self) -> None:
+        """Writes the lines held so far and from now on every line at once."""
+        held, self._held = self._held or [], None
+        if held:
+            append_line(self._path, "\n".join(held))
 
     def __call__(self, event: str, **values: Any) -> None:
         if (line := self._lines.permanent(event, values)) is not None:
-            self._kept.append(line)
-            if self._path.parent.is_dir():
-                self._path.write_text("\n".join(self._kept) + "\n", encoding="utf-8")
+            if self._held is None:
+                append_line(self._path, line)
+            else:
+                self._held.append(line)
         self._progress(event, **values)
 
 
 @contextmanager
 def only_writer(run_dir: Path) -> Iterator[None]:
     """A lock on a run directory, gone with the process that holds it. Raises `RaykdError` where another one does."""
-    with (run_dir / "run.lock").open("w") as file:
+    with (run_dir / LOCK).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RaykdError(f"{run_dir}: a run directory has one writer at a time, and another process writes this one") from None
-        yield
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise RaykdError(f"{run_dir}: a run directory has one writer at a time, and {holder} writes this one") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} of {platform.node()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def refuse_written_now(run_dir: Path) -> None:
+    """Raises `RaykdError` while another process writes a run directory."""
+    if (run_dir / LOCK).is_file():
+        with (run_dir / LOCK).open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                raise RaykdError(
+                    f"{run_dir}: {file.read().strip() or 'another process'} writes it; wait until it has ended"
+                ) from None
 
 
 def _deployed(scenario: Scenario) -> str:
@@ -126,9 +195,11 @@ def _run_id(plan: Plan) -> str:
     return f"{scenario.name}-{plan.method_label}-seed{scenario.seed}-{scenario.content_hash()[:8]}"
 
 
-def _save_models(folder: Path, models: Iterable[tuple[str, Any]]) -> None:
+def _save_models(folder: Path, models: Iterable[tuple[str, Any]], writer: RunWriter) -> None:
     from safetensors.torch import save
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for name, payload in models:
-        write_atomically(folder / f"{name}.safetensors", save({key: value.contiguous() for key, value in payload.items()}))
+        failpoint("models.before_write")
+        writer.put(folder / f"{name}.safetensors", save({key: value.contiguous() for key, value in payload.items()}))
+    failpoint("models.after_write")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -46,12 +47,26 @@ class Plan:
 
 def refuse_taken(plans: Sequence[Plan]) -> None:
     """Raises `RaykdError` where a run's directory holds something already or nothing can be written where it would be."""
+    from raykd.results.writer import is_vacant
+
     for plan in plans:
-        if plan.run_dir.exists() and (not plan.run_dir.is_dir() or any(plan.run_dir.iterdir())):
-            raise RaykdError(f"{plan.run_dir}: a new run needs a directory that is empty or not there yet; give another with --out")
+        if plan.run_dir.exists() and (not plan.run_dir.is_dir() or not is_vacant(plan.run_dir)):
+            rule = f"{plan.run_dir}: a new run needs a directory that is empty or not there yet"
+            raise RaykdError(f"{rule}{_holds(plan.run_dir)}; give another with --out")
         parent = next(folder for folder in plan.run_dir.absolute().parents if folder.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise RaykdError(f"{plan.run_dir}: nothing can be written in {parent}; give another place with --out")
+
+
+def _holds(folder: Path) -> str:
+    """What the user may have meant to do with a run that is there already."""
+    try:
+        status = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["status"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    if status == "done":
+        return f", got one with a run that is done (`raykd report {folder}` shows it, `raykd reproduce {folder}` runs it again)"
+    return f", got one with a run that is not done ({status}; `raykd resume {folder}` goes on with it)"
 
 
 def check_plans(plans: Sequence[Plan]) -> None:
@@ -128,6 +143,9 @@ def launch(
     watch = progress or (lambda event, **values: None)
     event = stop or threading.Event()
     from raykd.execution import run_plans
+    from raykd.failpoints import VARIABLE, arm
+
+    arm(os.environ.get(VARIABLE, ""))
 
     if backend == "in-process":
         from raykd.runtime.in_process import InProcessBackend

@@ -8,21 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from raykd.launch import Plan
-from raykd.results.writer import new_manifest
+from raykd.results.checksums import MANIFEST, refuse_damage
+from raykd.results.writer import PACKAGES, is_vacant, new_manifest
+from raykd.scenario.document import differences
 from raykd.scenario.errors import RaykdError
 from raykd.scenario.load import load_scenario
 
-VERSIONS = ("raykd", "torch", "monai", "torchio", "python")
+VERSIONS = ("raykd", "code", *(name for name in PACKAGES if name != "ray"), "python")
+"""Fields of a manifest that say with what a run computes; `code` is a hash of raykd's own files."""
+MAX_TOLD = 8
 
 
 def resume_plan(run_dir: Path) -> Plan:
     """The plan that goes on with the run in a directory.
 
     Raises:
-        RaykdError: there is no run, it is done already, or its scenario, data or software have changed; with every difference.
+        RaykdError: there is no run, it is done already, damaged, or its scenario, data or software have changed; with every
+            difference.
     """
+    if run_dir.is_dir() and any(run_dir.iterdir()) and is_vacant(run_dir):
+        raise RaykdError(
+            f"{run_dir}: the run ended before it had begun, so there is nothing to go on with and nothing is lost; "
+            f"run it again into the same directory: raykd run SCENARIO --out {run_dir}"
+        )
     try:
-        manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((run_dir / MANIFEST).read_text(encoding="utf-8"))
         status, root = manifest["status"], (run_dir / manifest["scenario_root"]).resolve()
     except (OSError, ValueError, KeyError, TypeError):
         raise RaykdError(f"{run_dir}: must be the directory of a run, got one without a manifest.json that can be read") from None
@@ -32,6 +42,7 @@ def resume_plan(run_dir: Path) -> Plan:
     plan = Plan(run_dir, manifest["method"], scenario, root, is_resumed=True)
     if changes := list(_changes(plan, manifest)):
         raise RaykdError(f"{run_dir}: a run goes on only as it began, but " + "; ".join(changes))
+    refuse_damage(run_dir)
     return plan
 
 
@@ -39,12 +50,19 @@ def _changes(plan: Plan, manifest: Mapping[str, Any]) -> Iterator[str]:
     from raykd.data.federation import data_fingerprints
 
     if plan.scenario.content_hash() != manifest["scenario_hash"]:
-        yield "scenario.yaml is not the one that it began with"
-    now = new_manifest("", "")
-    for name in VERSIONS:
-        if now[name] != manifest[name]:
-            yield f"{name} was {manifest[name]} and is {now[name]}"
+        told = list(differences(manifest.get("scenario", {}), plan.scenario.model_dump(mode="json")))
+        more = f", and {len(told) - MAX_TOLD} more" if len(told) > MAX_TOLD else ""
+        yield f"scenario.yaml is not the one that it began with ({', '.join(told[:MAX_TOLD])}{more})"
+    yield from changed_software(manifest, new_manifest("", ""))
     data = data_fingerprints(plan.scenario, plan.root)
     for owner in sorted(data.keys() | manifest["data"].keys()):
         if data.get(owner) != manifest["data"].get(owner):
             yield f"the data of {owner} are others"
+
+
+def changed_software(there: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """With what two manifests say that was computed differs, each a clause."""
+    for name in VERSIONS:
+        if now.get(name) != there.get(name):
+            what = "the code of raykd (a hash of its files)" if name == "code" else name
+            yield f"{what} was {there.get(name)} and is {now.get(name)}"

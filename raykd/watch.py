@@ -66,6 +66,8 @@ class Lines:
                 text = f"  before the first round: mean DSC {values['dsc']:.3f} on held-out cases"
             case "worker_lost":
                 text = f"  a worker was lost during {values['work']} (attempt {values['attempt']}): {values['reason']}"
+            case "damaged_checkpoint":
+                text = f"  {values['path']} is damaged and was passed over"
             case _:
                 return None
         return f"[{time.monotonic() - self._start:6.1f} s] {text}"

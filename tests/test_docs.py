@@ -59,6 +59,16 @@ def test_the_editors_schema_is_the_one_that_validates() -> None:
         assert stored == schema, f"run raykd schema again for scenarios/{name}.schema.json"
 
 
+def test_every_promise_names_a_test_that_there_is() -> None:
+    """docs/guarantees.md: each row of a promise links to tests, and they are in the files linked."""
+    text = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| (.*\.\./tests/.*) \|$", text, re.MULTILINE)
+    links = [link for row in rows for link in re.findall(r"\[`([^`]+)`\]\(\.\./(tests/[^)]+)\)", row)]
+    assert len(links) >= len(rows) > 10
+    for name, file in links:
+        assert name == file or f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), name
+
+
 def test_every_link_of_the_readme_leads_somewhere() -> None:
     """Relative links of README.md and of the pages under docs/."""
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]

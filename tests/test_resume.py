@@ -92,7 +92,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     method = "method={name: fedavg}"
     folder = _cut_off(load(method), tmp_path / "run")
     index = json.loads((folder / "checkpoints/round-00001.json").read_text())
-    pack, start, parts, _ = index["server"]
+    pack, start, parts = index["server"]
     newest = folder / "checkpoints" / pack
     content = bytearray(newest.read_bytes())
     content[start + parts[0][1] - 5] ^= 1

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from raykd.scenario.study import Study
 
 REFUSED, FAILED, INTERRUPTED = 2, 3, 130
+SIGNALLED = 128
+"""Plus the signal's number: 130 after Ctrl-C, 143 after SIGTERM."""
 
 ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario's YAML file.", show_default=False)]
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study's YAML file.", show_default=False)]

@@ -13,6 +13,7 @@ import typer
 from raykd.commands.drivers import Detach, carry_out_detached
 from raykd.commands.options import (
     INTERRUPTED,
+    SIGNALLED,
     Address,
     BackendName,
     Out,
@@ -80,25 +81,29 @@ def resume(
 
 
 def carry_out(plans: list[Plan], backend: str, address: str | None, quiet: bool, how_to_go_on: str = "") -> None:
-    """Checks, runs and watches. The first Ctrl-C ends after the round in hand, the second at once.
+    """Checks, runs and watches. The first Ctrl-C or SIGTERM ends after the round in hand, the second at once.
 
     Args:
         plans, backend, address: what runs and where.
         quiet: whether nothing is shown of it.
         how_to_go_on: a clause for those whose runs end early.
     """
+    from raykd.descendants import end_descendants
     from raykd.launch import Interrupted, check_plans, launch, refuse_taken
     from raykd.scenario.errors import RunFailed
     from raykd.watch import watch
 
     refuse_taken([plan for plan in plans if not plan.is_resumed])
     check_plans(plans)
-    stop = threading.Event()
+    stop, numbers = threading.Event(), list[int]()
 
     def on_signal(number: int, frame: Any) -> None:
+        numbers.append(number)
         if stop.is_set():
-            os._exit(INTERRUPTED)
-        typer.echo("stopping after the round in hand; once more to end at once", err=True)
+            os.write(2, b"ended at once; what was written stands, and `raykd resume` goes on from the last round\n")
+            end_descendants()
+            os._exit(SIGNALLED + number)
+        os.write(2, b"stopping after the round in hand; once more to end at once\n")
         stop.set()
 
     signal.signal(signal.SIGINT, on_signal)
@@ -108,6 +113,6 @@ def carry_out(plans: list[Plan], backend: str, address: str | None, quiet: bool,
             launch(plans, backend=backend, address=address, progress=progress, stop=stop)
     except Interrupted as error:
         typer.echo(f"{error}{how_to_go_on}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(SIGNALLED + numbers[0] if numbers else INTERRUPTED) from None
     except RunFailed as error:
         raise RunFailed(f"{error}{how_to_go_on}") from None

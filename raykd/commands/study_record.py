@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from raykd.scenario.document import as_written
+from raykd.scenario.document import as_written, differences
 from raykd.scenario.errors import RaykdError, ScenarioError
 from raykd.scenario.study import Cell, Study
 from raykd.scenario.yaml_reader import read_yaml, write_yaml
@@ -96,19 +96,7 @@ def _changes_in(cell: Cell, file: Path) -> Iterator[str]:
     if not file.is_file():
         yield "the scenario has changed"
         return
-    there, now = (dict(_leaves(data)) for data in (read_yaml(file).plain(), cell.loaded.scenario.model_dump(mode="json")))
-    for key in [*now, *(key for key in there if key not in now)]:
-        if (key in there, there.get(key)) != (key in now, now.get(key)):
-            was, is_ = (as_written(data[key]) if key in data else "nothing" for data in (there, now))
-            yield f"{key}: {was} there, {is_} now"
-
-
-def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    items: Any = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    if not items:
-        yield path, data
-    for key, value in items:
-        yield from _leaves(value, f"{path}[{key}]" if isinstance(data, list) else f"{path}.{key}".removeprefix("."))
+    yield from differences(read_yaml(file).plain(), cell.loaded.scenario.model_dump(mode="json"))
 
 
 def states_of(study: Study, folder: Path) -> Mapping[str, str]:

@@ -1,19 +1,20 @@
 """What a run needs to go on where it was: kept on disk after every round, found whole or not at all.
 
-A checkpoint is an index `round-00003.json` that says where everything lies in the packs beside it, with a SHA-256 each: the
+A checkpoint is an index `round-00003.json` that says where everything lies in the packs beside it, and what their SHA-256 are: the
 server's state, and for every client its state and its last upload, in the pack of the last round in which it took part. A pack
-is synced before the index that names it is written aside, flushed and renamed: an index that is there, and whose places hold what
+is synced before the index that names it is written aside, flushed and renamed: an index that is there, and whose packs are what
 it says, is a complete checkpoint. The last two are kept.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from raykd.failpoints import failpoint
 from raykd.federation.shelf import EMPTY, Place, Shelf
 from raykd.federation.transport import seal, unseal
 from raykd.numerics.params import Payload
@@ -50,17 +51,28 @@ class State:
                 yield held, client_id
 
 
+class Files(Protocol):
+    """Who writes the files of a run and knows their checksums."""
+
+    def put(self, path: Path, content: bytes) -> None:
+        """Puts a file there wholly or not at all, flushed to the disk."""
+
+    def note(self, path: Path, sha256: str) -> None:
+        """Notes the checksum of a file that is there already."""
+
+
 class Checkpoints:
     """The checkpoints of one run.
 
     Args:
         shelf: where payloads lie.
-        write: puts a file there wholly or not at all, flushed to the disk; None: nothing is kept for a later process.
+        files: where indices go and the checksums of packs; None: nothing is kept for a later process.
     """
 
-    def __init__(self, shelf: Shelf, write: Callable[[Path, bytes], None] | None = None):
-        self.shelf, self._write = shelf, write
+    def __init__(self, shelf: Shelf, files: Files | None = None):
+        self.shelf, self._files = shelf, files
         self._start: dict[str, Place] = {}
+        self._digests: dict[str, str] = {}
         self._kept: list[set[str]] = []
 
     def begin(self, next_round: int) -> None:
@@ -70,17 +82,25 @@ class Checkpoints:
     def save(self, state: State) -> None:
         """Keeps the state before `state.next_round`."""
         self._pack_anew(state)
-        if self._write is None:
+        if self._files is None:
+            self.shelf.sync()
             self.shelf.keep({place.pack for place in _clients(state)})
             return
         if not self._start:
             self._start = {name: self.shelf.put(seal(getattr(state, name))) for name in ("teacher", "handed_out")}
         server = self.shelf.put(seal(state.server))
-        self.shelf.sync()
-        index = {"next_round": state.next_round, "start": self._start, "server": server}
+        name, digest = self.shelf.sync()
+        self._files.note(self.shelf.folder / name, digest)
+        self._digests[name] = digest
+        index: dict[str, Any] = {"next_round": state.next_round, "start": self._start, "server": server}
         index |= {name: {str(key): place for key, place in getattr(state, name).items()} for name in ("clients", "uploads")}
-        self._write(self.shelf.folder / f"round-{state.next_round:05d}.json", json.dumps(index, sort_keys=True).encode())
-        self._forget({place.pack for place in (server, *self._start.values(), *_clients(state))})
+        packs = {place.pack for place in (server, *self._start.values(), *_clients(state)) if place.parts}
+        self._digests = {name: digest for name, digest in self._digests.items() if name in packs}
+        index["packs"] = self._digests
+        failpoint("checkpoint.before_index")
+        self._files.put(self.shelf.folder / f"round-{state.next_round:05d}.json", json.dumps(index, sort_keys=True).encode())
+        failpoint("checkpoint.after_index")
+        self._forget(packs)
 
     def latest(self) -> State | None:
         """The newest complete checkpoint; None where there is none."""
@@ -92,12 +112,12 @@ class Checkpoints:
                 clients, uploads = (
                     {int(key): _place(entry) for key, entry in index[name].items()} for name in ("clients", "uploads")
                 )
-                next_round = int(index["next_round"])
+                next_round, digests = int(index["next_round"]), dict(index["packs"])
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
-            if all(map(self.shelf.is_sound, (server, *start.values(), *clients.values(), *uploads.values()))):
-                self._start, packs = start, (server, *start.values(), *clients.values(), *uploads.values())
-                self._kept = [{place.pack for place in packs}]
+            named = {place.pack for place in (server, *start.values(), *clients.values(), *uploads.values()) if place.parts}
+            if named <= digests.keys() and all(self.shelf.is_sound(name, digests[name]) for name in named):
+                self._start, self._digests, self._kept = start, digests, [named]
                 known = {name: unseal(self.shelf.get(place)) for name, place in {"server": server, **start}.items()}
                 return State(clients=clients, uploads=uploads, next_round=next_round, **known)
         return None
@@ -130,7 +150,7 @@ def _clients(state: State) -> Iterable[Place]:
 
 def _place(entry: Any) -> Place:
     """A place as JSON has it. Raises what a wrong type raises."""
-    pack, start, parts, sha256 = entry
+    pack, start, parts = entry
     if Path(pack).name != pack:
         raise ValueError(f"{pack} is no pack of this folder")
-    return Place(pack, int(start), [(str(kind), int(size)) for kind, size in parts], str(sha256)) if parts else EMPTY
+    return Place(pack, int(start), [(str(kind), int(size)) for kind, size in parts]) if parts else EMPTY

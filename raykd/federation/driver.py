@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
+from raykd.failpoints import failpoint
 from raykd.federation.accounts import round_row, round_transfers
 from raykd.federation.checkpoint import Checkpoints, State
 from raykd.federation.client import POOLED
@@ -73,10 +74,18 @@ class Driver:
         """
         self.sink.write("clients", clients, "clients")
         state = self._checkpoints.latest()
-        if state is None:
-            state = self._start()
-        elif state.handed_out:
-            self.backend.hand_out(seal(state.handed_out))
+        try:
+            if state is None:
+                state = self._start()
+            elif state.handed_out:
+                self.backend.hand_out(seal(state.handed_out))
+            self._rounds(state)
+        finally:
+            self._shelf.discard()  # of a round that came to nothing
+        return self._models(state)
+
+    def _rounds(self, state: State) -> None:
+        """All rounds that are left, in place on the state."""
         rounds = self.scenario.federation.rounds if self.method.is_trained else 0
         for round_index in range(state.next_round, rounds):
             if self._stop.is_set():
@@ -88,7 +97,6 @@ class Driver:
                 self._evaluate(round_index, state, is_final=is_final)
             state.next_round = round_index + 1
             self._checkpoints.save(state)
-        return self._models(state)
 
     def _start(self) -> State:
         """Trains what starts on the repository, hands it out, and evaluates what sites have before the first round."""
@@ -101,6 +109,7 @@ class Driver:
                 for table, rows in (("cases", reply.cases), ("previews", reply.previews), ("records", reply.records)):
                     self._write(table, rows, "repository")
         self._checkpoints.begin(0)
+        failpoint("start.after_training")
         state = first_state(self.method, self.backend, trained, self._shelf)
         if state.handed_out:
             self.backend.hand_out(seal(state.handed_out))
@@ -140,12 +149,15 @@ class Driver:
         }
         jobs = Jobs(cohort.completed, lambda client_id: self._job(client_id, round_index, state, client_id in goes_on))
         prepared = time.perf_counter()
+        failpoint("round.before_dispatch")
         replies, uploaded = self._receive(self.backend.local_updates(jobs, sealed), state)
+        failpoint("round.after_replies")
         returned = time.perf_counter()
         uploads = self._uploads(round_index, replies, state)
         if uploads and not is_personal:
             state.server = self._aggregate(round_index, state.server, uploads)
         aggregated = time.perf_counter()
+        failpoint("round.after_aggregate")
         served = Cohort(tuple(c for c in cohort.completed if c not in goes_on), ()) if is_personal else cohort
         crossed = self._hand_out(round_index, state.handed_out)
         if not self.method.pools_data:
@@ -240,6 +252,7 @@ class Driver:
 
         jobs = Jobs([member.client_id for member in self.members], job)
         self.progress("stage", name="evaluating", total=len(jobs))
+        failpoint("round.before_evaluation")
         replies = sorted(self.backend.evaluate(jobs, shared), key=lambda reply: reply.client_id)
         part = "before" if round_index == BEFORE else f"round-{round_index:05d}"
         rows = [row for reply in replies for row in reply.cases]

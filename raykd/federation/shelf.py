@@ -25,12 +25,11 @@ SUFFIX = ".pack"
 
 
 class Place(NamedTuple):
-    """Where a payload lies: its pack, the first byte, the kinds and sizes of its parts in order, and the SHA-256 of all of them."""
+    """Where a payload lies: its pack, the first byte, and the kinds and sizes of its parts in order."""
 
     pack: str
     start: int
     parts: Sequence[tuple[str, int]]
-    sha256: str
 
     @property
     def num_bytes(self) -> int:
@@ -38,7 +37,7 @@ class Place(NamedTuple):
         return sum(size for _, size in self.parts)
 
 
-EMPTY = Place("", 0, (), "")
+EMPTY = Place("", 0, ())
 """Of a payload that holds nothing."""
 
 
@@ -51,16 +50,16 @@ class Shelf:
 
     def __init__(self, folder: Path | None):
         self.folder = folder or Path(tempfile.mkdtemp(prefix="raykd-"))
-        self._pack, self._end = "", 0
+        self._pack, self._end, self._digest = "", 0, hashlib.sha256()
         self._files: dict[str, int] = {}
         self.close = weakref.finalize(self, _let_go, self._files, None if folder else self.folder)
         """Lets go of all files; so does whoever lets go of the shelf."""
 
     def begin(self, name: str) -> None:
         """Starts a new pack, in place of one of the same name that was left behind."""
-        self.sync()
+        self.discard()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._pack, self._end = name + SUFFIX, 0
+        self._pack, self._end, self._digest = name + SUFFIX, 0, hashlib.sha256()
         self._files[self._pack] = os.open(self.folder / self._pack, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
 
     def put(self, envelope: Envelope) -> Place:
@@ -68,11 +67,9 @@ class Shelf:
         if not envelope:
             return EMPTY
         blobs = sorted(envelope.items())
-        digest = hashlib.sha256()
+        place = Place(self._pack, self._end, [(kind, blob.nbytes) for kind, blob in blobs])
         for _, blob in blobs:
-            digest.update(blob.data)
-        place = Place(self._pack, self._end, [(kind, blob.nbytes) for kind, blob in blobs], digest.hexdigest())
-        for _, blob in blobs:
+            self._digest.update(blob.data)
             self._end += _write(self._files[self._pack], blob.data.cast("B"), self._end)
         return place
 
@@ -85,21 +82,25 @@ class Shelf:
             envelope[kind], start = blob, start + size
         return envelope
 
-    def is_sound(self, place: Place) -> bool:
-        """Whether what lies there is what was put there."""
+    def is_sound(self, pack: str, sha256: str) -> bool:
+        """Whether a pack is there as it was synced."""
         try:
-            envelope = self.get(place)
-        except (OSError, EOFError):
+            with (self.folder / pack).open("rb") as content:
+                return hashlib.file_digest(content, "sha256").hexdigest() == sha256
+        except OSError:
             return False
-        digest = hashlib.sha256()
-        for blob in envelope.values():
-            digest.update(blob.data)
-        return not place.parts or digest.hexdigest() == place.sha256
 
-    def sync(self) -> None:
-        """Brings the pack that was begun to the disk, where that has not been done."""
+    def sync(self) -> tuple[str, str]:
+        """Brings the pack that was begun to the disk and ends it; its name and SHA-256."""
+        os.fsync(self._files[self._pack])
+        ended, self._pack = self._pack, ""
+        return ended, self._digest.hexdigest()
+
+    def discard(self) -> None:
+        """Removes the pack that was begun, if one was: a round that came to nothing leaves nothing behind."""
         if self._pack:
-            os.fsync(self._files[self._pack])
+            os.close(self._files.pop(self._pack))
+            (self.folder / self._pack).unlink(missing_ok=True)
             self._pack = ""
 
     def keep(self, packs: Iterable[str]) -> None:

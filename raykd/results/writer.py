@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import os
 import platform
@@ -18,52 +20,48 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import raykd
 from raykd import __version__
+from raykd.failpoints import failpoint
+from raykd.results.checksums import LOCK, MANIFEST, NAME, Checksums
+from raykd.results.durable import ASIDES, make_folder
 from raykd.results.schema import BYTES, COMMON, INTEGER, NUMBER, TABLES, TEXT, TRUTH, TableSchema
 from raykd.scenario.errors import RaykdError, did_you_mean
 
 PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 PYTHON_TYPES: dict[pa.DataType, Any] = {INTEGER: Integral, NUMBER: Real, TEXT: str, TRUTH: (bool, np.bool_), BYTES: bytes}
 """What each type accepts; pyarrow alone would silently cut 1.5 down to 1."""
+PACKAGES = ("torch", "ray", "monai", "torchio", "numpy", "scipy", "nibabel", "SimpleITK")
 STATUSES = ("running", "done", "failed", "interrupted")
+
+
+def is_vacant(folder: Path) -> bool:
+    """Whether a new run may begin in a directory: it is empty, or a run was cut off in it before it had begun."""
+    names = {path.name for path in folder.iterdir() if not path.match(ASIDES)}
+    return names <= {LOCK} or (NAME in names and names <= {NAME, LOCK, "scenario.yaml"})
 
 
 def create_run_dir(out: Path) -> Path:
     """Create the directory of a new run, parents included.
 
     Args:
-        out: where; may exist if it is empty.
+        out: where; may exist if it is vacant.
 
     Raises:
         RaykdError: it holds something already, is no directory, or cannot be written.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        content = next(out.iterdir(), None)
+        make_folder(out)
+        content = None if is_vacant(out) else min(path.name for path in out.iterdir() if path.name != LOCK)
     except OSError as error:
         raise RaykdError(f"{out}: the run directory cannot be created ({error.strerror}); give another with --out") from None
     if content is not None:
         raise RaykdError(
-            f"{out}: a new run needs an empty directory, got one that holds {content.name}; give another, or use `raykd resume`"
+            f"{out}: a new run needs an empty directory, got one that holds {content}; give another, or use `raykd resume`"
         )
     if not os.access(out, os.W_OK | os.X_OK):
         raise RaykdError(f"{out}: the run directory cannot be written to; give another with --out")
     return out
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file aside, flush it to the disk and rename it, so that it is there wholly or not at all."""
-    aside = path.with_name(f".{path.name}.aside")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 class RunWriter:
@@ -83,6 +81,28 @@ class RunWriter:
             raise ValueError(f"common must have the keys {', '.join(sorted(expected))}, got {', '.join(sorted(common))}")
         self.run_dir = run_dir
         self.common = dict(common)
+        self._checksums = Checksums(run_dir)
+
+    def put(self, path: Path, content: bytes) -> None:
+        """Put a file below the run directory there wholly or not at all, its checksum noted."""
+        self._checksums.write(path, content)
+
+    def note(self, path: Path, sha256: str) -> None:
+        """Note the checksum of a file below the run directory that is there already, flushed to the disk."""
+        self._checksums.note(path, sha256)
+
+    def take_up(self) -> list[str]:
+        """Clear up what a run that died left behind; gives the damaged files of checkpoints, which are gone.
+
+        Raises:
+            RaykdError: a file that a run cannot do without is damaged.
+        """
+        return self._checksums.take_up()
+
+    def end(self, status: str, reason: str | None = None) -> None:
+        """Say in the manifest how the run ended, and seal the checksums of all its files."""
+        self.update_manifest(status=status, reason=reason)
+        self._checksums.seal()
 
     def write(self, table: str, rows: Sequence[Mapping[str, Any]], part: str) -> None:
         """Write rows as one file of a table, in place of the file of the same name.
@@ -103,8 +123,10 @@ class RunWriter:
         content = _to_arrow(TABLES[table], [{**self.common, **row} for row in rows])
         pq.write_table(content, sink, compression="zstd", write_page_checksum=True)
         folder = self.run_dir / "tables" / table
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{part}.parquet", sink.getvalue().to_pybytes())
+        make_folder(folder)
+        failpoint("table.before_part")
+        self.put(folder / f"{part}.parquet", sink.getvalue().to_pybytes())
+        failpoint("table.after_part")
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write `manifest.json` anew.
@@ -115,11 +137,11 @@ class RunWriter:
         if manifest.get("status") not in STATUSES:
             raise ValueError(f"a manifest's status must be one of {', '.join(STATUSES)}, got {manifest.get('status')!r}")
         text = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False) + "\n"
-        write_atomically(self.run_dir / "manifest.json", text.encode())
+        self.put(self.run_dir / MANIFEST, text.encode())
 
     def update_manifest(self, **fields: Any) -> None:
         """Change some fields of `manifest.json`; a `status` other than running also sets `ended_at`, unless it is given."""
-        manifest = json.loads((self.run_dir / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((self.run_dir / MANIFEST).read_text(encoding="utf-8"))
         if fields.get("status", "running") != "running":
             fields = {"ended_at": _now(), **fields}
         self.write_manifest({**manifest, **fields})
@@ -153,8 +175,9 @@ def new_manifest(scenario_hash: str, run_id: str) -> dict[str, Any]:
     """
     return {
         "raykd": __version__,
-        **{name: _version(name) for name in ("torch", "ray", "monai", "torchio")},
+        **{name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
+        "code": code_hash(),
         "git_commit": _git_commit(),
         "machine": {
             "num_cpus": os.cpu_count(),
@@ -167,6 +190,15 @@ def new_manifest(scenario_hash: str, run_id: str) -> dict[str, Any]:
         "ended_at": None,
         "status": "running",
     }
+
+
+@functools.cache
+def code_hash() -> str:
+    """SHA-256 (first 16 hex digits) of raykd's own source files."""
+    package, sha256 = Path(raykd.__file__).parent, hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        sha256.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
+    return sha256.hexdigest()[:16]
 
 
 def _now() -> str:

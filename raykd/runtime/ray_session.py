@@ -21,6 +21,7 @@ from raykd.runtime.ray_backend import RayBackend, cause_of
 from raykd.runtime.ray_nodes import refuse_hidden
 from raykd.runtime.ray_workers import Process, start_processes
 from raykd.runtime.shipping import runtime_env
+from raykd.runtime.signals import kept_handlers
 from raykd.scenario.errors import ResourceError, RunFailed
 
 T = TypeVar("T")
@@ -47,13 +48,14 @@ def ray_session(address: str | None) -> Iterator[None]:
     if target != LOCAL:
         Config.initialize("")  # Ray has read the environment when it was imported, perhaps before the token's mode was set
     try:
-        ray.init(
-            address=target,
-            include_dashboard=False if target == LOCAL else None,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env=runtime_env(target) or None,
-        )
+        with kept_handlers():
+            ray.init(
+                address=target,
+                include_dashboard=False if target == LOCAL else None,
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env=runtime_env(target) or None,
+            )
     except (ConnectionError, ray_errors.AuthenticationError) as error:
         raise ResourceError(f"the Ray cluster at {target} was reached but refused the connection: {error}") from None
     try:

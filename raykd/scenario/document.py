@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -200,3 +200,20 @@ def _not_a_block(node: Node, done: KeyPath, step: str) -> tuple[str, str, str]:
     if isinstance(node.value, list):
         return f"{where} is a list, not a block", "", f"write {where}[0].{step} for its first element, {where}.*.{step} for all"
     return f"{where} is not a block", "", ""
+
+
+def differences(there: Any, now: Any) -> Iterator[str]:
+    """The keys in which two plain documents differ, each with both values: `seed: 3 there, 4 now`."""
+    was, is_ = dict(_leaves(there)), dict(_leaves(now))
+    for key in [*is_, *(key for key in was if key not in is_)]:
+        if (key in was, was.get(key)) != (key in is_, is_.get(key)):
+            before, after = (as_written(data[key]) if key in data else "nothing" for data in (was, is_))
+            yield f"{key}: {before} there, {after} now"
+
+
+def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    items: Any = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    if not items:
+        yield path, data
+    for key, value in items:
+        yield from _leaves(value, f"{path}[{key}]" if isinstance(data, list) else f"{path}.{key}".removeprefix("."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,17 @@ from raykd.federation.checkpoint import Checkpoints, State
 from raykd.federation.shelf import EMPTY, Place, Shelf, ShelvedUploads
 from raykd.federation.transport import seal, unseal
 from raykd.numerics.params import Payload, weighted_mean
-from raykd.results.writer import write_atomically
+from raykd.results.durable import write_atomically
+
+
+class OnDisk:
+    """Writes the files of checkpoints."""
+
+    def put(self, path: Path, content: bytes) -> None:
+        write_atomically(path, content)
+
+    def note(self, path: Path, sha256: str) -> None:
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
 
 
 def payload(value: float, size: int = 3) -> Payload:
@@ -36,7 +47,7 @@ def test_what_is_put_is_read_back_in_any_order(shelf: Shelf) -> None:
 
 
 def test_nothing_takes_no_place(shelf: Shelf) -> None:
-    assert shelf.put({}) is EMPTY and shelf.get(EMPTY) == {} and shelf.is_sound(EMPTY)
+    assert shelf.put({}) is EMPTY and shelf.get(EMPTY) == {}
 
 
 def test_another_process_reads_it_too(shelf: Shelf) -> None:
@@ -46,19 +57,25 @@ def test_another_process_reads_it_too(shelf: Shelf) -> None:
 
 
 def test_every_flipped_bit_and_every_truncation_is_seen(shelf: Shelf) -> None:
-    place = shelf.put(seal({"params/w": torch.tensor([1.0])}))
-    shelf.sync()
-    file, content = shelf.folder / place.pack, (shelf.folder / place.pack).read_bytes()
+    shelf.put(seal({"params/w": torch.tensor([1.0])}))
+    pack, sha256 = shelf.sync()
+    file, content = shelf.folder / pack, (shelf.folder / pack).read_bytes()
     for bit in range(8 * len(content)):
         damaged = bytearray(content)
         damaged[bit // 8] ^= 1 << bit % 8
         file.write_bytes(damaged)
-        assert not Shelf(shelf.folder).is_sound(place)
+        assert not shelf.is_sound(pack, sha256)
     for size in range(len(content)):
         file.write_bytes(content[:size])
-        assert not Shelf(shelf.folder).is_sound(place)
+        assert not shelf.is_sound(pack, sha256)
     file.write_bytes(content)
-    assert Shelf(shelf.folder).is_sound(place)
+    assert shelf.is_sound(pack, sha256) and not shelf.is_sound("other.pack", sha256)
+
+
+def test_a_pack_that_came_to_nothing_leaves_nothing(shelf: Shelf) -> None:
+    shelf.put(seal(payload(1.0)))
+    shelf.discard()
+    assert not list(shelf.folder.iterdir())
 
 
 def test_uploads_are_read_one_at_a_time_and_averaged_as_from_memory(shelf: Shelf) -> None:
@@ -83,7 +100,7 @@ def test_a_shelf_of_its_own_leaves_nothing_behind() -> None:
 def test_packs_of_rare_clients_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten clients, two a round: without packing anew, every pack would be kept for the last client that lies in it."""
     monkeypatch.setattr("raykd.federation.checkpoint.SLACK_BYTES", 0)
-    checkpoints = Checkpoints(Shelf(tmp_path), write_atomically)
+    checkpoints = Checkpoints(Shelf(tmp_path), OnDisk())
     state = State(payload(0.0))
     for round_index in range(200):
         checkpoints.begin(round_index)
@@ -94,7 +111,7 @@ def test_packs_of_rare_clients_do_not_pile_up(tmp_path: Path, monkeypatch: pytes
     lying = sum(path.stat().st_size for path in tmp_path.glob("*.pack"))
     needed = sum(place.num_bytes for place in state.clients.values())
     assert lying < 4 * needed
-    found = Checkpoints(Shelf(tmp_path), write_atomically).latest()
+    found = Checkpoints(Shelf(tmp_path), OnDisk()).latest()
     assert found is not None and found.next_round == 199
     again = Shelf(tmp_path)
     assert [value_of(again, found.clients[client_id]) for client_id in range(10)] == [
