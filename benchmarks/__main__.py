@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import distillation_step, prepare, ray_overhead
+from benchmarks import distillation_step, many_clients, prepare, ray_overhead, step_settings
 
-BENCHMARKS = {"distillation_step": distillation_step.main, "ray_overhead": ray_overhead.main, "prepare": prepare.main}
+BENCHMARKS = {
+    "distillation_step": distillation_step.main,
+    "step_settings": step_settings.main,
+    "ray_overhead": ray_overhead.main,
+    "many_clients": many_clients.main,
+    "prepare": prepare.main,
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHMARKS:

@@ -8,7 +8,6 @@ the engine adds. Memory is the driver's own, without what processes share.
 from __future__ import annotations
 
 import functools
-import os
 import tempfile
 import threading
 import time
@@ -125,5 +124,4 @@ def _silent(event: str, **values: Any) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("RAYKD_CACHE", tempfile.mkdtemp(prefix="raykd-benchmark-"))
     main()

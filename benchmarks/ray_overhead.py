@@ -10,13 +10,13 @@ import functools
 import multiprocessing
 import statistics
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from raykd.federation.driver import Driver
-from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Row
+from raykd.federation.protocols import EvaluationJob, EvaluationReply, Jobs, LocalJob, LocalReply, Row
 from raykd.federation.transport import Envelope
 from raykd.federation.worker import Worker
 from raykd.runtime.ray_session import run_on_ray
@@ -78,14 +78,14 @@ class BareBackend:
     def train_on_repository(self, networks: Sequence[Any]) -> list[Any]:
         return self._all([(i % NUM_PROCESSES, "train_on_repository", (network,)) for i, network in enumerate(networks)])
 
-    def local_updates(self, jobs: Sequence[LocalJob], download: Envelope) -> list[LocalReply]:
-        return self._all([(job.client_id % NUM_PROCESSES, "local_update", (job, download)) for job in jobs])
+    def local_updates(self, jobs: Jobs[LocalJob], download: Envelope) -> Iterator[LocalReply]:
+        return iter(self._all([(job.client_id % NUM_PROCESSES, "local_update", (job, download)) for job in jobs]))
 
     def hand_out(self, teacher: Envelope) -> None:
         self._all([(slot, "receive", (teacher,)) for slot in range(NUM_PROCESSES)])
 
-    def evaluate(self, jobs: Sequence[EvaluationJob], shared: Mapping[str, Envelope]) -> list[EvaluationReply]:
-        return self._all([(job.client_id % NUM_PROCESSES, "evaluate", (job, shared)) for job in jobs])
+    def evaluate(self, jobs: Jobs[EvaluationJob], shared: Mapping[str, Envelope]) -> Iterator[EvaluationReply]:
+        return iter(self._all([(job.client_id % NUM_PROCESSES, "evaluate", (job, shared)) for job in jobs]))
 
     def incidents(self) -> list[tuple[int, str]]:
         return []
