@@ -46,14 +46,17 @@ def test_the_driver_is_killed_at_random_moments(
 ) -> None:
     undisturbed, scenario, rng = run(*OVERRIDES), load(*OVERRIDES), random.Random(SEED)
     needed = len(undisturbed.table("training"))
-    span_s, num_kills, num_runs, done, repeated = 0.0, 0, 0, 0, 0
+    for name in ("warm", "timed"):  # the first starts the server, imports and fills the cache
+        (tmp_path / name).mkdir()
+        begin = time.monotonic()
+        faults.finish(context, scenario, tmp_path / name / "run")
+    span_s, num_kills, num_runs, done, repeated = time.monotonic() - begin, 0, 0, 0, 0
     while num_kills < KILLS:
         folder = tmp_path / f"{num_runs}" / "run"
         folder.parent.mkdir()
-        begin = time.monotonic()
         while num_kills < KILLS and faults.status(folder) != "done":
             process = faults.start(context, scenario, folder)
-            process.join(rng.uniform(0.0, span_s) if span_s else None)
+            process.join(rng.uniform(0.0, span_s))
             if process.exitcode is None:
                 process.kill()
                 process.join()
@@ -63,7 +66,6 @@ def test_the_driver_is_killed_at_random_moments(
             if faults.status(folder):
                 assert [f for f in findings(folder) if f.state != "foreign"] == []
         faults.finish(context, scenario, folder)
-        span_s = span_s or time.monotonic() - begin
         finished = outcome_at(folder)
         assert_same_tables(undisturbed, finished)
         assert finished.models == undisturbed.models
