@@ -220,14 +220,17 @@ class Driver:
         events = [event for reply in replies for event in reply.events]
         if not self.method.pools_data:
             events += cohort_events(cohort, self._availability, round_index)
-        events += [
-            {"round": round_index, "client_id": client_id, "kind": "worker_lost", "detail": sentence}
-            for client_id, sentence in self.backend.incidents()
-        ]
+        events += self._incidents(round_index)
         self._write("training", [reply.training for reply in replies], part)
         self._write("transfers", transfers, part)
         self._write("events", events, part)
         self._write("rounds", [row], part)
+
+    def _incidents(self, round_index: int) -> list[Row]:
+        return [
+            {"round": round_index, "client_id": client_id, "kind": "worker_lost", "detail": sentence}
+            for client_id, sentence in self.backend.incidents()
+        ]
 
     def _write(self, table: str, rows: Sequence[Row], part: str) -> None:
         if rows:
@@ -259,6 +262,7 @@ class Driver:
         self._write("cases", rows, part)
         self._write("previews", [row for reply in replies for row in reply.previews], part)
         self._write("records", [row for reply in replies for row in reply.records], part)
+        self._write("events", self._incidents(round_index), f"evaluation-{part}")
         scores = [row["dsc"] for row in rows if row["model"] != "teacher" and row["split"] == "test"]
         if scores:
             self.progress("evaluated", round=round_index, dsc=sum(scores) / len(scores))

@@ -77,7 +77,7 @@ class RayBackend:
     def open(self, scenario: Scenario, root: Path) -> None:
         self._opened, self._handed_out = (scenario, root), None
         self._costs, self._homes = Costs(), {}
-        ray.get([process.actor.open.remote(scenario, root) for process in self._living()])
+        self._tell("open", scenario, root)
 
     def prepare(self, client_ids: Sequence[int], with_repository: bool) -> list[Row]:
         wanted = [*client_ids, *([SERVER] if with_repository else [])]
@@ -90,7 +90,7 @@ class RayBackend:
 
     def hand_out(self, payload: Envelope) -> None:
         self._handed_out = ray.put(payload)
-        ray.get([process.actor.receive.remote(self._handed_out) for process in self._living()])
+        self._tell("receive", self._handed_out)
 
     def local_updates(self, jobs: Jobs[LocalJob], download: Envelope) -> Iterator[LocalReply]:
         return (reply for _, reply in self._each("local_update", jobs, ray.put(download)))
@@ -111,8 +111,17 @@ class RayBackend:
         for process in self._processes:
             ray.kill(process.actor)
 
-    def _living(self) -> list[Process]:
-        return [self._processes[index] for index in sorted({self._slots[slot][0] for slot in self._active})]
+    def _tell(self, what: str, *values: Any) -> None:
+        """Calls every process; one that is lost meanwhile is replaced, and its successor knows what it did."""
+        indices = sorted({self._slots[slot][0] for slot in self._active})
+        asked = {index: getattr(self._processes[index].actor, what).remote(*values) for index in indices}
+        for index, answer in asked.items():
+            try:
+                ray.get(answer)
+            except LOST as error:
+                self._incidents.append((SERVER, f"{what}: {_reason(error)}"))
+                if not self._replace(index, can_go_on=len(indices) > 1):
+                    self._retire(index)
 
     def _each(self, work: str, jobs: Jobs[Any], *shared: Any) -> Iterator[tuple[int, Any]]:
         """Client and reply of every job as they come: one call in flight a slot, lost work done again, a lost worker replaced."""
@@ -158,7 +167,7 @@ class RayBackend:
         """Files a loss, puts its work back, and gets another worker; or fewer, where there was no room for so many."""
         attempts.update(call.client_ids)
         worst = max(call.client_ids, key=lambda client_id: (attempts[client_id], -client_id))
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        reason = _reason(error)
         if call.is_overdue:
             reason = "it had not answered by its deadline (resources.deadline_s) and was given up"
         self._incidents.append((worst, f"{_named(work, call.client_ids)}, attempt {attempts[worst]}: {reason}"))
@@ -170,29 +179,52 @@ class RayBackend:
             num_lanes = call.process.num_lanes
             others = {slot for slot in self._active if self._slots[slot][0] != index}
             is_crowded = isinstance(error, ray_errors.OutOfMemoryError) or _room(self._resources) < len(others) + num_lanes
-            if (others and is_crowded) or not self._replace(index, can_wait=not others):
+            if (others and is_crowded) or not self._replace(index, can_go_on=bool(others)):
                 for slot in self._active - others:
                     queues.retire(slot)
-                self._active = others
-                self._incidents.append((-1, f"{num_lanes} fewer run at once from now on, {len(others)} in all"))
+                self._retire(index)
         queues.put_back(call.client_ids)
 
-    def _replace(self, index: int, *, can_wait: bool) -> bool:
-        """A new process in the place of a lost one; false: there is none to be had, and others go on without."""
-        process = start_process(self._resources, self._progress, self._processes[index].num_lanes)
+    def _retire(self, index: int) -> None:
+        """Goes on without a process."""
+        num_before = len(self._active)
+        self._active = {slot for slot in self._active if self._slots[slot][0] != index}
+        fewer = num_before - len(self._active)
+        self._incidents.append((SERVER, f"{fewer} fewer run at once from now on, {len(self._active)} in all"))
+
+    def _replace(self, index: int, *, can_go_on: bool) -> bool:
+        """A new process in the place of a lost one; false: there is none to be had, and others go on without.
+
+        Raises:
+            RunFailed: nor are there others.
+        """
+        for _ in range(MAX_ATTEMPTS):
+            try:
+                self._processes[index] = self._successor(self._processes[index].num_lanes)
+                return True
+            except LOST as error:  # it died before it could do anything
+                self._incidents.append((SERVER, f"a worker that was to replace a lost one: {_reason(error)}"))
+            except ResourceError as error:
+                if not can_go_on:
+                    raise RunFailed(f"the last worker was lost and no other could be started: {error}") from None
+                return False
+        if not can_go_on:
+            raise RunFailed(f"the last worker was lost, and {MAX_ATTEMPTS} after it before they could do anything")
+        return False
+
+    def _successor(self, num_lanes: int) -> Process:
+        """A process that knows what all were told. Raises `ResourceError` where none starts, and what Ray does where it dies."""
+        process = start_process(self._resources, self._progress, num_lanes)
         try:
             await_start([process])
             if self._opened is not None:
                 ray.get(process.actor.open.remote(*self._opened))
             if self._handed_out is not None:
                 ray.get(process.actor.receive.remote(self._handed_out))
-        except (ResourceError, *LOST) as error:
+        except (ResourceError, *LOST):
             ray.kill(process.actor)
-            if can_wait:
-                raise RunFailed(f"the last worker was lost and no other could be started: {error}") from None
-            return False
-        self._processes[index] = process
-        return True
+            raise
+        return process
 
 
 def await_start(processes: Sequence[Process]) -> None:
@@ -218,6 +250,10 @@ def _give_up(calls: Any) -> None:
         if call.due_s <= time.monotonic() and not call.is_overdue:
             call.is_overdue, call.due_s = True, float("inf")
             ray.kill(call.process.actor)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0]}"
 
 
 def _named(work: str, client_ids: Sequence[int]) -> str:
