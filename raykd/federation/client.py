@@ -200,13 +200,14 @@ class Client:
         if key not in self._heard:
             network = self.load("teacher", teacher)
             learn = cached_knowledge if is_original else compute_knowledge
-            said = functools.partial(learn, network, request=request, seed=self.scenario.seed, version=key[0])
+            shape = self.member.training.patch_shape
+            said = functools.partial(learn, network, request=request, seed=self.scenario.seed, version=key[0], window=shape)
             self._heard = {key: [case.with_knowledge(said(case)) for case in self.labelled + self.unlabelled]}
         return self._heard[key]
 
     def predict(self, role: Role, payload: Payload, image_IJK: Tensor) -> Tensor:
-        """The classes that a model gives to a volume."""
-        return predict_labels(self.load(role, payload), image_IJK)
+        """The classes that a model gives to a volume, seen in patches as it was trained."""
+        return predict_labels(self.load(role, payload), image_IJK, window=self.member.training.patch_shape)
 
     def _network(self, settings: Any) -> SegmentationNetwork:
         training = self.member.training

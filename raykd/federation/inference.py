@@ -25,8 +25,11 @@ def pad_to_multiple(volume_BCIJK: Tensor, multiple: tuple[int, int, int]) -> Ten
     return F.pad(volume_BCIJK, [0, missing[2], 0, missing[1], 0, missing[0]], value=float(volume_BCIJK.min()))
 
 
-def predict_logits(network: SegmentationNetwork, volumes_BCIJK: Tensor) -> Tensor:
+def predict_logits(network: SegmentationNetwork, volumes_BCIJK: Tensor, window: tuple[int, int, int] | None = None) -> Tensor:
     """Logits (B, L, I, J, K) of volumes of any shape, in the mode that the network is in, without gradient.
+
+    Args:
+        window: go through the network in pieces of this many voxels, half of which overlap; None: large volumes alone, in `WINDOW`.
 
     A lone volume is run as a pair of itself where PyTorch would otherwise choose its slow convolution, which costs more than
     twice the work.
@@ -38,10 +41,12 @@ def predict_logits(network: SegmentationNetwork, volumes_BCIJK: Tensor) -> Tenso
         return logits
 
     with torch.inference_mode():
-        if volumes_BCIJK[0].numel() > MAX_VOXELS:
-            window = [min(max(w - w % m, m), -(-n // m) * m) for w, n, m in zip(WINDOW, shape, network.total_stride, strict=True)]
+        if window is not None or volumes_BCIJK[0].numel() > MAX_VOXELS:
+            sides = zip(window or WINDOW, shape, network.total_stride, strict=True)
+            piece = [min(max(w - w % m, m), -(-n // m) * m) for w, n, m in sides]
+            overlap = 0.25 if window is None else 0.5
             logits: Tensor = sliding_window_inference(
-                volumes_BCIJK, window, 2, in_pairs, overlap=0.25, mode="gaussian", sw_device=device, device="cpu"
+                volumes_BCIJK, piece, 2, in_pairs, overlap=overlap, mode="gaussian", sw_device=device, device="cpu"
             )
             return logits
         padded = pad_to_multiple(volumes_BCIJK, network.total_stride)
@@ -58,19 +63,31 @@ def predict_features(network: SegmentationNetwork, image_IJK: Tensor, layers: Se
     return {layer: value[0].cpu() for layer, value in features.items()}
 
 
-def predict_labels(network: SegmentationNetwork, image_IJK: Tensor, known: Sequence[int] | None = None) -> Tensor:
+def predict_labels(
+    network: SegmentationNetwork,
+    image_IJK: Tensor,
+    known: Sequence[int] | None = None,
+    window: tuple[int, int, int] | None = None,
+) -> Tensor:
     """The most probable class of each voxel, uint8 (I, J, K), in evaluation mode.
 
     Args:
         known: the foreground classes that the network was taught; None: all. Others are part of its background.
+        window: as for `predict_logits`.
     """
     network.eval()
-    logits = predict_logits(network, image_IJK[None, None])
+    logits = predict_logits(network, image_IJK[None, None], window)
     return best_class(logits[0] if known is None else merge_probs(torch.softmax(logits, dim=1), known)[0])
 
 
 def soft_label(
-    network: SegmentationNetwork, image_IJK: Tensor, *, num_passes: int, input_noise: float, rng: torch.Generator
+    network: SegmentationNetwork,
+    image_IJK: Tensor,
+    *,
+    num_passes: int,
+    input_noise: float,
+    rng: torch.Generator,
+    window: tuple[int, int, int] | None = None,
 ) -> Tensor:
     """Mean over stochastic passes of the class probabilities (L, I, J, K).
 
@@ -78,18 +95,19 @@ def soft_label(
         num_passes: passes with dropout on, normalisation in evaluation mode, and fresh noise N(0, input_noise^2) clipped at
             two standard deviations on the input; 0: one clean pass.
         rng: seeds noise and dropout masks, in a fork of torch's global state, because its dropout takes no generator.
+        window: as for `predict_logits`.
     """
     image = image_IJK[None, None]
     if num_passes == 0:
         network.eval()
-        return torch.softmax(predict_logits(network, image)[0], dim=0)
+        return torch.softmax(predict_logits(network, image, window)[0], dim=0)
     set_dropout_only_training(network)
     total = torch.zeros(())
     with seeded_layers(rng, _device(network)):
         for first in range(0, num_passes, 2):
             size = min(2, num_passes - first)
             noise = (input_noise * torch.randn((size, *image.shape[1:]))).clamp(-2 * input_noise, 2 * input_noise)
-            total = total + torch.softmax(predict_logits(network, image + noise), dim=1).sum(dim=0)
+            total = total + torch.softmax(predict_logits(network, image + noise, window), dim=1).sum(dim=0)
     network.eval()
     return total / num_passes
 

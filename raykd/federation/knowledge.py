@@ -34,15 +34,26 @@ def image_hash(image_IJK: Tensor) -> str:
 
 
 def compute_knowledge(
-    network: SegmentationNetwork, case: TrainingCase, *, request: KnowledgeRequest, seed: int, version: str
+    network: SegmentationNetwork,
+    case: TrainingCase,
+    *,
+    request: KnowledgeRequest,
+    seed: int,
+    version: str,
+    window: tuple[int, int, int] | None = None,
 ) -> Knowledge:
     """The mean soft label of the stochastic passes, its entropy, and the feature maps of a clean pass.
+
+    A network that normalises over its input, and that a site adapted on patches, says something else of a whole volume than of
+    patches: the students, who learn patches, are told what it says of these.
 
     The reference takes its target from one more noisy pass and draws all passes anew at every step; drawn once, the mean of
     the passes is both target and uncertainty, and nine teacher passes a step become none.
     """
     rng = generator(seed, "knowledge", case.case_id, version)
-    probs = soft_label(network, case.image_IJK, num_passes=request.num_passes, input_noise=request.input_noise, rng=rng)
+    probs = soft_label(
+        network, case.image_IJK, num_passes=request.num_passes, input_noise=request.input_noise, rng=rng, window=window
+    )
     probs = merge_probs(probs[None], request.known)[0]
     features = predict_features(network, case.image_IJK, request.layers) if request.layers else {}
     return Knowledge(
@@ -54,12 +65,18 @@ def compute_knowledge(
 
 
 def cached_knowledge(
-    network: SegmentationNetwork, case: TrainingCase, *, request: KnowledgeRequest, seed: int, version: str
+    network: SegmentationNetwork,
+    case: TrainingCase,
+    *,
+    request: KnowledgeRequest,
+    seed: int,
+    version: str,
+    window: tuple[int, int, int] | None = None,
 ) -> Knowledge:
     """`compute_knowledge`, read from the cache on disk where this case met this version of the teacher before."""
 
     def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
-        fresh = compute_knowledge(network, case, request=request, seed=seed, version=version)
+        fresh = compute_knowledge(network, case, request=request, seed=seed, version=version, window=window)
         tensors = {"soft_label": fresh.soft_label_LIJK, **{f"feature/{layer}": value for layer, value in fresh.features.items()}}
         return tensors, {"strides": {layer: list(stride) for layer, stride in fresh.strides.items()}}
 
@@ -73,6 +90,7 @@ def cached_knowledge(
         known=request.known,
         seed=seed,
         threads=torch.get_num_threads(),
+        window=window,
     )
     tensors, values = cached("knowledge", key, compute)
     return Knowledge(

@@ -151,3 +151,15 @@ def test_the_hash_of_a_volume_follows_its_voxels_and_not_its_memory() -> None:
     other = image.clone()
     other[0, 0, 0] += 1e-6
     assert image_hash(image) == image_hash(turned) != image_hash(other)
+
+
+def test_in_windows_a_teacher_says_of_a_patch_what_it_says_of_that_patch_alone() -> None:
+    net, case = teacher(), a_case()
+    shape = tuple(case.image_IJK.shape)
+    window = (4, shape[1] - shape[1] % 8, shape[2] - shape[2] % 8)
+    whole = compute_knowledge(net, case, request=CLEAN, seed=0, version="v")
+    pieces = compute_knowledge(net, case, request=CLEAN, seed=0, version="v", window=window)
+    corner = case.image_IJK[: window[0], : window[1], : window[2]]
+    alone = torch.softmax(predict_logits(net.eval(), corner[None, None])[0], dim=0)
+    torch.testing.assert_close(pieces.soft_label_LIJK[:, 0, 0, 0].float(), alone[:, 0, 0, 0], rtol=0, atol=2e-3)
+    assert not torch.allclose(whole.soft_label_LIJK, pieces.soft_label_LIJK, atol=1e-3)

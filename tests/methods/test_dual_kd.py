@@ -35,6 +35,7 @@ Load = Callable[..., Any]
 TensorsIn = Callable[[Any], dict[str, np.ndarray]]
 EQUAL_NETWORKS = "student.network={name: unet, width: 8}"
 FROZEN = "method={name: dual_kd, teacher: frozen, trust: false, num_passes: 4}"
+FROZEN_DUAL = FROZEN.replace("}", ", response: kl, feature: region_affinity}")
 OFF = "response: none, feature: none, teacher: frozen, trust: false, num_unlabelled: 0"
 
 
@@ -73,8 +74,9 @@ def test_a_term_of_weight_zero_teaches_nothing(record: Record, weightless: str, 
 
 @pytest.mark.parametrize("term", ["response", "feature"])
 def test_each_distillation_term_changes_the_student(record: Record, term: str) -> None:
-    both = record(FROZEN).outcome.models["global.safetensors"]
-    without = record(FROZEN.replace("}", f", {term}: none}}")).outcome.models["global.safetensors"]
+    both = record(FROZEN_DUAL).outcome.models["global.safetensors"]
+    name = {"response": "kl", "feature": "region_affinity"}[term]
+    without = record(FROZEN_DUAL.replace(f"{term}: {name}", f"{term}: none")).outcome.models["global.safetensors"]
     assert both != without
 
 
@@ -203,12 +205,12 @@ def teacher_passes(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_row_28_a_frozen_teacher_is_asked_once_for_each_case_of_the_run(
     teacher_passes: Callable[[str], dict[int, tuple[int, int]]],
 ) -> None:
-    """Six training cases, four stochastic passes and one clean pass each, all in the first round."""
-    assert teacher_passes(FROZEN) == {0: (24, 6), 1: (0, 0)}
+    """Six training cases of 24 windows, four stochastic passes and one clean pass each, all in the first round."""
+    assert teacher_passes(FROZEN_DUAL) == {0: (4 * 6 * 24, 6), 1: (0, 0)}
 
 
 def test_row_28_the_number_of_passes_is_a_setting(teacher_passes: Callable[[str], dict[int, tuple[int, int]]]) -> None:
-    assert teacher_passes(FROZEN.replace("num_passes: 4", "num_passes: 6"))[0] == (36, 6)
+    assert teacher_passes(FROZEN_DUAL.replace("num_passes: 4", "num_passes: 6"))[0] == (6 * 6 * 24, 6)
 
 
 def test_row_28_what_a_teacher_said_is_read_from_the_cache_in_the_next_run(
