@@ -60,7 +60,7 @@ for method in quality.index:
         mine, other = (scores[scores["method"].astype(str) == name] for name in (method, baseline))
         difference = paired_difference(mine, other, np.random.default_rng(0))
         differences[method] = f"{told(difference.macro)}, p {difference.p_value:.1g}, n {difference.num_cases}"
-quality[f"minus {baseline}"] = pd.Series(differences)
+quality[f"minus {baseline}"] = pd.Series(differences, dtype=object).reindex(quality.index).fillna("")
 
 # %%
 lines = [["method", *quality.columns], ["---"] * (1 + len(quality.columns))]
