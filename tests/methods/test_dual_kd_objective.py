@@ -151,7 +151,8 @@ def test_labelled_patches_are_taught_by_their_labels_alone(load: Load) -> None:
 
 
 def test_row_28_the_teacher_is_asked_for_the_passes_noise_and_layers_of_the_settings(load: Load) -> None:
-    scenario = load("method={name: dual_kd, num_passes: 3, input_noise: 0.2, feature_layers: [bottleneck], trust: false}")
+    features = "feature: region_affinity, feature_layers: [bottleneck]"
+    scenario = load(f"method={{name: dual_kd, num_passes: 3, input_noise: 0.2, {features}, trust: false}}")
     site = Site()
     DualKD(scenario.method, scenario).local_update(site, {}, {"params/w": torch.zeros(1)})
     assert site.requests == [KnowledgeRequest(num_passes=3, input_noise=0.2, layers=("bottleneck",))]
