@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,9 @@ def weighted_mean(payloads: Iterable[Mapping[str, Tensor]], weights: Sequence[fl
         raise ValueError(f"weights must be one non-negative number a payload with a positive sum, got {list(weights)}")
     sums: Payload = {}
     types: dict[str, torch.dtype] = {}
-    for payload, weight in zip(payloads, weights, strict=True):
+    for payload, weight in zip_longest(payloads, weights):
+        if payload is None or weight is None:
+            raise ValueError(f"weights must be one a payload, got {len(weights)} and another number of payloads")
         if not types:
             types = {key: value.dtype for key, value in payload.items()}
             sums = {key: torch.zeros_like(value, dtype=torch.float64) for key, value in payload.items()}
