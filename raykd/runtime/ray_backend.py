@@ -38,6 +38,8 @@ LOST = (
     ray_errors.LocalRayletDiedError,
 )
 """What Ray raises where the infrastructure failed, not the work."""
+MOVING_FACTOR = 4.0
+"""A client is moved where that saves so many times what preparing its cases took: it pays for one round, and costs are guesses."""
 MOVING = ("describe", "local_update")
 """Work after whose cost clients are given homes; other work goes to where they are."""
 
@@ -126,7 +128,8 @@ class RayBackend:
     def _each(self, work: str, jobs: Jobs[Any], *shared: Any) -> Iterator[tuple[int, Any]]:
         """Client and reply of every job as they come: one call in flight a slot, lost work done again, a lost worker replaced."""
         homes = self._homes if work in MOVING else dict(self._homes)
-        moving = {} if work == "describe" else self._costs.expected("describe", jobs.client_ids)
+        prepared_s = {} if work == "describe" else self._costs.expected("describe", jobs.client_ids)
+        moving = {client_id: MOVING_FACTOR * seconds for client_id, seconds in prepared_s.items()}
         queues = Queues(self._costs.expected(work, jobs.client_ids), homes, self._active, moving)
         attempts: Counter[int] = Counter()
         in_flight: dict[Any, Call] = {}
