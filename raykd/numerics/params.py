@@ -73,11 +73,6 @@ def interpolate(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: f
     return weighted_mean([start, end], [1.0 - share, share])
 
 
-def num_values(payload: Mapping[str, Tensor]) -> int:
-    """Number of scalars in a payload."""
-    return sum(value.numel() for value in payload.values())
-
-
 def is_finite(payload: Mapping[str, Tensor]) -> bool:
     """Whether no tensor holds NaN or infinity."""
     return all(bool(torch.isfinite(value).all()) for value in payload.values() if value.is_floating_point())

@@ -180,3 +180,20 @@ def test_a_batch_moves_with_all_that_belongs_to_it() -> None:
     moved = batch.to("meta")
     tensors = [moved.image_BCIJK, moved.label_BIJK, moved.soft_label_BLIJK, moved.entropy_BIJK, moved.features["bottleneck"]]
     assert all(tensor is not None and tensor.is_meta for tensor in tensors) and moved.num_labelled == 1
+
+
+def test_in_bfloat16_convolutions_are_and_parameters_and_gradients_are_not() -> None:
+    from raykd.numerics.local_sgd import in_bfloat16
+
+    seen = []
+
+    def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        output = model(batch.image_BCIJK)
+        seen.append(output.dtype)
+        return {"supervised": output.float().square().mean()}
+
+    model = nn.Conv3d(1, 1, 1)
+    batch = Batch(torch.ones((2, 1, 2, 2, 2)), torch.zeros((2, 2, 2, 2), dtype=torch.int64), 2)
+    in_bfloat16(loss, "cpu")(model, batch)["supervised"].backward()
+    assert seen == [torch.bfloat16] and model.weight.dtype == torch.float32
+    assert model.weight.grad is not None and model.weight.grad.dtype == torch.float32

@@ -15,7 +15,6 @@ from raykd.numerics.params import (
     is_finite,
     kind_of,
     load_state,
-    num_values,
     rename,
     select,
     state_of,
@@ -163,11 +162,6 @@ def test_interpolation_ends_at_both_of_its_ends_bit_for_bit() -> None:
 
 def test_interpolation_takes_the_share_of_the_end() -> None:
     assert interpolate(payload(4.0), payload(8.0), 0.25)["params/w"].tolist() == [5.0]  # 0.75 * 4 + 0.25 * 8
-
-
-def test_every_scalar_is_counted_whatever_its_type() -> None:
-    mixed = {"params/w": torch.zeros(3, 4), "params/h": torch.zeros(5, dtype=torch.float16), "control/n": torch.tensor(1)}
-    assert num_values(mixed) == 12 + 5 + 1
 
 
 @pytest.mark.parametrize(
