@@ -110,7 +110,7 @@ def _network_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
         _, multiples = _grid_of(network)
         if any(edge % multiple for edge, multiple in zip(shape, multiples, strict=True)):
             yield path, f"must have edges that are multiples of {list(multiples)} for network {network.name}, got {list(shape)}"
-    wanted = scenario.method.layers() if callable(getattr(scenario.method, "layers", None)) else ()
+    wanted = scenario.method.named_layers() if callable(getattr(scenario.method, "named_layers", None)) else ()
     for role, network in {"teacher": teacher.network, "student": scenario.student.network}.items():
         known, _ = _grid_of(network)
         for name in wanted:

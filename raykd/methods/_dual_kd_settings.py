@@ -142,6 +142,10 @@ class DualKDSettings(MethodSettings):
         is_used = self.sends("features") or self.prototype_weight > 0
         return tuple(self.get("feature_layers")) if is_used else self.taught_layers()
 
+    def named_layers(self) -> tuple[str, ...]:
+        """All that a network must have: those that are used, and those that were named, used or not."""
+        return tuple(dict.fromkeys([*self.layers(), *(self.feature_layers or ())]))
+
     def taught_layers(self) -> tuple[str, ...]:
         """The named layers whose maps students learn from a teacher at the site."""
         return () if self.get("feature") == "none" else tuple(self.get("feature_layers"))
