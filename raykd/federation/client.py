@@ -167,7 +167,7 @@ class Client:
                 network = self.method.module(network, params)
             for split, held in (("validation", self.data.validation), ("test", self.data.test)):
                 for case in held:
-                    predicted = predict_labels(network, self._image(case), known)
+                    predicted = predict_labels(network, self._image(case), self.member.training.patch_shape, known)
                     predictions.setdefault(case.case_id, {})[role] = predicted
                     cases += case_rows(
                         self.scenario,
@@ -207,7 +207,7 @@ class Client:
 
     def predict(self, role: Role, payload: Payload, image_IJK: Tensor) -> Tensor:
         """The classes that a model gives to a volume, seen in patches as it was trained."""
-        return predict_labels(self.load(role, payload), image_IJK, window=self.member.training.patch_shape)
+        return predict_labels(self.load(role, payload), image_IJK, self.member.training.patch_shape)
 
     def _network(self, settings: Any) -> SegmentationNetwork:
         training = self.member.training

@@ -1,4 +1,7 @@
-"""Running a network over whole volumes: padding, sliding windows where a volume is large, never a batch of one."""
+"""Running a network over whole volumes in windows as large as the patches that it learnt from, never a batch of one.
+
+A network that normalises over space answers otherwise when it is shown more at once than it was trained on.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,11 @@ from raykd.numerics.known_classes import merge_probs
 from raykd.numerics.label_map import best_class
 from raykd.numerics.rng import seeded_layers
 
-MAX_VOXELS = 1_500_000
-"""Largest volume that goes through a network in one piece; a larger one goes in windows with Gaussian blending."""
-WINDOW = (48, 128, 128)
+Window = tuple[int, int, int]
+"""Voxels along I, J, K of the pieces in which a volume goes through a network."""
+OVERLAP = 0.5
+"""Share of a window that the next one along an axis covers again, blended with Gaussian weights (nnU-Net, Isensee et al., Nature
+Methods 2021, https://doi.org/10.1038/s41592-020-01008-z)."""
 
 
 def pad_to_multiple(volume_BCIJK: Tensor, multiple: tuple[int, int, int]) -> Tensor:
@@ -25,13 +30,14 @@ def pad_to_multiple(volume_BCIJK: Tensor, multiple: tuple[int, int, int]) -> Ten
     return F.pad(volume_BCIJK, [0, missing[2], 0, missing[1], 0, missing[0]], value=float(volume_BCIJK.min()))
 
 
-def predict_logits(network: SegmentationNetwork, volumes_BCIJK: Tensor, window: tuple[int, int, int] | None = None) -> Tensor:
+def predict_logits(network: SegmentationNetwork, volumes_BCIJK: Tensor, window: Window | None = None) -> Tensor:
     """Logits (B, L, I, J, K) of volumes of any shape, in the mode that the network is in, without gradient.
 
     Args:
-        window: go through the network in pieces of this many voxels, half of which overlap; None: large volumes alone, in `WINDOW`.
+        window: of the patches that the network learnt from; half of it overlaps the next, none reaches beyond the volume; None:
+            the whole volume at once.
 
-    A lone volume is run as a pair of itself where PyTorch would otherwise choose its slow convolution, which costs more than
+    A lone window is run as a pair of itself where PyTorch would otherwise choose its slow convolution, which costs more than
     twice the work.
     """
     shape, device = volumes_BCIJK.shape[2:], _device(network)
@@ -41,39 +47,47 @@ def predict_logits(network: SegmentationNetwork, volumes_BCIJK: Tensor, window: 
         return logits
 
     with torch.inference_mode():
-        if window is not None or volumes_BCIJK[0].numel() > MAX_VOXELS:
-            sides = zip(window or WINDOW, shape, network.total_stride, strict=True)
-            piece = [min(max(w - w % m, m), -(-n // m) * m) for w, n, m in sides]
-            overlap = 0.25 if window is None else 0.5
-            logits: Tensor = sliding_window_inference(
-                volumes_BCIJK, piece, 2, in_pairs, overlap=overlap, mode="gaussian", sw_device=device, device="cpu"
-            )
-            return logits
         padded = pad_to_multiple(volumes_BCIJK, network.total_stride)
-        whole: Tensor = network(_at_least_two(padded).to(device)).cpu()
-        return whole[: len(volumes_BCIJK), :, : shape[0], : shape[1], : shape[2]]
+        piece = _piece(network, padded, window)
+        logits: Tensor = sliding_window_inference(
+            padded, piece, 2, in_pairs, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu"
+        )
+        return logits[..., : shape[0], : shape[1], : shape[2]]
 
 
-def predict_features(network: SegmentationNetwork, image_IJK: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-    """Feature maps (F, i, j, k) by layer of one volume, padded to the network's stride, in evaluation mode."""
+def predict_features(
+    network: SegmentationNetwork, image_IJK: Tensor, layers: Sequence[str], window: Window | None = None
+) -> dict[str, Tensor]:
+    """Feature maps (F, i, j, k) by layer of one volume, padded to the network's stride, in evaluation mode.
+
+    Args:
+        window: as for `predict_logits`, but side by side, so that each begins at a whole voxel of every layer.
+    """
     network.eval()
+
+    def of_windows(batch: Tensor) -> dict[str, Tensor]:
+        _, features = network.forward_with_features(_at_least_two(batch), tuple(layers))
+        return {layer: value[: len(batch)] for layer, value in features.items()}
+
     with torch.inference_mode():
         padded = pad_to_multiple(image_IJK[None, None], network.total_stride)
-        _, features = network.forward_with_features(_at_least_two(padded).to(_device(network)), tuple(layers))
-    return {layer: value[0].cpu() for layer, value in features.items()}
+        piece = _piece(network, padded, window)
+        where = {"sw_device": _device(network), "device": "cpu"}
+        features: dict[str, Tensor] = sliding_window_inference(padded, piece, 2, of_windows, overlap=0, **where)
+    return {layer: value[0] for layer, value in features.items()}
 
 
 def predict_labels(
     network: SegmentationNetwork,
     image_IJK: Tensor,
+    window: Window | None = None,
     known: Sequence[int] | None = None,
-    window: tuple[int, int, int] | None = None,
 ) -> Tensor:
     """The most probable class of each voxel, uint8 (I, J, K), in evaluation mode.
 
     Args:
-        known: the foreground classes that the network was taught; None: all. Others are part of its background.
         window: as for `predict_logits`.
+        known: the foreground classes that the network was taught; None: all. Others are part of its background.
     """
     network.eval()
     logits = predict_logits(network, image_IJK[None, None], window)
@@ -83,19 +97,19 @@ def predict_labels(
 def soft_label(
     network: SegmentationNetwork,
     image_IJK: Tensor,
+    window: Window | None = None,
     *,
     num_passes: int,
     input_noise: float,
     rng: torch.Generator,
-    window: tuple[int, int, int] | None = None,
 ) -> Tensor:
     """Mean over stochastic passes of the class probabilities (L, I, J, K).
 
     Args:
+        window: as for `predict_logits`.
         num_passes: passes with dropout on, normalisation in evaluation mode, and fresh noise N(0, input_noise^2) clipped at
             two standard deviations on the input; 0: one clean pass.
         rng: seeds noise and dropout masks, in a fork of torch's global state, because its dropout takes no generator.
-        window: as for `predict_logits`.
     """
     image = image_IJK[None, None]
     if num_passes == 0:
@@ -110,6 +124,13 @@ def soft_label(
             total = total + torch.softmax(predict_logits(network, image + noise, window), dim=1).sum(dim=0)
     network.eval()
     return total / num_passes
+
+
+def _piece(network: SegmentationNetwork, padded: Tensor, window: Window | None) -> list[int]:
+    """The edges of a window, no longer than the volume's, in multiples of the network's stride."""
+    shape = padded.shape[2:]
+    sides = zip(window or shape, shape, network.total_stride, strict=True)
+    return [min(max(edge - edge % stride, stride), size) for edge, size, stride in sides]
 
 
 def _at_least_two(batch: Tensor) -> Tensor:

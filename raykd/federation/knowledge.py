@@ -55,7 +55,7 @@ def compute_knowledge(
         network, case.image_IJK, num_passes=request.num_passes, input_noise=request.input_noise, rng=rng, window=window
     )
     probs = merge_probs(probs[None], request.known)[0]
-    features = predict_features(network, case.image_IJK, request.layers) if request.layers else {}
+    features = predict_features(network, case.image_IJK, request.layers, window) if request.layers else {}
     return Knowledge(
         soft_label_LIJK=probs.half(),
         entropy_IJK=entropy(probs.half().float()[None])[0].half(),

@@ -129,7 +129,7 @@ class Worker:
         data = build_repository_data(scenario, self._root)
         rows, previews = list[Row](), list[Row]()
         for case in data.validation:
-            predicted = predict_labels(teacher, normalise(case.image_CIJK), known)
+            predicted = predict_labels(teacher, normalise(case.image_CIJK), scenario.repository.teacher.patch_shape, known)
             rows += case_rows(
                 scenario,
                 case,

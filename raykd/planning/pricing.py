@@ -127,7 +127,7 @@ class PricingWorker(StandInWorker):
         image = training.image_IJK
         roles: tuple[Role, ...] = ("student", "teacher")
         for role in roles:
-            predict = functools.partial(predict_labels, client.network_of(role), image)
+            predict = functools.partial(predict_labels, client.network_of(role), image, client.member.training.patch_shape)
             prices.seconds["predict", role] = per_unit(_times(predict))
         for has_surface in (False, True):
             judge = functools.partial(score, self._scenario, case, has_surface=has_surface)
@@ -223,7 +223,7 @@ def price_repository(scenario: Scenario, network: Any, case: Case) -> Repository
 
     step_s = per_unit(train)
     model, training = build_network(network, len(scenario.classes) + 1, 0), training_case(case)
-    predict_s = per_unit(_times(functools.partial(predict_labels, model, training.image_IJK)))
+    predict_s = per_unit(_times(functools.partial(predict_labels, model, training.image_IJK, teacher.patch_shape)))
     score_s = per_unit(_times(functools.partial(score, scenario, case, has_surface=True)))
     torch.set_num_threads(scenario.resources.threads_per_client)
     return RepositoryPrices(step_s, predict_s + score_s, memory_of(_tensors_of_training(case, training)))

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raykd.federation import inference
 from raykd.federation.inference import pad_to_multiple, predict_features, predict_labels, predict_logits, soft_label
 from raykd.models._base import SegmentationNetwork, build_network
 from raykd.models.unet import UNet
@@ -44,10 +43,7 @@ class Pointwise(SegmentationNetwork):
         return self(image_BCIJK), {}
 
 
-@pytest.fixture
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "MAX_VOXELS", 1000)
-    monkeypatch.setattr(inference, "WINDOW", (8, 16, 16))
+WINDOW = (8, 16, 16)
 
 
 def test_a_volume_that_fits_is_not_padded() -> None:
@@ -90,30 +86,32 @@ def test_no_network_is_given_a_batch_of_one() -> None:
     assert min(len(batch) for batch in net.seen) == 2
 
 
-def test_no_network_is_given_a_batch_of_one_window(small_windows: None) -> None:
+def test_no_network_is_given_a_batch_of_one_window() -> None:
     net = Pointwise()
-    predict_logits(net, volume((8, 40, 40)))  # three by three windows
-    assert min(len(batch) for batch in net.seen) == 2
+    predict_logits(net, volume((8, 32, 32)), WINDOW)  # three by three windows, half of each overlapping the next
+    assert [len(batch) for batch in net.seen] == [2] * 5
 
 
-def test_a_large_volume_goes_in_windows_that_change_nothing_for_a_local_network(small_windows: None) -> None:
+def test_windows_change_nothing_for_a_local_network() -> None:
     net, large = Pointwise(), volume((8, 40, 50))
-    logits = predict_logits(net, large)
-    assert len(net.seen) > 2 and all(batch.shape[2:] == (8, 16, 16) for batch in net.seen)
+    logits = predict_logits(net, large, WINDOW)
+    assert len(net.seen) > 2 and all(batch.shape[2:] == WINDOW for batch in net.seen)
     with torch.no_grad():
         torch.testing.assert_close(logits, net(large), rtol=1e-4, atol=1e-5)
 
 
-def test_windows_reach_no_further_than_a_flat_volume_and_fit_the_network(small_windows: None) -> None:
+def test_windows_reach_no_further_than_a_flat_volume_and_fit_the_network() -> None:
     net, flat = Pointwise(), volume((3, 40, 50))
-    logits = predict_logits(net, flat)
+    logits = predict_logits(net, flat, WINDOW)
     # Three slices need windows of four, the network's stride being two.
     assert {batch.shape[2:] for batch in net.seen} == {(4, 16, 16)}
+    # Where a volume ends, windows see its darkest value, as the network does that is shown all of it.
+    assert min(float(batch.min()) for batch in net.seen) == float(flat.min())
     with torch.no_grad():
         torch.testing.assert_close(logits, net(flat), rtol=1e-4, atol=1e-5)
 
 
-def test_a_large_volume_is_one_where_a_channel_has_too_many_voxels(small_windows: None) -> None:
+def test_without_a_window_a_volume_is_seen_at_once() -> None:
     net = Pointwise()
     predict_logits(net, volume((10, 10, 10)))
     assert {batch.shape[2:] for batch in net.seen} == {(10, 12, 12)}
@@ -136,6 +134,17 @@ def test_feature_maps_are_those_of_the_padded_volume() -> None:
         _, expected = net.forward_with_features(pad_to_multiple(image[None, None], (4, 8, 8)), ("bottleneck", "decoder_1"))
     for layer, feature in features.items():
         torch.testing.assert_close(feature, expected[layer][0], rtol=1e-4, atol=1e-5)
+
+
+def test_feature_maps_in_windows_are_those_of_each_window() -> None:
+    net, image = unet(), volume((8, 20, 16))[0, 0]
+    features = predict_features(net, image, ["bottleneck", "decoder_1"], WINDOW)
+    assert features["bottleneck"].shape[1:] == (2, 3, 2) and features["decoder_1"].shape[1:] == (8, 12, 8)
+    with torch.no_grad():
+        _, first = net.forward_with_features(image[None, None, :, :16], ("bottleneck", "decoder_1"))
+    # 20 is padded to 24, of which the second window has the last 16, and both the 8 between.
+    torch.testing.assert_close(features["bottleneck"][:, :, :1], first["bottleneck"][0, :, :, :1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features["decoder_1"][:, :, :4], first["decoder_1"][0, :, :, :4], rtol=1e-4, atol=1e-5)
 
 
 def test_no_pass_is_the_softmax_of_the_clean_logits() -> None:

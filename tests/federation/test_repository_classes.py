@@ -113,7 +113,7 @@ def test_what_a_teacher_predicts_of_classes_it_was_never_taught_is_background() 
     image = torch.randn((4, 8, 8), generator=generator(0, "test"))
     probs = torch.softmax(predict_logits(network.eval(), image[None, None])[0], dim=0)
     expected = torch.stack([probs[0] + probs[2], probs[1], torch.zeros_like(probs[2]), probs[3]]).argmax(dim=0)
-    found = predict_labels(network, image, REPOSITORY_KNOWS)
+    found = predict_labels(network, image, known=REPOSITORY_KNOWS)
     assert torch.equal(found.long(), expected) and not bool((found == 2).any())
     assert bool((predict_labels(network, image) == 2).any())
 
