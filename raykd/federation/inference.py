@@ -1,6 +1,7 @@
 """Running a network over whole volumes in windows as large as the patches that it learnt from, never a batch of one.
 
-A network that normalises over space answers otherwise when it is shown more at once than it was trained on.
+A network that normalises over space answers otherwise when it is shown more at once than it was trained on, or a margin that it
+never saw: nothing is appended to a volume but where it is smaller than a patch, as in training.
 """
 
 from __future__ import annotations
@@ -24,18 +25,23 @@ OVERLAP = 0.5
 Methods 2021, https://doi.org/10.1038/s41592-020-01008-z)."""
 
 
-def pad_to_multiple(volume_BCIJK: Tensor, multiple: tuple[int, int, int]) -> Tensor:
-    """The volume with the darkest value appended to each axis up to a multiple of the network's stride."""
-    missing = [-n % m for n, m in zip(volume_BCIJK.shape[2:], multiple, strict=True)]
+def pad_to_patch(volume_BCIJK: Tensor, shape: Sequence[int]) -> Tensor:
+    """The volume with the darkest value appended to each axis that is shorter than a patch, as training patches have it."""
+    missing = [max(edge - n, 0) for n, edge in zip(volume_BCIJK.shape[2:], shape, strict=True)]
     return F.pad(volume_BCIJK, [0, missing[2], 0, missing[1], 0, missing[0]], value=float(volume_BCIJK.min()))
+
+
+def pad_to_multiple(volume_BCIJK: Tensor, multiple: tuple[int, int, int]) -> Tensor:
+    """The volume with its last plane repeated along each axis up to a multiple of the network's stride."""
+    missing = [-n % m for n, m in zip(volume_BCIJK.shape[2:], multiple, strict=True)]
+    return F.pad(volume_BCIJK, [0, missing[2], 0, missing[1], 0, missing[0]], mode="replicate")
 
 
 def predict_logits(network: SegmentationNetwork, volumes_BCIJK: Tensor, window: Window | None = None) -> Tensor:
     """Logits (B, L, I, J, K) of volumes of any shape, in the mode that the network is in, without gradient.
 
     Args:
-        window: of the patches that the network learnt from; half of it overlaps the next, none reaches beyond the volume; None:
-            the whole volume at once.
+        window: of the patches that the network learnt from; half of it overlaps the next; None: the whole volume at once.
 
     A lone window is run as a pair of itself where PyTorch would otherwise choose its slow convolution, which costs more than
     twice the work.
@@ -47,8 +53,7 @@ def predict_logits(network: SegmentationNetwork, volumes_BCIJK: Tensor, window: 
         return logits
 
     with torch.inference_mode():
-        padded = pad_to_multiple(volumes_BCIJK, network.total_stride)
-        piece = _piece(network, padded, window)
+        padded, piece = _pieces(network, volumes_BCIJK, window)
         logits: Tensor = sliding_window_inference(
             padded, piece, 2, in_pairs, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu"
         )
@@ -70,8 +75,7 @@ def predict_features(
         return {layer: value[: len(batch)] for layer, value in features.items()}
 
     with torch.inference_mode():
-        padded = pad_to_multiple(image_IJK[None, None], network.total_stride)
-        piece = _piece(network, padded, window)
+        padded, piece = _pieces(network, pad_to_multiple(image_IJK[None, None], network.total_stride), window)
         where = {"sw_device": _device(network), "device": "cpu"}
         features: dict[str, Tensor] = sliding_window_inference(padded, piece, 2, of_windows, overlap=0, **where)
     return {layer: value[0] for layer, value in features.items()}
@@ -126,11 +130,13 @@ def soft_label(
     return total / num_passes
 
 
-def _piece(network: SegmentationNetwork, padded: Tensor, window: Window | None) -> list[int]:
-    """The edges of a window, no longer than the volume's, in multiples of the network's stride."""
-    shape = padded.shape[2:]
-    sides = zip(window or shape, shape, network.total_stride, strict=True)
-    return [min(max(edge - edge % stride, stride), size) for edge, size, stride in sides]
+def _pieces(network: SegmentationNetwork, volumes_BCIJK: Tensor, window: Window | None) -> tuple[Tensor, list[int]]:
+    """The volumes, padded where they need it, and the edges of a window in multiples of the network's stride."""
+    if window is None:
+        whole = pad_to_multiple(volumes_BCIJK, network.total_stride)
+        return whole, list(whole.shape[2:])
+    piece = [max(edge - edge % stride, stride) for edge, stride in zip(window, network.total_stride, strict=True)]
+    return pad_to_patch(volumes_BCIJK, piece), piece
 
 
 def _at_least_two(batch: Tensor) -> Tensor:

@@ -28,6 +28,10 @@ def payload_hash(payload: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:32]
 
 
+INFERENCE = 2
+"""Raised when networks come to be run over volumes in another way, so that what was cached before is not read again."""
+
+
 def image_hash(image_IJK: Tensor) -> str:
     """SHA-256 (32 hex digits) of a volume."""
     return hashlib.sha256(image_IJK.contiguous().numpy().tobytes()).hexdigest()[:32]
@@ -91,6 +95,7 @@ def cached_knowledge(
         seed=seed,
         threads=torch.get_num_threads(),
         window=window,
+        inference=INFERENCE,
     )
     tensors, values = cached("knowledge", key, compute)
     return Knowledge(

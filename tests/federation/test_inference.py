@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raykd.federation.inference import pad_to_multiple, predict_features, predict_labels, predict_logits, soft_label
+from raykd.federation.inference import pad_to_multiple, pad_to_patch, predict_features, predict_labels, predict_logits, soft_label
 from raykd.models._base import SegmentationNetwork, build_network
 from raykd.models.unet import UNet
 from raykd.numerics.rng import generator
@@ -51,10 +51,16 @@ def test_a_volume_that_fits_is_not_padded() -> None:
     assert torch.equal(pad_to_multiple(whole, (4, 8, 8)), whole)
 
 
-def test_a_volume_is_padded_at_the_end_with_its_darkest_value() -> None:
+def test_a_volume_is_padded_at_the_end_with_its_last_plane() -> None:
     whole = volume(UNEVEN)
-    expected = np.pad(whole.numpy(), [(0, 0), (0, 0), (0, 3), (0, 3), (0, 6)], constant_values=whole.min().item())
+    expected = np.pad(whole.numpy(), [(0, 0), (0, 0), (0, 3), (0, 3), (0, 6)], mode="edge")
     assert np.array_equal(pad_to_multiple(whole, (4, 8, 8)).numpy(), expected)
+
+
+def test_only_a_volume_smaller_than_a_patch_is_padded_to_it_as_a_training_patch_is() -> None:
+    whole = volume(UNEVEN)
+    expected = np.pad(whole.numpy(), [(0, 0), (0, 0), (0, 3), (0, 3), (0, 0)], constant_values=whole.min().item())
+    assert np.array_equal(pad_to_patch(whole, (8, 16, 16)).numpy(), expected)
 
 
 def test_logits_of_a_volume_that_fits_are_the_network_s() -> None:
@@ -100,13 +106,17 @@ def test_windows_change_nothing_for_a_local_network() -> None:
         torch.testing.assert_close(logits, net(large), rtol=1e-4, atol=1e-5)
 
 
-def test_windows_reach_no_further_than_a_flat_volume_and_fit_the_network() -> None:
+def test_windows_see_nothing_but_the_volume_where_it_is_as_large_as_they_are() -> None:
+    net, odd = Pointwise(), volume((11, 21, 35)).abs() + 1.0
+    predict_logits(net, odd, WINDOW)
+    assert all(bool(torch.isin(batch, odd).all()) for batch in net.seen)
+
+
+def test_a_window_on_a_flat_volume_is_padded_as_in_training() -> None:
     net, flat = Pointwise(), volume((3, 40, 50))
     logits = predict_logits(net, flat, WINDOW)
-    # Three slices need windows of four, the network's stride being two.
-    assert {batch.shape[2:] for batch in net.seen} == {(4, 16, 16)}
-    # Where a volume ends, windows see its darkest value, as the network does that is shown all of it.
-    assert min(float(batch.min()) for batch in net.seen) == float(flat.min())
+    assert {batch.shape[2:] for batch in net.seen} == {WINDOW}
+    assert all(bool((batch[:, :, 3:] == flat.min()).all()) for batch in net.seen)
     with torch.no_grad():
         torch.testing.assert_close(logits, net(flat), rtol=1e-4, atol=1e-5)
 
