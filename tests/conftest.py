@@ -163,6 +163,7 @@ def _tiny() -> dict[str, Any]:
         "spacing_mm": [3.0, 2.0, 2.0],
     }
     data["training"] = {"num_local_steps": 2, "batch_size": 2, "patch_shape": [8, 16, 16]}
+    data["evaluation"] = {**data.get("evaluation", {}), "previews": 0}
     return {**data, "name": "tiny"}
 
 

@@ -140,7 +140,7 @@ def test_a_run_holds_yaml_json_parquet_safetensors_and_text_only(run: Callable[.
 
 
 def test_every_row_names_its_run_scenario_method_and_seed(run: Callable[..., Any]) -> None:
-    done = run("method={name: dual_kd}").run
+    done = run("method={name: dual_kd}", "evaluation.previews=1").run
     for name in ("clients", "rounds", "training", "cases", "transfers", "previews", "teachers"):
         frame = done.table(name)
         common = frame[["run_id", "scenario", "method", "seed"]].drop_duplicates().values.tolist()

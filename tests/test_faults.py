@@ -26,14 +26,10 @@ from raykd.scenario.errors import RaykdError
 
 METHOD = "method={name: scaffold}"
 FEW = (
-    "begin.after_directory",
-    "begin.after_scenario",
     "begin.after_manifest",
-    "checksums.after_note@9",
     "write.before_rename@12",
     "checkpoint.before_index@2",
     "models.before_write@2",
-    "checksums.before_seal",
     "status.after_done",
 )
 

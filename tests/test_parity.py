@@ -31,7 +31,7 @@ def in_process(record: Callable[..., Any]) -> Callable[[str], Any]:
     return in_process
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one slot", "two slots"])
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow), 2], ids=["one slot", "two slots"])
 def on_ray(
     request: pytest.FixtureRequest,
     ray_cluster: None,

@@ -27,15 +27,10 @@ GALLERY = [path for path in FILES if path.parent.name == "gallery"]
 STUDIES = [path for path in FILES if path.parent.name == "studies"]
 LARGE = ("every-method-large", "one-network-large")
 QUICK = (
-    "annotators-skip-a-class",
-    "casting-voids",
     "come-and-go",
-    "ct-dose",
-    "drawn-hospitals",
     "few-and-many",
     "pool-by-column",
     "repository-knows-other-classes",
-    "ultrasound-probes",
 )
 every_file = pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(FOLDER)) for path in FILES])
 

@@ -124,7 +124,7 @@ def open_run(path: str | Path) -> Run:
     """
     path = Path(path)
     manifest = _read_mapping(path / "manifest.json", json.loads)
-    scenario = _read_mapping(path / "scenario.yaml", yaml.safe_load)
+    scenario = _read_mapping(path / "scenario.yaml", _parse_yaml)
     missing = {"run_id", "status"} - manifest.keys()
     if missing:
         raise RaykdError(f"{path / 'manifest.json'}: it must have {' and '.join(sorted(missing))}; run the scenario again")
@@ -173,6 +173,11 @@ def _runs_below(path: Path, depth: int) -> Iterator[Path]:
         for child in path.iterdir():
             if child.is_dir() and not child.name.startswith("."):
                 yield from _runs_below(child, depth - 1)
+
+
+def _parse_yaml(text: str) -> Any:
+    """YAML by the parser in C where PyYAML was built with it: ten times faster, and a study has a file a run."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _read_mapping(path: Path, parse: Any) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def test_what_lies_outside_the_source_is_dark_also_where_air_is_negative() -> No
 
 
 def test_sites_show_their_source_and_the_repository_a_case_of_its_own(run: Callable[..., Any]) -> None:
-    previews = run("method={name: teacher_only}").table("previews")
+    previews = run("method={name: teacher_only}", "evaluation.previews=1").table("previews")
     layers = previews.groupby("client_id")["layer"].agg(lambda names: set(names.astype(str)))
     assert layers[-1] == {"image", "reference", "teacher"}
     assert sorted(layers.index) == [-1, 0, 1, 2]
@@ -196,4 +196,4 @@ def test_sites_show_their_source_and_the_repository_a_case_of_its_own(run: Calla
 
 
 def test_no_previews_are_kept_where_none_are_asked_for(run: Callable[..., Any]) -> None:
-    assert run("method={name: teacher_only}", "evaluation.previews=0").table("previews").empty
+    assert run("method={name: teacher_only}").table("previews").empty
