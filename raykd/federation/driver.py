@@ -12,11 +12,12 @@ from raykd.failpoints import failpoint
 from raykd.federation.accounts import round_row, round_transfers
 from raykd.federation.checkpoint import Checkpoints, State
 from raykd.federation.client import POOLED
+from raykd.federation.coding import opened_upload, seal_download
 from raykd.federation.cohort import Cohort, cohort_events, draw_cohort
 from raykd.federation.protocols import Backend, EvaluationJob, Jobs, LocalJob, LocalReply, Progress, ResultSink, Row, ServerJob
 from raykd.federation.shelf import EMPTY, Shelf, ShelvedPayload, ShelvedUploads
 from raykd.federation.start import BEFORE, first_state, repository_networks
-from raykd.federation.transport import Sizes, seal, sizes_of, transfer_rows, unseal
+from raykd.federation.transport import Envelope, Sizes, seal, sizes_of, transfer_rows, unseal
 from raykd.methods._base import Method
 from raykd.numerics.params import Payload, rename
 from raykd.scenario.errors import RunFailed
@@ -78,7 +79,7 @@ class Driver:
             if state is None:
                 state = self._start()
             elif state.handed_out:
-                self.backend.hand_out(seal(state.handed_out))
+                self.backend.hand_out(seal_download(self.scenario, state.handed_out))
             self._rounds(state)
         finally:
             self._shelf.discard()  # of a round that came to nothing
@@ -112,7 +113,7 @@ class Driver:
         failpoint("start.after_training")
         state = first_state(self.method, self.backend, trained, self._shelf)
         if state.handed_out:
-            self.backend.hand_out(seal(state.handed_out))
+            self.backend.hand_out(seal_download(self.scenario, state.handed_out))
             self._write("transfers", self._hand_out(BEFORE, state.handed_out), "before")
         self._evaluate(BEFORE, state, is_final=not self.method.is_trained)
         self._checkpoints.save(state)
@@ -124,7 +125,7 @@ class Driver:
         """
         starts = [own.joins if own.joins and self.method.is_trained else BEFORE for own in self._availability]
         joining = [member for member, start in zip(self.members, starts, strict=True) if start == round_index]
-        sizes = sizes_of(seal(payload)) if joining else {}
+        sizes = sizes_of(seal_download(self.scenario, payload)) if joining else {}
         return [
             row
             for member in joining
@@ -140,17 +141,17 @@ class Driver:
         start = time.perf_counter()
         cohort, is_personal = self._cohort(round_index), self._is_personal(round_index)
         self.progress("round", round=round_index, total=self.scenario.federation.rounds, clients=len(cohort.completed))
-        sealed = seal(self.method.broadcast(state.server))
+        sealed = seal_download(self.scenario, self.method.broadcast(state.server))
         goes_on = {client_id for client_id in cohort.selected if is_personal and self._personal(client_id, state)}
         extras = {
-            client_id: sizes_of(seal(self.method.download(state.server, client_id)))
+            client_id: sizes_of(self._extra(state.server, client_id))
             for client_id in cohort.selected
             if client_id not in goes_on
         }
         jobs = Jobs(cohort.completed, lambda client_id: self._job(client_id, round_index, state, client_id in goes_on))
         prepared = time.perf_counter()
         failpoint("round.before_dispatch")
-        replies, uploaded = self._receive(self.backend.local_updates(jobs, sealed), state)
+        replies, uploaded = self._receive(self.backend.local_updates(jobs, sealed), state, sealed)
         failpoint("round.after_replies")
         returned = time.perf_counter()
         uploads = self._uploads(round_index, replies, state)
@@ -171,8 +172,12 @@ class Driver:
         """A client's work in a round, from its own model where it `goes_on`."""
         kept = self._shelf.get(state.clients[client_id])
         own = seal(self._personal(client_id, state)) if goes_on else None
-        extra = {} if goes_on else seal(self.method.download(state.server, client_id))
+        extra = {} if goes_on else self._extra(state.server, client_id)
         return LocalJob(client_id, round_index, kept, own, extra or None)
+
+    def _extra(self, server: Payload, client_id: int) -> Envelope:
+        """What a client alone is sent beside the broadcast."""
+        return seal_download(self.scenario, self.method.download(server, client_id))
 
     def _is_personal(self, round_index: int) -> bool:
         federation = self.scenario.federation
@@ -185,14 +190,19 @@ class Driver:
             return server
         return unseal(self.backend.update_server(ServerJob(round_index, seal(server), uploads.sealed())))
 
-    def _receive(self, answers: Iterator[LocalReply], state: State) -> tuple[list[LocalReply], dict[int, Sizes]]:
-        """Shelves what comes as it comes. Gives the replies in client order without what was shelved, and the sizes of uploads."""
+    def _receive(
+        self, answers: Iterator[LocalReply], state: State, sealed: Envelope
+    ) -> tuple[list[LocalReply], dict[int, Sizes]]:
+        """Shelves what comes as it comes, read beside what was `sealed` for all. Gives the replies in client order without what was
+        shelved, and the sizes of uploads.
+        """
         replies, uploaded = {}, {}
         for reply in answers:
             uploaded[reply.client_id] = sizes_of(reply.upload)
             if not reply.events:
                 state.clients[reply.client_id] = self._shelf.put(reply.state)
-                state.uploads[reply.client_id] = self._shelf.put(reply.upload)
+                opened = opened_upload(reply.upload, sealed, self._extra(state.server, reply.client_id))
+                state.uploads[reply.client_id] = self._shelf.put(opened)
             replies[reply.client_id] = replace(reply, state={}, upload={})
         return [replies[client_id] for client_id in sorted(replies)], uploaded
 
