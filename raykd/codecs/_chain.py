@@ -1,6 +1,6 @@
 """A payload of one kind as a message that tells how to read it: which codecs wrote it, in which order, and what of it they did.
 
-Tensors with fewer than two axes (biases, norms, counts), whole numbers, and numbers that the last codec would not make smaller go as
+Tensors with fewer than two axes (biases, norms, counts), whole numbers, and what the last codec would not make smaller go as
 they are. Where the receiver holds what the sender started from, changes against that are coded, and shapes need not be sent.
 """
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from raykd.codecs._base import Codec, Coded, CodecSettings, Shapes, Tensors
+from raykd.codecs._base import Codec, CodecSettings, Coded, Shapes, Tensors
 from raykd.scenario.registry import CODECS
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from raykd.codecs._base import Codec, Coded, CodecSettings, Shapes, Tensors, joined
+from raykd.codecs._base import Codec, CodecSettings, Coded, Shapes, Tensors, joined
 from raykd.numerics.compression.quantisation import from_int8, to_int8
 from raykd.scenario.registry import CODECS
 

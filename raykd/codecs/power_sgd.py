@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from raykd.codecs._base import Codec, Coded, CodecSettings, Shapes, Tensors
+from raykd.codecs._base import Codec, CodecSettings, Coded, Shapes, Tensors
 from raykd.numerics.compression.power_iteration import factors, is_start, is_worth_factoring
 from raykd.scenario.fields import PositiveInt
 from raykd.scenario.registry import CODECS
@@ -18,7 +18,7 @@ P, Q = "#p", "#q"
 
 @CODECS.register("power_sgd")
 class PowerSgd(Codec):
-    """Every tensor, as a matrix of its first axis by all others, as the product of two narrow ones; the rest waits at the sender."""
+    """Every tensor, as a matrix of its first axis by all others, as the product of two narrow ones; what is left waits."""
 
     class Settings(CodecSettings):
         name: Literal["power_sgd"]

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from raykd.codecs._base import Codec, Coded, CodecSettings, Shapes, Tensors, joined, parted
+from raykd.codecs._base import Codec, CodecSettings, Coded, Shapes, Tensors, joined, parted
 from raykd.numerics.compression.bits import pack_bits, unpack_bits
 from raykd.numerics.compression.quantisation import from_levels, to_levels
 from raykd.scenario.registry import CODECS

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from raykd.codecs._base import Codec, Coded, CodecSettings, Shapes, Tensors, joined, parted
+from raykd.codecs._base import Codec, CodecSettings, Coded, Shapes, Tensors, joined, parted
 from raykd.numerics.compression.bits import rice_decode, rice_encode, rice_width
 from raykd.numerics.compression.sparsity import largest, num_kept, scatter
 from raykd.scenario.registry import CODECS

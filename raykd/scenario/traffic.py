@@ -97,7 +97,7 @@ def _codecs_of_changes(codecs: Codecs) -> list[tuple[str, tuple[str, str]]]:
 
 
 def _refuse(path: str, rule: str) -> None:
-    raise PydanticCustomError("codec", rule.replace("{", "{{").replace("}", "}}"), {"at": path})  # type: ignore[arg-type]
+    raise PydanticCustomError("codec", rule.replace("{", "{{").replace("}", "}}"), {"at": path})
 
 
 def own_uploads(federation: Traffic, own: Uploads) -> Uploads:
