@@ -166,7 +166,10 @@ def test_rank_two_of_convolutions_with_five_cubed_kernels_is_31_times_smaller() 
 def test_codecs_promise_what_a_chain_relies_on(name: str) -> None:
     """Nothing is kept on a codec, and the shapes that it names beforehand are those that it gives."""
     codec: Codec = CODECS.get(name)(settings := CODECS.get(name).Settings(name=name))
-    values = {"a": torch.randn((16, 8, 3, 3, 3), generator=generator(0, "a")), "b": torch.randn((6, 5), generator=generator(0, "b"))}
+    values = {
+        "a": torch.randn((16, 8, 3, 3, 3), generator=generator(0, "a")),
+        "b": torch.randn((6, 5), generator=generator(0, "b")),
+    }
     before = dict(vars(codec))
     coded = codec.encode(values, {}, generator(0, "draw"))
     shapes = {key: tuple(value.shape) for key, value in values.items()}
