@@ -37,14 +37,10 @@ def test_the_server_averages_what_arrived(record: Record) -> None:
     _, download, replies = recording.rounds[-1]
     assert is_coded(download) and all(is_coded(reply.upload) for reply in replies)
     arrived = [unseal(reply.upload, unseal(download)) for reply in replies]
-    model = unseal({"params": np.frombuffer(recording.outcome.models["global.safetensors"], dtype=np.uint8)})
+    model = recording.outcome.tensors("global")
     for key, value in select(arrived[0], "params").items():
         mean = sum(upload[key].double() for upload in arrived) / len(arrived)
-        assert np.allclose(_named(model, key), mean.to(value.dtype).numpy(), atol=1e-7)
-
-
-def _named(model: dict[str, Any], key: str) -> Any:
-    return model[key if key in model else key.removeprefix("params/")].numpy()
+        assert np.allclose(model[key], mean.to(value.dtype).numpy(), atol=1e-7)
 
 
 def test_transfers_name_the_codecs_and_count_the_values_that_a_message_stands_for(record: Record) -> None:
@@ -67,9 +63,9 @@ def test_clients_keep_what_was_not_sent_and_no_link_carries_it(record: Record) -
 def test_the_teacher_that_is_judged_is_the_one_that_arrived(record: Record) -> None:
     recording = record("method={name: dual_kd}", CODED)
     arrived = unseal(recording.teacher)
-    model = unseal({"params": np.frombuffer(recording.outcome.models["teacher.safetensors"], dtype=np.uint8)})
+    model = recording.outcome.tensors("teacher")
     for key, value in arrived.items():
-        assert np.array_equal(_named(model, key.replace("teacher/", "params/")), value.numpy())
+        assert np.array_equal(model[key.replace("teacher/", "params/")], value.numpy())
 
 
 class Cut(Exception):
