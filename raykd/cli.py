@@ -7,7 +7,22 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from raykd.commands import cache, data, doctor, drivers, export, plan, reproduce, results, runs, starter, studies, verify, words
+from raykd.commands import (
+    audit,
+    cache,
+    data,
+    doctor,
+    drivers,
+    export,
+    plan,
+    reproduce,
+    results,
+    runs,
+    starter,
+    studies,
+    verify,
+    words,
+)
 from raykd.commands.options import FAILED, REFUSED
 
 app = typer.Typer(
@@ -50,6 +65,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Prints the ve
 app.command()(runs.run)
 app.command()(runs.resume)
 app.command()(verify.verify)
+app.command()(audit.audit)
 app.command()(reproduce.reproduce)
 app.command()(studies.study)
 app.command()(drivers.status)

@@ -16,7 +16,8 @@ from raykd.data.federation import build_client_data
 from raykd.data.patches import normalise
 from raykd.methods._base import LocalUpdate
 from raykd.methods.fedavg import FedAvg
-from raykd.numerics.params import KINDS
+from raykd.numerics.params import TRAVELLING
+from raykd.scenario.errors import RunFailed
 from raykd.scenario.registry import METHODS
 
 Record = Callable[..., Any]
@@ -98,7 +99,7 @@ def test_everything_that_crosses_has_a_row_in_transfers(name: str, record: Recor
 def test_everything_that_crosses_has_a_kind_that_is_no_image(name: str, record: Record, tensors_in: TensorsIn) -> None:
     recording = record(f"method={{name: {name}}}")
     keys = {key for _, envelope in _crossing(recording) for key in tensors_in(envelope)}
-    assert {key.split("/")[0] for key in keys} <= set(KINDS)
+    assert {key.split("/")[0] for key in keys} <= set(TRAVELLING)
 
 
 def _leaking(leak: Callable[[Any], torch.Tensor]) -> Callable[..., LocalUpdate]:
@@ -126,5 +127,55 @@ def test_a_leak_would_be_found(
     leak: Callable[[Any], torch.Tensor], record: Record, tensors_in: TensorsIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FedAvg, "local_update", _leaking(leak))
+    monkeypatch.setattr(FedAvg, "kinds", ("params", "features"))
     found = _leaks(record("method={name: fedavg}", fresh=True), tensors_in)
     assert any("upload of client 0 in round 0: features/summary" in line for line in found)
+
+
+def test_what_a_method_does_not_declare_ends_the_run(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FedAvg, "local_update", _leaking(lambda case: case.image_CIJK[0, :2, :2, :2]))
+    with pytest.raises(RunFailed, match=r"\(up\) would have sent features/summary .* but method fedavg declares params"):
+        record("method={name: fedavg}", fresh=True)
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"params/image": torch.zeros(2, 2, 2)}, "params/image of shape .2, 2, 2., which is no entry"),
+        ({"params/network.model.0.conv.bias": torch.zeros(99)}, "most values there: 8"),
+    ],
+)
+@pytest.mark.parametrize("codecs", ["{}", "{up: {params: [{name: fp16}]}}"], ids=["plain", "coded"])
+def test_parameters_that_no_network_has_end_the_run(
+    extra: dict[str, torch.Tensor], said: str, codecs: str, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = FedAvg.local_update
+
+    def local_update(self: Any, *arguments: Any) -> LocalUpdate:
+        update = honest(self, *arguments)
+        return LocalUpdate(update.state, update.payload | extra, update.result)
+
+    monkeypatch.setattr(FedAvg, "local_update", local_update)
+    with pytest.raises(RunFailed, match=said):
+        record("method={name: fedavg}", f"traffic={codecs}", fresh=True)
+
+
+@every_method
+def test_the_bytes_at_the_seam_are_those_of_the_tables(name: str, record: Record) -> None:
+    """What goes through the backend, counted there, is what `transfers` says and what `crossings` is made of."""
+    recording = record(f"method={{name: {name}}}")
+    transfers, crossings = (recording.outcome.table(table) for table in ("transfers", "crossings"))
+    if METHODS.get(name).pools_data:
+        assert transfers.empty and crossings.empty
+        return
+    counted = {"down": 0, "up": 0}
+    if recording.teacher is not None:
+        counted["down"] += len(recording.clients) * sum(len(blob.tobytes()) for blob in recording.teacher.values())
+    for jobs, download, replies in recording.rounds:
+        for job in jobs:  # nobody drops out here
+            counted["down"] += sum(len(blob.tobytes()) for blob in [*download.values(), *(job.extra or {}).values()])
+        counted["up"] += sum(len(blob.tobytes()) for reply in replies for blob in reply.upload.values())
+    for direction, num_bytes in counted.items():
+        noted = crossings[crossings.direction == direction]
+        assert transfers[transfers.direction == direction].num_bytes.sum() == num_bytes
+        assert (noted.num_bytes * noted.num_messages).sum() == num_bytes

@@ -115,14 +115,14 @@ def _repository(cost: Forecast) -> str:
 
 
 def _traffic(cost: Forecast) -> str:
-    rows = [["Traffic", "", "kind", "a message", "messages", "in all"]]
+    rows = [["Traffic", "", "kind", "codec", "a message", "messages", "in all"]]
     for row in cost.traffic:
         sizes = " to ".join(dict.fromkeys(bytes_text(row[name]) for name in ("bytes_min", "bytes_max")))
-        words = [row["stage"], row["direction"], row["kind"], sizes]
+        words = [row["stage"], row["direction"], row["kind"], row["codec"], sizes]
         rows.append([*words, str(row["num_messages"]), bytes_text(row["bytes_total"])])
     down, up = (bytes_text(cost.bytes_crossing(direction)) for direction in ("down", "up"))
-    rows.append(["all", "", "", "", "", f"{down} down, {up} up"])
-    return aligned(rows, left=(0, 1, 2))
+    rows.append(["all", "", "", "", "", "", f"{down} down, {up} up"])
+    return aligned(rows, left=(0, 1, 2, 3))
 
 
 def _machines(cost: Forecast) -> str:

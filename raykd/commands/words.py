@@ -46,10 +46,10 @@ def check(
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="methods, networks, sources or shifts.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="methods, networks, sources, shifts or codecs.")],
     as_json: AsJson = False,
 ) -> None:
-    """Lists what can be named in a scenario: methods, networks, sources, shifts."""
+    """Lists what can be named in a scenario: methods, networks, sources, shifts, codecs."""
     from raykd.scenario.errors import RaykdError, did_you_mean
     from raykd.scenario.registry import REGISTRIES
 

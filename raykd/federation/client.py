@@ -16,6 +16,7 @@ from raykd.data.case import Case
 from raykd.data.federation import ClientData, build_client_data, build_proxy_data, build_repository_data, client_site
 from raykd.data.patches import TrainingCase, normalise, training_case
 from raykd.data.sources._base import CaseKey
+from raykd.federation.coding import seal_upload
 from raykd.federation.description import client_row, describe_network, record_rows
 from raykd.federation.evaluation import case_rows
 from raykd.federation.inference import predict_labels
@@ -24,11 +25,11 @@ from raykd.federation.previews import preview_rows
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Row
 from raykd.federation.session import Session
 from raykd.federation.teacher import model_seed, taught_classes
-from raykd.federation.transport import seal, unseal
+from raykd.federation.transport import Envelope, seal, unseal
 from raykd.methods._base import LocalUpdate, Method, Upload
 from raykd.methods._context import KnowledgeRequest, Role
 from raykd.models._base import SegmentationNetwork, build_network
-from raykd.numerics.params import Payload, is_finite, load_state
+from raykd.numerics.params import MEMORY, Payload, is_finite, load_state, select
 from raykd.scenario.schema import Scenario
 from raykd.scenario.sites import Client as Member
 from raykd.scenario.sites import Labels
@@ -131,7 +132,9 @@ class Client:
     def local_update(self, job: LocalJob, download: Payload, handed_out: Payload) -> LocalReply:
         """One round's work: the method's local update, timed, its result checked for finite numbers."""
         start = time.perf_counter()
-        update = self.method.local_update(Session(self, job.round_index, handed_out), unseal(job.state), download)
+        session, kept = Session(self, job.round_index, handed_out), unseal(job.state)
+        memory = select(kept, MEMORY)
+        update = self.method.local_update(session, {key: kept[key] for key in kept.keys() - memory.keys()}, download)
         train_s = time.perf_counter() - start
         training: Row = {
             "round": job.round_index,
@@ -144,9 +147,16 @@ class Client:
             "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
         flaw = _flaw(update)
-        payload, state = (update.payload, seal(update.state)) if flaw is None else ({}, job.state)
+        upload, state = ({}, job.state) if flaw else self._sealed(update, session, download, memory)
         events = () if flaw is None else ({"round": job.round_index, "client_id": self.member.client_id, **flaw},)
-        return LocalReply(self.member.client_id, state, seal(payload), len(self.labelled), len(self.unlabelled), training, events)
+        return LocalReply(self.member.client_id, state, upload, len(self.labelled), len(self.unlabelled), training, events)
+
+    def _sealed(self, update: LocalUpdate, session: Session, download: Payload, memory: Payload) -> tuple[Envelope, Envelope]:
+        """An upload and a state as bytes; codecs write what crosses a link, and keep what they lost in the state."""
+        if self.method.pools_data or session.is_personal:
+            return seal(update.payload), seal(update.state | memory)
+        upload, kept = seal_upload(self.scenario, self.member, session.round_index, update.payload, download, memory)
+        return upload, seal(update.state | kept)
 
     def update_server(self, round_index: int, server: Payload, uploads: Sequence[Upload]) -> Payload:
         """The server's next state after its own work in a round; in round -1, before the first one."""

@@ -10,13 +10,15 @@ from threading import Event
 
 from raykd.failpoints import failpoint
 from raykd.federation.accounts import round_row, round_transfers
+from raykd.federation.boundary import boundary_of
 from raykd.federation.checkpoint import Checkpoints, State
 from raykd.federation.client import POOLED
+from raykd.federation.coding import opened_upload, seal_download
 from raykd.federation.cohort import Cohort, cohort_events, draw_cohort
 from raykd.federation.protocols import Backend, EvaluationJob, Jobs, LocalJob, LocalReply, Progress, ResultSink, Row, ServerJob
 from raykd.federation.shelf import EMPTY, Shelf, ShelvedPayload, ShelvedUploads
 from raykd.federation.start import BEFORE, first_state, repository_networks
-from raykd.federation.transport import Sizes, seal, sizes_of, transfer_rows, unseal
+from raykd.federation.transport import Envelope, Sizes, seal, transfer_rows, unseal
 from raykd.methods._base import Method
 from raykd.numerics.params import Payload, rename
 from raykd.scenario.errors import RunFailed
@@ -59,6 +61,7 @@ class Driver:
         self.method: Method = METHODS.get(scenario.method.name)(scenario.method, scenario)
         self.members = scenario.members()
         self._availability = [member.group.availability for member in self.members]
+        self._boundary = boundary_of(self.method)
 
     def prepare(self) -> list[Row]:
         """Prepares all data on the workers and gives the rows of `clients`; nothing is written. Raises `DataError`."""
@@ -78,7 +81,7 @@ class Driver:
             if state is None:
                 state = self._start()
             elif state.handed_out:
-                self.backend.hand_out(seal(state.handed_out))
+                self.backend.hand_out(seal_download(self.scenario, state.handed_out))
             self._rounds(state)
         finally:
             self._shelf.discard()  # of a round that came to nothing
@@ -112,8 +115,9 @@ class Driver:
         failpoint("start.after_training")
         state = first_state(self.method, self.backend, trained, self._shelf)
         if state.handed_out:
-            self.backend.hand_out(seal(state.handed_out))
+            self.backend.hand_out(seal_download(self.scenario, state.handed_out))
             self._write("transfers", self._hand_out(BEFORE, state.handed_out), "before")
+            self._write("crossings", self._boundary.rows(BEFORE), "before")
         self._evaluate(BEFORE, state, is_final=not self.method.is_trained)
         self._checkpoints.save(state)
         return state
@@ -124,7 +128,8 @@ class Driver:
         """
         starts = [own.joins if own.joins and self.method.is_trained else BEFORE for own in self._availability]
         joining = [member for member, start in zip(self.members, starts, strict=True) if start == round_index]
-        sizes = sizes_of(seal(payload)) if joining else {}
+        sealed = seal_download(self.scenario, payload) if joining else {}
+        sizes = self._boundary.crossing(sealed, "down", len(joining), is_handed_out=True)
         return [
             row
             for member in joining
@@ -140,17 +145,15 @@ class Driver:
         start = time.perf_counter()
         cohort, is_personal = self._cohort(round_index), self._is_personal(round_index)
         self.progress("round", round=round_index, total=self.scenario.federation.rounds, clients=len(cohort.completed))
-        sealed = seal(self.method.broadcast(state.server))
+        sealed = seal_download(self.scenario, self.method.broadcast(state.server))
         goes_on = {client_id for client_id in cohort.selected if is_personal and self._personal(client_id, state)}
-        extras = {
-            client_id: sizes_of(seal(self.method.download(state.server, client_id)))
-            for client_id in cohort.selected
-            if client_id not in goes_on
-        }
+        served = Cohort(tuple(c for c in cohort.completed if c not in goes_on), ()) if is_personal else cohort
+        sizes = self._boundary.crossing(sealed, "down", len(served.selected))
+        extras = {own: self._boundary.crossing(self._extra(state.server, own), "down", 1) for own in served.selected}
         jobs = Jobs(cohort.completed, lambda client_id: self._job(client_id, round_index, state, client_id in goes_on))
         prepared = time.perf_counter()
         failpoint("round.before_dispatch")
-        replies, uploaded = self._receive(self.backend.local_updates(jobs, sealed), state)
+        replies, uploaded = self._receive(self.backend.local_updates(jobs, sealed), state, sealed, is_personal)
         failpoint("round.after_replies")
         returned = time.perf_counter()
         uploads = self._uploads(round_index, replies, state)
@@ -158,11 +161,9 @@ class Driver:
             state.server = self._aggregate(round_index, state.server, uploads)
         aggregated = time.perf_counter()
         failpoint("round.after_aggregate")
-        served = Cohort(tuple(c for c in cohort.completed if c not in goes_on), ()) if is_personal else cohort
         crossed = self._hand_out(round_index, state.handed_out)
         if not self.method.pools_data:
-            sent = {} if is_personal else uploaded
-            crossed += round_transfers(self.members, round_index, served, sizes_of(sealed), extras, sent)
+            crossed += round_transfers(self.members, round_index, served, sizes, extras, uploaded)
         times = {"wall_s": aggregated - start, "server_s": (prepared - start) + (aggregated - returned)}
         row = round_row(self.members, round_index, cohort, replies, crossed, self.backend.num_slots, **times)
         self._write_round(round_index, row, replies, crossed, cohort)
@@ -171,8 +172,12 @@ class Driver:
         """A client's work in a round, from its own model where it `goes_on`."""
         kept = self._shelf.get(state.clients[client_id])
         own = seal(self._personal(client_id, state)) if goes_on else None
-        extra = {} if goes_on else seal(self.method.download(state.server, client_id))
+        extra = {} if goes_on else self._extra(state.server, client_id)
         return LocalJob(client_id, round_index, kept, own, extra or None)
+
+    def _extra(self, server: Payload, client_id: int) -> Envelope:
+        """What a client alone is sent beside the broadcast."""
+        return seal_download(self.scenario, self.method.download(server, client_id))
 
     def _is_personal(self, round_index: int) -> bool:
         federation = self.scenario.federation
@@ -185,16 +190,22 @@ class Driver:
             return server
         return unseal(self.backend.update_server(ServerJob(round_index, seal(server), uploads.sealed())))
 
-    def _receive(self, answers: Iterator[LocalReply], state: State) -> tuple[list[LocalReply], dict[int, Sizes]]:
-        """Shelves what comes as it comes. Gives the replies in client order without what was shelved, and the sizes of uploads."""
+    def _receive(
+        self, answers: Iterator[LocalReply], state: State, sealed: Envelope, is_personal: bool
+    ) -> tuple[list[LocalReply], dict[int, Sizes]]:
+        """Shelves what comes as it comes, read beside what was `sealed` for all. Gives the replies in client order without what was
+        shelved, and the sizes of what was sent: nothing where a round is personal.
+        """
         replies, uploaded = {}, {}
         for reply in answers:
-            uploaded[reply.client_id] = sizes_of(reply.upload)
+            whose = "" if reply.client_id == POOLED else self.members[reply.client_id].name
+            uploaded[reply.client_id] = self._boundary.crossing(reply.upload, "up", int(not is_personal), whose=whose)
             if not reply.events:
                 state.clients[reply.client_id] = self._shelf.put(reply.state)
-                state.uploads[reply.client_id] = self._shelf.put(reply.upload)
+                opened = opened_upload(reply.upload, sealed, self._extra(state.server, reply.client_id))
+                state.uploads[reply.client_id] = self._shelf.put(opened)
             replies[reply.client_id] = replace(reply, state={}, upload={})
-        return [replies[client_id] for client_id in sorted(replies)], uploaded
+        return [replies[client_id] for client_id in sorted(replies)], {} if is_personal else uploaded
 
     def _uploads(self, round_index: int, replies: Sequence[LocalReply], state: State) -> ShelvedUploads:
         """The finite uploads in client order."""
@@ -223,6 +234,7 @@ class Driver:
         events += self._incidents(round_index)
         self._write("training", [reply.training for reply in replies], part)
         self._write("transfers", transfers, part)
+        self._write("crossings", self._boundary.rows(round_index), part)
         self._write("events", events, part)
         self._write("rounds", [row], part)
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from raykd.federation.transport import Envelope, unseal
 from raykd.methods._base import Upload
+from raykd.numerics.params import MEMORY
 
 SUFFIX = ".pack"
 
@@ -151,7 +152,9 @@ class ShelvedPayload(Mapping[str, Tensor]):
 
     def _read(self) -> dict[str, Tensor]:
         if self._payload is None:
-            self._payload = unseal(self._shelf.get(self._place))
+            envelope = self._shelf.get(self._place)
+            envelope.pop(MEMORY, None)  # what codecs keep is no part of what a method keeps
+            self._payload = unseal(envelope)
         return self._payload
 
     def __getitem__(self, key: str) -> Tensor:

@@ -6,13 +6,14 @@ from typing import Any
 
 from raykd.federation.checkpoint import State
 from raykd.federation.client import POOLED
+from raykd.federation.coding import seal_download
 from raykd.federation.protocols import Backend, EvaluationReply, Row, ServerJob
 from raykd.federation.shelf import Shelf
 from raykd.federation.teacher import model_seed
 from raykd.federation.transport import Envelope, seal, unseal
 from raykd.methods._base import Method, ServerStart
 from raykd.models._base import build_network
-from raykd.numerics.params import Payload, rename, state_of
+from raykd.numerics.params import Payload, rename, select, state_of
 
 BEFORE = -1
 """The round of what happens before the first."""
@@ -49,6 +50,8 @@ def first_state(method: Method, backend: Backend, trained: Trained, shelf: Shelf
     }
     client_ids = [POOLED] if method.pools_data else [member.client_id for member in method.scenario.members()]
     clients = {client_id: shelf.put(seal(method.init_client(student))) for client_id in client_ids}
+    if method.needs_teacher and method.scenario.traffic.down.teacher:
+        teacher = select(unseal(seal_download(method.scenario, handed_out)), "teacher")
     return State(server, clients, teacher=teacher, handed_out=handed_out)
 
 

@@ -6,21 +6,32 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from raykd.numerics.params import Payload, kind_of, select
+from raykd.codecs._chain import HEADER, codec_column, decode, encode
+from raykd.numerics.params import MEMORY, Payload, kind_of, select
 from raykd.scenario.sites import Link
 
 Envelope = dict[str, np.ndarray]
 """By kind, the serialised tensors as one flat array of bytes: what Ray puts once and reads without a copy."""
 
-Sizes = dict[str, tuple[int, int]]
-"""By kind, the number of values and of bytes of what crosses a link."""
+
+class Size(NamedTuple):
+    """Of what crosses a link, of one kind: the values that it stands for, its bytes as serialised, and how they were written."""
+
+    num_values: int
+    num_bytes: int
+    codec: str = "none"
+
+
+Sizes = dict[str, Size]
+"""By kind."""
 
 Direction = Literal["down", "up"]
 
@@ -33,21 +44,77 @@ def seal(payload: Mapping[str, Tensor]) -> Envelope:
     }
 
 
-def unseal(envelope: Envelope) -> Payload:
-    """The payload again; its tensors are the receiver's own and may be written to."""
+def seal_coded(
+    payload: Mapping[str, Tensor],
+    chains: Mapping[str, Any],
+    reference: Mapping[str, Tensor],
+    memory: Mapping[str, Tensor],
+    rng_of: Callable[[str], torch.Generator],
+) -> tuple[Envelope, Payload]:
+    """A payload as bytes, the kinds that have codecs written by these; and what the sender keeps for its next message.
+
+    Args:
+        payload: what is sent.
+        chains: by kind, settings of codecs in their order.
+        reference: what both sides hold, of the kinds that are sent as changes.
+        memory: of the sender, under `memory/`.
+        rng_of: by kind, for codecs that draw.
+    """
+    envelope = seal({key: value for key, value in payload.items() if not chains.get(kind_of(key))})
+    kept: Payload = {}
+    for kind in sorted({kind_of(key) for key in payload} - envelope.keys()):
+        own = {key.removeprefix(f"{MEMORY}/{kind}/"): value for key, value in select(memory, f"{MEMORY}/{kind}").items()}
+        message = encode(select(payload, kind), chains[kind], select(reference, kind), own, rng_of(kind))
+        tensors = {name: value.contiguous() for name, value in message.tensors.items()}
+        envelope[kind] = np.frombuffer(save(tensors, metadata={HEADER: message.header}), dtype=np.uint8)
+        kept |= {f"{MEMORY}/{kind}/{name}": value for name, value in message.memory.items()}
+    return envelope, kept
+
+
+def unseal(envelope: Envelope, reference: Mapping[str, Tensor] | None = None) -> Payload:
+    """The payload again; its tensors are the receiver's own and may be written to.
+
+    Args:
+        envelope: as it was sent.
+        reference: what the receiver holds, where changes against it were sent.
+    """
     payload: Payload = {}
     for kind in sorted(envelope):
-        payload.update(load(envelope[kind].tobytes()))
+        tensors, header = load(envelope[kind].tobytes()), coded_header(envelope[kind])
+        payload.update(tensors if header is None else decode(tensors, header, select(reference or {}, kind)))
     return payload
 
 
+def entries_of(blob: np.ndarray) -> tuple[dict[str, Any], int]:
+    """What the header of a blob tells of its tensors, by name, metadata included, and the bytes that it takes itself."""
+    end = 8 + int(blob[:8].view("<u8")[0])
+    return json.loads(blob[8:end].tobytes()), end
+
+
+def coded_header(blob: np.ndarray) -> str | None:
+    """How to read a blob that codecs wrote; None: it is as it looks."""
+    if not blob[8:64].tobytes().startswith(b'{"__metadata__"'):
+        return None
+    header: str | None = entries_of(blob)[0]["__metadata__"].get(HEADER)
+    return header
+
+
+def is_coded(envelope: Envelope) -> bool:
+    """Whether codecs wrote any of it."""
+    return any(coded_header(blob) is not None for blob in envelope.values())
+
+
 def sizes_of(envelope: Envelope) -> Sizes:
-    """Number of values and of bytes by kind, as they are serialised: the values are counted from the header of the bytes."""
+    """Values, bytes and codecs by kind, read from the bytes themselves."""
     sizes = {}
     for kind, blob in sorted(envelope.items()):
-        header = json.loads(blob[8 : 8 + int(blob[:8].view("<u8")[0])].tobytes())
-        num_values = sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-        sizes[kind] = (num_values, int(blob.nbytes))
+        if header := coded_header(blob):
+            codec, num_values = codec_column(header)
+            sizes[kind] = Size(num_values, int(blob.nbytes), codec)
+        else:
+            tensors, _ = entries_of(blob)
+            num_values = sum(math.prod(entry["shape"]) for name, entry in tensors.items() if name != "__metadata__")
+            sizes[kind] = Size(num_values, int(blob.nbytes))
     return sizes
 
 
@@ -59,12 +126,12 @@ def transfer_rows(sizes: Sizes, *, round_index: int, client_id: int, direction: 
             "client_id": client_id,
             "direction": direction,
             "kind": kind,
-            "codec": "none",
-            "num_values": num_values,
-            "num_bytes": num_bytes,
-            "simulated_s": link_seconds(num_bytes, direction, link, with_latency=index == 0),
+            "codec": size.codec,
+            "num_values": size.num_values,
+            "num_bytes": size.num_bytes,
+            "simulated_s": link_seconds(size.num_bytes, direction, link, with_latency=index == 0),
         }
-        for index, (kind, (num_values, num_bytes)) in enumerate(sizes.items())
+        for index, (kind, size) in enumerate(sizes.items())
     ]
 
 

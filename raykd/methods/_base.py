@@ -92,7 +92,9 @@ class Method(ABC):
     optimisers: ClassVar[tuple[str, ...]] = ("adam", "sgd")
     """The optimisers that its formulas hold for."""
     kinds: ClassVar[tuple[str, ...]] = ("params",)
-    """What travels in a round."""
+    """What travels in a round; anything else that a client or the server would send ends the run."""
+    codecs_may_write_params: ClassVar[bool] = True
+    """Whether lossy codecs may write its parameters: not where it packs them itself and both sides must hold the same."""
     learns_from_repository: ClassVar[bool] = False
     """Whether the server trains on the repository's labels in the rounds."""
     serves: bool = False
@@ -128,6 +130,11 @@ class Method(ABC):
         }
 
     @property
+    def handed_kinds(self) -> tuple[str, ...]:
+        """What travels once, before a client's first round."""
+        return ("teacher",) * self.needs_teacher + ("params",) * self.hands_out_student
+
+    @property
     def is_warm(self) -> bool:
         """Whether students start from a model of their own network trained on the repository."""
         return False
@@ -151,6 +158,9 @@ class Method(ABC):
             found.append(
                 f"method {name} holds for training.optimiser {' or '.join(self.optimisers)} only, got {', '.join(sorted(wrong))}"
             )
+        traffic = [scenario.traffic.down, *((own.group.traffic or scenario.traffic).up for own in scenario.members())]
+        if not self.codecs_may_write_params and any(codecs.params for codecs in traffic):
+            found.append(f"method {name} packs its parameters itself, so that no codec may write them; drop params from traffic")
         if self.needs_proxy and scenario.proxy is None:
             found.append(f"method {name} needs images that server and clients share; add `proxy: {{source: ...}}`")
         return found

@@ -54,6 +54,11 @@ class DualKD(Method):
                 found.append("feature: channel_kl needs one network on both sides; choose hint, attention or region_affinity")
         return found
 
+    @property
+    def handed_kinds(self) -> tuple[str, ...]:
+        sends = self.settings.sends
+        return super().handed_kinds + ("prototypes",) * sends("features") + ("logits",) * sends("responses")
+
     def init_server(self, start: ServerStart) -> Payload:
         return super().init_server(start) | (start.teacher if self.serves else {})
 

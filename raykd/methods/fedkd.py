@@ -37,6 +37,8 @@ SENT, RECEIVED, ADAPTERS = "control/sent", "control/received", "control/adapters
 class FedKD(FedAvg):
     """FedAvg of a student that a larger private network at every site teaches and is taught by; its updates travel cut."""
 
+    codecs_may_write_params = False
+
     class Settings(FedAvg.Settings):
         name: Literal["fedkd"]  # type: ignore[assignment]
         response_weight: NonNegativeFloat = 1.0

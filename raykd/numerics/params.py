@@ -11,7 +11,10 @@ from torch import Tensor, nn
 Payload = dict[str, Tensor]
 """Whatever travels between server and client, or is saved."""
 
-KINDS = ("params", "logits", "features", "prototypes", "control", "teacher")
+MEMORY = "memory"
+"""The kind of what codecs keep at a client between rounds: it is saved, and crosses no link."""
+TRAVELLING = ("params", "logits", "features", "prototypes", "control", "teacher")
+KINDS = (*TRAVELLING, MEMORY)
 
 
 def kind_of(key: str) -> str:

@@ -94,22 +94,23 @@ def slot_loads(amounts: Iterable[tuple[int, float]], num_slots: int) -> list[flo
 
 
 def traffic_rows(transfers: Sequence[Row]) -> list[Row]:
-    """A row for each kind and direction, before the first round and in the rounds, with the bytes of one message and of all."""
-    messages: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    """A row by kind, direction and codec, before the first round and in the rounds, with the bytes of a message and of all."""
+    messages: dict[tuple[str, str, str, str], list[int]] = defaultdict(list)
     for row in transfers:
         stage = "before the first round" if row["round"] < 0 else "in the rounds"
-        messages[stage, row["direction"], row["kind"]].append(row["num_bytes"])
+        messages[stage, row["direction"], row["kind"], row["codec"]].append(row["num_bytes"])
     return [
         {
             "stage": stage,
             "direction": direction,
             "kind": kind,
+            "codec": codec,
             "bytes_min": min(sizes),
             "bytes_max": max(sizes),
             "num_messages": len(sizes),
             "bytes_total": sum(sizes),
         }
-        for (stage, direction, kind), sizes in sorted(messages.items())
+        for (stage, direction, kind, codec), sizes in sorted(messages.items())
     ]
 
 

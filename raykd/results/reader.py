@@ -59,6 +59,11 @@ class TableAccess:
         return self.table("transfers")
 
     @property
+    def crossings(self) -> pd.DataFrame:
+        """One row a tensor that crossed between server and clients in a round."""
+        return self.table("crossings")
+
+    @property
     def events(self) -> pd.DataFrame:
         """One row a thing worth telling."""
         return self.table("events")

@@ -161,6 +161,16 @@ TRANSFERS = (
     _key("num_bytes", "size as serialised"),
     Column("simulated_s", NUMBER, "num_bytes over the link's rate, and its latency", "s"),
 )
+CROSSINGS = (
+    ROUND,
+    _key("direction", "down (to the clients) or up", TEXT),
+    _key("kind", "what travelled, as in transfers", TEXT),
+    _key("name", "of the tensor; of a message that codecs wrote, of its parts; header: the bytes that are no tensor", TEXT),
+    Column("dtype", TEXT, "type of its numbers, as safetensors names it"),
+    Column("shape", TEXT, "its axes, as 8x4x3x3x3"),
+    _key("num_bytes", "size in one message"),
+    Column("num_messages", INTEGER, "messages that held it"),
+)
 EVENTS = (
     ROUND,
     CLIENT,
@@ -205,6 +215,7 @@ TABLES: dict[str, TableSchema] = {
         TableSchema("training", "a client's local update", (*COMMON, *TRAINING), ("loss_", "share_", "weight_", "trust_")),
         TableSchema("cases", "a case, class, model and evaluation", (*COMMON, *CASES)),
         TableSchema("transfers", "a payload crossing a link", (*COMMON, *TRANSFERS)),
+        TableSchema("crossings", "a tensor that crossed the boundary between server and clients in a round", (*COMMON, *CROSSINGS)),
         TableSchema("events", "something worth telling", (*COMMON, *EVENTS)),
         TableSchema("previews", "a layer of a slice of a test case", (*COMMON, *PREVIEWS)),
         TableSchema("records", "a value drawn for a case, before the first round", (*COMMON, *RECORDS)),

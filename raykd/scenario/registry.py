@@ -17,7 +17,7 @@ class Registry:
     """The registered classes of one kind. A class carries `Settings`, a pydantic model of its scenario block.
 
     Args:
-        kind: the word users see: method, network, source or shift.
+        kind: the word users see: method, network, source, shift or codec.
         package: the package whose modules register themselves when imported, one file a thing.
     """
 
@@ -66,4 +66,5 @@ METHODS = Registry("method", "raykd.methods")
 NETWORKS = Registry("network", "raykd.models")
 SOURCES = Registry("source", "raykd.data.sources")
 SHIFTS = Registry("shift", "raykd.data.heterogeneity")
-REGISTRIES = {registry.kind: registry for registry in (METHODS, NETWORKS, SOURCES, SHIFTS)}
+CODECS = Registry("codec", "raykd.codecs")
+REGISTRIES = {registry.kind: registry for registry in (METHODS, NETWORKS, SOURCES, SHIFTS, CODECS)}

@@ -23,6 +23,7 @@ from raykd.scenario.fields import (
     TargetSpacing,
 )
 from raykd.scenario.sites import Client, ClientGroup, Pool
+from raykd.scenario.traffic import Traffic, own_uploads
 from raykd.scenario.training import Augmentation, Student, Training
 
 
@@ -131,6 +132,8 @@ class Scenario(Strict):
     training: Training = Training()
     """How every site trains, unless its group says otherwise."""
     federation: Federation = Federation()
+    traffic: Traffic = Traffic()
+    """Codecs, by direction and kind of payload; absent: everything travels as it is."""
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
 
@@ -143,13 +146,15 @@ class Scenario(Strict):
         return self
 
     @model_validator(mode="after")
-    def _inherit_training(self) -> Scenario:
-        """A group's `training` states only what differs from the federation's."""
+    def _inherit(self) -> Scenario:
+        """A group's `training` and `traffic` state only what differs from the federation's."""
         groups = []
         for group in self.clients:
             if group.training is not None:
                 own = {key: getattr(group.training, key) for key in group.training.model_fields_set}
                 group = group.model_copy(update={"training": self.training.model_copy(update=own)})
+            if group.traffic is not None:
+                group = group.model_copy(update={"traffic": own_uploads(self.traffic, group.traffic)})
             groups.append(group)
         object.__setattr__(self, "clients", tuple(groups))  # frozen models are frozen for their users
         return self

@@ -20,6 +20,7 @@ from raykd.scenario.fields import (
     TargetSpacing,
 )
 from raykd.scenario.scanner_profiles import SCANNER_PROFILES, ScannerProfile
+from raykd.scenario.traffic import Uploads
 from raykd.scenario.training import Student, Training
 
 MatrixSize = Annotated[int, Field(ge=4, le=4096)]
@@ -179,6 +180,8 @@ class ClientGroup(Strict):
     student: Student | None = None
     training: Training | None = None
     """Keys given here override the federation's; the others are inherited."""
+    traffic: Uploads | None = None
+    """Codecs of what leaves the site: kinds given here override the federation's."""
 
     @model_validator(mode="after")
     def _one_name(self) -> ClientGroup:
