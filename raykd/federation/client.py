@@ -131,12 +131,14 @@ class Client:
     def local_update(self, job: LocalJob, download: Payload, handed_out: Payload) -> LocalReply:
         """One round's work: the method's local update, timed, its result checked for finite numbers."""
         start = time.perf_counter()
-        update = self.method.local_update(Session(self, job.round_index, handed_out), unseal(job.state), download)
+        session = Session(self, job.round_index, handed_out)
+        update = self.method.local_update(session, unseal(job.state), download)
         train_s = time.perf_counter() - start
         training: Row = {
             "round": job.round_index,
             "client_id": self.member.client_id,
             "num_steps": update.result.num_steps,
+            "num_steps_taken": max(session.num_steps_taken, update.result.num_steps),
             "loss_total": sum(update.result.terms.values()) if update.result.terms else None,
             **{f"loss_{name}": value for name, value in update.result.terms.items()},
             **update.notes,
