@@ -44,7 +44,7 @@ class Schedule(Strict):
         known = {"buffered": ("buffer_size", "concurrency", "staleness_exponent", "server_learning_rate")}.get(self.name, needed)
         for key in needed:
             if getattr(self, key) is None:
-                raise PydanticCustomError("schedule", "must be given for name: {name}", {"name": self.name, "at": key})
+                raise PydanticCustomError("schedule", "{key} must be given for name: {name}", {"key": key, "name": self.name})
         for key in self.model_fields_set - {"name", *known}:
             if getattr(self, key) is not None:
                 raise PydanticCustomError("schedule", "has no meaning for name: {name}", {"name": self.name, "at": key})

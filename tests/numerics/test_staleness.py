@@ -17,7 +17,9 @@ def test_the_weight_of_an_update_falls_with_its_age() -> None:
 def test_the_mean_of_rebased_uploads_is_the_server_s_step_of_fedbuff() -> None:
     """w 10; updates +4 (from v 2) of weight 0.5 and -1 (from v 10) of weight 1; eta 2, equal shares: 10 + 2 (2 - 1) / 2 = 11."""
     w = {"params/a": torch.tensor([10.0])}
-    old = rebased(w, {"params/a": torch.tensor([2.0])}, {"params/a": torch.tensor([6.0])}, ["params/a"], weight=0.5, learning_rate=2)
+    old = rebased(
+        w, {"params/a": torch.tensor([2.0])}, {"params/a": torch.tensor([6.0])}, ["params/a"], weight=0.5, learning_rate=2
+    )
     new = rebased(w, w, {"params/a": torch.tensor([9.0])}, ["params/a"], weight=1.0, learning_rate=2)
     assert weighted_mean([old, new], [1.0, 1.0])["params/a"].item() == pytest.approx(11.0)
 
