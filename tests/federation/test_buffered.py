@@ -37,9 +37,9 @@ def two(record: Callable[..., Any]) -> Any:
 
 
 def test_sites_answer_in_the_order_of_a_hand_calculation(two: Any) -> None:
-    """Model 1: site 2 at 10 s, then it waits; site 0 at 40 s. Model 2: site 1 at 40 s, of model 0; sites 0 and 2 are sent model 1 at
-    40 s, site 2 is back at 50 s. Model 3: site 2 at 60 s, site 0 at 80 s, of model 1; site 1 is on model 1 since 40 s. Model 4: site
-    1 at 80 s, of model 1, and site 2, sent model 3 at 80 s, at 90 s.
+    """Model 1: site 2 at 10 s, then it waits; site 0 at 40 s. Model 2: site 1 at 40 s, of model 0; sites 0 and 2 are sent model 1
+    at 40 s, site 2 is back at 50 s. Model 3: site 2 at 60 s, site 0 at 80 s, of model 1; site 1 is on model 1 since 40 s. Model 4:
+    site 1 at 80 s, of model 1, and site 2, sent model 3 at 80 s, at 90 s.
     """
     training = two.outcome.run.table("training")
     by_hand = [(0, 2, 0), (0, 0, 0), (0, 1, 1), (1, 2, 0), (2, 2, 0), (1, 0, 1), (1, 1, 2), (3, 2, 0)]
