@@ -64,6 +64,8 @@ class Lines:
                 text = f"  round {values['round'] + 1}: mean DSC {values['dsc']:.3f} on held-out cases"
             case "evaluated":
                 text = f"  before the first round: mean DSC {values['dsc']:.3f} on held-out cases"
+            case "stopped":
+                text = f"  ended: {values['detail']}"
             case "worker_lost":
                 text = f"  a worker was lost during {values['work']} (attempt {values['attempt']}): {values['reason']}"
             case "damaged_checkpoint":

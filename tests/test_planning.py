@@ -52,7 +52,10 @@ def crossing(rows: Any) -> dict[tuple[bool, str, str], tuple[int, int, int]]:
         ("method={name: teacher_only}",),
         ("method={name: centralised}",),
         ("method={name: fedavg}", "federation={rounds: 3, personal_rounds: 1, participation: 0.7, client_dropout: 0.3}"),
-        ("traffic={up: {params: [{name: top_k, share: 0.05}, {name: qsgd}]}, down: {params: [{name: int8}], teacher: [{name: fp16}]}}",),
+        (
+            "traffic.up={params: [{name: top_k, share: 0.05}, {name: qsgd}]}",
+            "traffic.down={params: [{name: int8}], teacher: [{name: fp16}]}",
+        ),
         ("method={name: fedavg}", "traffic={up: {params: [{name: power_sgd}, {name: fp16}]}}"),
     ],
     ids=lambda overrides: " ".join(overrides) or "dual_kd",
@@ -90,6 +93,24 @@ def test_seconds_on_a_link_are_those_of_the_run(load: Load, record: Callable[...
         own = transfers[transfers.client_id == row["client_id"]]
         assert row["link_s"] == pytest.approx(own.simulated_s.sum())
         assert row["link_s_per_round"] == pytest.approx(own.simulated_s.sum() / 2)
+
+
+@pytest.mark.parametrize("schedule", ["{name: synchronous}", "{name: deadline, deadline_s: 9}", "{name: buffered, buffer_size: 2}"])
+def test_with_a_clock_a_plan_tells_the_sites_time_as_the_run_writes_it(
+    load: Load, record: Callable[..., Any], schedule: str
+) -> None:
+    words = ("method={name: fedavg}", "clock={step_s: 2}", "clients[0].compute_factor=0.3", f"federation.schedule={schedule}")
+    words += ("federation.rounds=4", "federation.stop.simulated_hours=0.008")
+    rounds = record(*words).outcome.run.table("rounds")
+    plan = planned(load, *words)
+    assert plan.simulated_s == rounds["simulated_s"].sum()
+    assert plan.rounds == len(rounds) and (len(rounds) < 4) == ("simulated_hours" in plan.ends)
+
+
+def test_a_site_whose_machine_is_too_small_is_named(load: Load) -> None:
+    plan = planned(load, "method={name: fedavg}", "clients[1].memory_gib=0.05", "clients[0].memory_gib=1000")
+    (sentence,) = plan.shortfalls
+    assert sentence.startswith("client university needs about") and "has memory_gib 0.05" in sentence
 
 
 @pytest.mark.parametrize("name", METHODS.names())

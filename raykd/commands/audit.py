@@ -36,7 +36,8 @@ def audit(
         typer.echo(json.dumps({"crossed": rows, "maps_over_voxels": maps}, indent=2))
     else:
         typer.echo(_text(rows, maps))
-    told, noted = int(transfers["num_bytes"].sum()), sum(row["num_bytes"] for row in rows)
+    whole = transfers[~_cut_off(transfers, run.table("events"))]
+    told, noted = int(whole["num_bytes"].sum()), sum(row["num_bytes"] for row in rows)
     if told != noted:
         typer.echo(f"{run_dir}: {noted} bytes were noted at the boundary, but {told} were counted on links", err=True)
         raise typer.Exit(FAILED)
@@ -80,6 +81,16 @@ def _by_stage(crossings: pd.DataFrame) -> Any:
 
 def _is_in(transfers: pd.DataFrame, stage: str) -> Any:
     return (transfers["round"] < 0) == (stage == "before the first round")
+
+
+def _cut_off(transfers: pd.DataFrame, events: pd.DataFrame) -> Any:
+    """Which rows are of uploads that a deadline cut off: their bytes crossed and were never read."""
+    import pandas as pd
+
+    late = events[events["kind"].astype(str) == "straggler"]
+    keys = set(zip(late["round"], late["client_id"], strict=True))
+    is_late = [key in keys for key in zip(transfers["round"], transfers["client_id"], strict=True)]
+    return (transfers["direction"].astype(str) == "up") & pd.Series(is_late, index=transfers.index, dtype=bool)
 
 
 def _text(rows: list[dict[str, Any]], maps: list[str]) -> str:

@@ -143,8 +143,10 @@ def _time(cost: Forecast) -> str:
     rows = [["Time (estimated)", "", ""]]
     rows += [[f"  {stage}", seconds_text(seconds), known[stage]] for stage, seconds in cost.seconds.items()]
     rows.append(["  all, here", seconds_text(cost.total_s), ""])
-    rows.append(["  all rounds, at the sites", seconds_text(cost.simulated_s), "with their own links and machines"])
-    return aligned(rows, left=(0, 2))
+    how = "estimated, with measured steps" if cost.step_s is None else f"exact, {cost.step_s:g} s a step"
+    rows.append(["  all rounds, at the sites", seconds_text(cost.simulated_s), f"with their own links and machines ({how})"])
+    text = aligned(rows, left=(0, 2))
+    return f"{text}\n\nEnds early: {cost.ends}" if cost.ends else text
 
 
 def study_text(plans: Sequence[Plan], costs: Sequence[Forecast]) -> str:

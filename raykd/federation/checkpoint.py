@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from raykd.failpoints import failpoint
+from raykd.federation.flights import Air
 from raykd.federation.shelf import EMPTY, Place, Shelf
 from raykd.federation.transport import seal, unseal
 from raykd.numerics.params import Payload
@@ -22,6 +23,9 @@ from raykd.numerics.params import Payload
 NUM_KEPT = 2
 SLACK_BYTES = 64 * 2**20
 """Of what no client needs any more, so much may lie in packs before they are packed anew."""
+
+IN_THE_AIR = ("versions", "uploads", "states")
+"""Attributes of `Air` that are places."""
 
 
 @dataclass
@@ -35,6 +39,9 @@ class State:
         teacher: as evaluated, under `teacher/`; empty where there is none.
         handed_out: what clients received before the first round.
         next_round: the round that comes next.
+        air: what is under way at the sites between rounds.
+        totals: `num_bytes` over all links and `simulated_s` so far.
+        has_ended: whether a budget was met, so that no round comes next.
     """
 
     server: Payload
@@ -43,10 +50,18 @@ class State:
     teacher: Payload = field(default_factory=dict)
     handed_out: Payload = field(default_factory=dict)
     next_round: int = 0
+    air: Air = field(default_factory=Air)
+    totals: dict[str, float] = field(default_factory=lambda: {"num_bytes": 0, "simulated_s": 0.0})
+    has_ended: bool = False
+
+    def held(self) -> dict[str, dict[int, Place]]:
+        """All mappings to places, by the name that an index has for them."""
+        own = {"clients": self.clients, "uploads": self.uploads}
+        return own | {f"air_{name}": getattr(self.air, name) for name in IN_THE_AIR}
 
     def places(self) -> Iterator[tuple[dict[int, Place], int]]:
         """Every entry of a client, by the mapping and the key that hold it."""
-        for held in (self.clients, self.uploads):
+        for held in self.held().values():
             for client_id in held:
                 yield held, client_id
 
@@ -93,7 +108,8 @@ class Checkpoints:
         self._files.note(self.shelf.folder / name, digest)
         self._digests[name] = digest
         index: dict[str, Any] = {"next_round": state.next_round, "start": self._start, "server": server}
-        index |= {name: {str(key): place for key, place in getattr(state, name).items()} for name in ("clients", "uploads")}
+        index |= {name: {str(key): place for key, place in held.items()} for name, held in state.held().items()}
+        index |= {"air": state.air.to_json(), "totals": state.totals, "has_ended": state.has_ended}
         packs = {place.pack for place in (server, *self._start.values(), *_clients(state)) if place.parts}
         self._digests = {name: digest for name, digest in self._digests.items() if name in packs}
         index["packs"] = self._digests
@@ -109,17 +125,20 @@ class Checkpoints:
                 index = json.loads(path.read_bytes())
                 start = {name: _place(entry) for name, entry in index["start"].items()}
                 server = _place(index["server"])
-                clients, uploads = (
-                    {int(key): _place(entry) for key, entry in index[name].items()} for name in ("clients", "uploads")
-                )
+                held = {name: {int(k): _place(entry) for k, entry in index[name].items()} for name in State({}).held()}
+                air = Air.from_json(index["air"], {name: held[f"air_{name}"] for name in IN_THE_AIR})
                 next_round, digests = int(index["next_round"]), dict(index["packs"])
+                totals, has_ended = dict(index["totals"]), bool(index["has_ended"])
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
-            named = {place.pack for place in (server, *start.values(), *clients.values(), *uploads.values()) if place.parts}
+            places = (server, *start.values(), *(place for places in held.values() for place in places.values()))
+            named = {place.pack for place in places if place.parts}
             if named <= digests.keys() and all(self.shelf.is_sound(name, digests[name]) for name in named):
                 self._start, self._digests, self._kept = start, digests, [named]
                 known = {name: unseal(self.shelf.get(place)) for name, place in {"server": server, **start}.items()}
-                return State(clients=clients, uploads=uploads, next_round=next_round, **known)
+                teacher, handed_out = known["teacher"], known["handed_out"]
+                clients, uploads = held["clients"], held["uploads"]
+                return State(known["server"], clients, uploads, teacher, handed_out, next_round, air, totals, has_ended)
         return None
 
     def _pack_anew(self, state: State) -> None:

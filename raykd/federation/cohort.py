@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from raykd.federation.protocols import Row
 from raykd.numerics.rng import numpy_generator
-from raykd.scenario.schema import Federation
 from raykd.scenario.sites import Availability
+from raykd.scenario.timing import Federation
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,15 @@ def draw_cohort(federation: Federation, availability: Sequence[Availability], se
         sorted(numpy_generator(seed, "cohort", round_index).choice(len(present), size=size, replace=False).tolist()) if size else []
     )
     selected = [present[place] for place in places]
-    dropouts = [federation.client_dropout if own.dropout is None else own.dropout for own in availability]
-    completed = [
-        client_id
-        for client_id in selected
-        if numpy_generator(seed, "dropout", round_index, client_id).random() >= dropouts[client_id]
-    ]
+    completed = [client_id for client_id in selected if not is_dropped(federation, availability, seed, round_index, client_id)]
     return Cohort(tuple(selected), tuple(completed))
+
+
+def is_dropped(federation: Federation, availability: Sequence[Availability], seed: int, round_index: int, client_id: int) -> bool:
+    """Whether a client that is selected in a round does not answer."""
+    own = availability[client_id].dropout
+    dropout = federation.client_dropout if own is None else own
+    return bool(numpy_generator(seed, "dropout", round_index, client_id).random() < dropout)
 
 
 def is_present(availability: Availability, round_index: int) -> bool:

@@ -9,19 +9,22 @@ from pathlib import Path
 from threading import Event
 
 from raykd.failpoints import failpoint
-from raykd.federation.accounts import round_row, round_transfers
+from raykd.federation.accounts import nothing_counts, round_row, round_transfers, training_rows
 from raykd.federation.boundary import boundary_of
+from raykd.federation.budget import reached, spend, spent
+from raykd.federation.buffered import BufferedRound
 from raykd.federation.checkpoint import Checkpoints, State
-from raykd.federation.client import POOLED
+from raykd.federation.client import POOLED, SERVER
+from raykd.federation.clock import STRAGGLER, Deadline, message_rows, seconds_by_client
 from raykd.federation.coding import opened_upload, seal_download
 from raykd.federation.cohort import Cohort, cohort_events, draw_cohort
-from raykd.federation.protocols import Backend, EvaluationJob, Jobs, LocalJob, LocalReply, Progress, ResultSink, Row, ServerJob
-from raykd.federation.shelf import EMPTY, Shelf, ShelvedPayload, ShelvedUploads
+from raykd.federation.judge import Judge, incident_rows, is_personal_round
+from raykd.federation.protocols import Backend, Jobs, LocalJob, LocalReply, Progress, ResultSink, Row, ServerJob
+from raykd.federation.shelf import Shelf, ShelvedUploads
 from raykd.federation.start import BEFORE, first_state, repository_networks
-from raykd.federation.transport import Envelope, Sizes, seal, transfer_rows, unseal
-from raykd.methods._base import Method
-from raykd.numerics.params import Payload, rename
-from raykd.scenario.errors import RunFailed
+from raykd.federation.transport import Envelope, Sizes, seal, sizes_of, unseal
+from raykd.methods._base import Method, Upload
+from raykd.numerics.params import Payload
 from raykd.scenario.registry import METHODS
 from raykd.scenario.schema import Scenario
 
@@ -62,6 +65,7 @@ class Driver:
         self.members = scenario.members()
         self._availability = [member.group.availability for member in self.members]
         self._boundary = boundary_of(self.method)
+        self._judge = Judge(self.method, backend, self._shelf, self._write, progress)
 
     def prepare(self) -> list[Row]:
         """Prepares all data on the workers and gives the rows of `clients`; nothing is written. Raises `DataError`."""
@@ -85,21 +89,38 @@ class Driver:
             self._rounds(state)
         finally:
             self._shelf.discard()  # of a round that came to nothing
-        return self._models(state)
+        return self._judge.models(state)
 
     def _rounds(self, state: State) -> None:
         """All rounds that are left, in place on the state."""
         rounds = self.scenario.federation.rounds if self.method.is_trained else 0
         for round_index in range(state.next_round, rounds):
+            if state.has_ended:
+                return
             if self._stop.is_set():
                 raise Interrupted(f"stopped before round {round_index} of {rounds}")
             self._checkpoints.begin(round_index + 1)
-            self._round(round_index, state)
-            is_final = round_index == rounds - 1
-            if is_final or (round_index + 1) % self.scenario.evaluation.every == 0:
-                self._evaluate(round_index, state, is_final=is_final)
+            is_buffered = self.scenario.federation.schedule.name == "buffered"
+            (self._buffered_round if is_buffered else self._round)(round_index, state)
+            state.has_ended = self._closes(round_index, state, is_last=round_index == rounds - 1)
             state.next_round = round_index + 1
             self._checkpoints.save(state)
+
+    def _closes(self, round_index: int, state: State, *, is_last: bool) -> bool:
+        """Evaluates where it is time to, and says whether a budget ends the run before its last round."""
+        stop, is_due = self.scenario.federation.stop, (round_index + 1) % self.scenario.evaluation.every == 0
+        why = "" if is_last else spent(stop, state.totals)
+        if not (is_last or why) and is_due:
+            rows = self._judge.evaluate(round_index, state, is_final=False)
+            why = reached(stop, rows, self.method.deployed)
+        if is_last or why:
+            self._judge.evaluate(round_index, state, is_final=True)
+        if why:
+            detail = f"{why} after {round_index + 1} of {self.scenario.federation.rounds} rounds"
+            event = {"round": round_index, "client_id": SERVER, "kind": "stopped", "detail": detail}
+            self._write("events", [event], f"stopped-round-{round_index:05d}")
+            self.progress("stopped", round=round_index, detail=detail)
+        return bool(why)
 
     def _start(self) -> State:
         """Trains what starts on the repository, hands it out, and evaluates what sites have before the first round."""
@@ -116,9 +137,11 @@ class Driver:
         state = first_state(self.method, self.backend, trained, self._shelf)
         if state.handed_out:
             self.backend.hand_out(seal_download(self.scenario, state.handed_out))
-            self._write("transfers", self._hand_out(BEFORE, state.handed_out), "before")
+            handed = self._hand_out(BEFORE, state.handed_out)
+            self._write("transfers", handed, "before")
             self._write("crossings", self._boundary.rows(BEFORE), "before")
-        self._evaluate(BEFORE, state, is_final=not self.method.is_trained)
+            spend(state.totals, handed, max(seconds_by_client(handed).values(), default=0.0))
+        self._judge.evaluate(BEFORE, state, is_final=not self.method.is_trained)
         self._checkpoints.save(state)
         return state
 
@@ -127,33 +150,39 @@ class Driver:
         round get it before.
         """
         starts = [own.joins if own.joins and self.method.is_trained else BEFORE for own in self._availability]
-        joining = [member for member, start in zip(self.members, starts, strict=True) if start == round_index]
-        sealed = seal_download(self.scenario, payload) if joining else {}
+        joining = [client_id for client_id, start in enumerate(starts) if start == round_index]
+        sealed, seed = seal_download(self.scenario, payload) if joining else {}, self.scenario.seed
         sizes = self._boundary.crossing(sealed, "down", len(joining), is_handed_out=True)
-        return [
-            row
-            for member in joining
-            for row in transfer_rows(
-                sizes, round_index=round_index, client_id=member.client_id, direction="down", link=member.group.link
-            )
-        ]
+        return [row for client in joining for row in message_rows(self.members, seed, "hand-out", sizes, round_index, client)]
+
+    def _buffered_round(self, round_index: int, state: State) -> None:
+        """From one model of the server to the next where sites work at their own pace, in place on the state."""
+        words = self.scenario.federation
+        self.progress("round", round=round_index, total=words.rounds, clients=words.schedule.buffer_size)
+        handed = self._hand_out(round_index, state.handed_out)
+        own = BufferedRound(self.method, self.backend, self._shelf, self._boundary, round_index, state, seconds_by_client(handed))
+        happened = own.run(self._aggregate)
+        crossed = handed + happened.transfers
+        self._write_round(round_index, state, happened.row, happened.training, crossed, happened.events)
 
     def _round(self, round_index: int, state: State) -> None:
         """One round, in place on the state. In a personal round every site goes on from its own model; only a site that has none
         yet is sent the last average.
         """
         start = time.perf_counter()
-        cohort, is_personal = self._cohort(round_index), self._is_personal(round_index)
+        cohort, is_personal = self._cohort(round_index), is_personal_round(self.method, round_index)
         self.progress("round", round=round_index, total=self.scenario.federation.rounds, clients=len(cohort.completed))
         sealed = seal_download(self.scenario, self.method.broadcast(state.server))
-        goes_on = {client_id for client_id in cohort.selected if is_personal and self._personal(client_id, state)}
-        served = Cohort(tuple(c for c in cohort.completed if c not in goes_on), ()) if is_personal else cohort
-        sizes = self._boundary.crossing(sealed, "down", len(served.selected))
+        goes_on = {client_id for client_id in cohort.selected if is_personal and self._judge.personal(client_id, state)}
+        served = self._served(cohort, goes_on, is_personal)
+        download = self._boundary.crossing(sealed, "down", len(served.selected))
         extras = {own: self._boundary.crossing(self._extra(state.server, own), "down", 1) for own in served.selected}
         jobs = Jobs(cohort.completed, lambda client_id: self._job(client_id, round_index, state, client_id in goes_on))
+        crossed = self._hand_out(round_index, state.handed_out)
+        deadline = self._deadline(round_index, served, download, extras, crossed, is_personal)
         prepared = time.perf_counter()
         failpoint("round.before_dispatch")
-        replies, uploaded = self._receive(self.backend.local_updates(jobs, sealed), state, sealed, is_personal)
+        replies, uploaded = self._receive(self.backend.local_updates(jobs, sealed), state, sealed, deadline, is_personal)
         failpoint("round.after_replies")
         returned = time.perf_counter()
         uploads = self._uploads(round_index, replies, state)
@@ -161,17 +190,34 @@ class Driver:
             state.server = self._aggregate(round_index, state.server, uploads)
         aggregated = time.perf_counter()
         failpoint("round.after_aggregate")
-        crossed = self._hand_out(round_index, state.handed_out)
-        if not self.method.pools_data:
-            crossed += round_transfers(self.members, round_index, served, sizes, extras, uploaded)
+        crossed += round_transfers(self.members, round_index, served, download, extras, uploaded, self.scenario.seed)
         times = {"wall_s": aggregated - start, "server_s": (prepared - start) + (aggregated - returned)}
-        row = round_row(self.members, round_index, cohort, replies, crossed, self.backend.num_slots, **times)
-        self._write_round(round_index, row, replies, crossed, cohort)
+        clock, limit_s, slots = self.scenario.clock, deadline.limit_s, self.backend.num_slots
+        row = round_row(self.members, round_index, cohort, replies, crossed, slots, **times, clock=clock, limit_s=limit_s)
+        events = [event for reply in replies for event in reply.events]
+        if not self.method.pools_data:
+            events += cohort_events(cohort, self._availability, round_index)
+        training = training_rows(self.members, clock, replies)
+        self._write_round(round_index, state, row, training, crossed, events)
+
+    def _served(self, cohort: Cohort, goes_on: set[int], is_personal: bool) -> Cohort:
+        """To whom something is sent in a round: to nobody where one trainer holds all data."""
+        if self.method.pools_data:
+            return Cohort((), ())
+        return Cohort(tuple(c for c in cohort.completed if c not in goes_on), ()) if is_personal else cohort
+
+    def _deadline(
+        self, index: int, served: Cohort, download: Sizes, extras: dict[int, Sizes], handed: list[Row], is_personal: bool
+    ) -> Deadline:
+        """Until when a round waits: a personal one for all."""
+        limit_s, seed = None if is_personal else self.scenario.federation.schedule.deadline_s, self.scenario.seed
+        sent = [] if limit_s is None else round_transfers(self.members, index, served, download, extras, {}, seed)
+        return Deadline(self.members, seed, self.scenario.clock, limit_s, seconds_by_client([*handed, *sent]))
 
     def _job(self, client_id: int, round_index: int, state: State, goes_on: bool) -> LocalJob:
         """A client's work in a round, from its own model where it `goes_on`."""
         kept = self._shelf.get(state.clients[client_id])
-        own = seal(self._personal(client_id, state)) if goes_on else None
+        own = seal(self._judge.personal(client_id, state)) if goes_on else None
         extra = {} if goes_on else self._extra(state.server, client_id)
         return LocalJob(client_id, round_index, kept, own, extra or None)
 
@@ -179,28 +225,25 @@ class Driver:
         """What a client alone is sent beside the broadcast."""
         return seal_download(self.scenario, self.method.download(server, client_id))
 
-    def _is_personal(self, round_index: int) -> bool:
-        federation = self.scenario.federation
-        return not self.method.pools_data and round_index >= federation.rounds - federation.personal_rounds
-
-    def _aggregate(self, round_index: int, server: Payload, uploads: ShelvedUploads) -> Payload:
+    def _aggregate(self, round_index: int, server: Payload, uploads: Sequence[Upload]) -> Payload:
         """The server's next state, after its own work where the method gives it some."""
         server = self.method.aggregate(server, uploads, round_index)
-        if not self.method.serves:
+        if not (self.method.serves and isinstance(uploads, ShelvedUploads)):
             return server
         return unseal(self.backend.update_server(ServerJob(round_index, seal(server), uploads.sealed())))
 
     def _receive(
-        self, answers: Iterator[LocalReply], state: State, sealed: Envelope, is_personal: bool
+        self, answers: Iterator[LocalReply], state: State, sealed: Envelope, deadline: Deadline, is_personal: bool
     ) -> tuple[list[LocalReply], dict[int, Sizes]]:
-        """Shelves what comes as it comes, read beside what was `sealed` for all. Gives the replies in client order without what was
-        shelved, and the sizes of what was sent: nothing where a round is personal.
+        """Shelves what comes in time, read beside what was `sealed` for all. Gives the replies in client order without what was
+        shelved, and the sizes of what crossed of uploads: nothing where a round is personal.
         """
         replies, uploaded = {}, {}
-        for reply in answers:
-            whose = "" if reply.client_id == POOLED else self.members[reply.client_id].name
-            uploaded[reply.client_id] = self._boundary.crossing(reply.upload, "up", int(not is_personal), whose=whose)
+        for answer in answers:
+            reply, uploaded[answer.client_id] = deadline.judge(answer, sizes_of(answer.upload))
             if not reply.events:
+                whose = "" if reply.client_id == POOLED else self.members[reply.client_id].name
+                self._boundary.crossing(reply.upload, "up", int(not is_personal), whose=whose)
                 state.clients[reply.client_id] = self._shelf.put(reply.state)
                 opened = opened_upload(reply.upload, sealed, self._extra(state.server, reply.client_id))
                 state.uploads[reply.client_id] = self._shelf.put(opened)
@@ -210,12 +253,9 @@ class Driver:
     def _uploads(self, round_index: int, replies: Sequence[LocalReply], state: State) -> ShelvedUploads:
         """The finite uploads in client order."""
         counted = [reply for reply in replies if not reply.events]
-        if replies and not counted:
-            reasons = "; ".join(sorted({str(event["detail"]) for reply in replies for event in reply.events}))
-            raise RunFailed(
-                f"round {round_index}: no client's update counts ({reasons}); lower training.learning_rate, set "
-                "training.clip_norm, or give sites labels"
-            )
+        events = [event for reply in replies for event in reply.events]
+        if replies and not counted and all(event["kind"] != STRAGGLER for event in events):
+            raise nothing_counts(round_index, events)
         entries = [(r.client_id, state.uploads[r.client_id], r.num_labelled, r.num_unlabelled) for r in counted]
         return ShelvedUploads(self._shelf, entries)
 
@@ -225,73 +265,16 @@ class Driver:
         return draw_cohort(self.scenario.federation, self._availability, self.scenario.seed, round_index)
 
     def _write_round(
-        self, round_index: int, row: Row, replies: Sequence[LocalReply], transfers: Sequence[Row], cohort: Cohort
+        self, round_index: int, state: State, row: Row, training: Sequence[Row], transfers: Sequence[Row], events: Sequence[Row]
     ) -> None:
+        spend(state.totals, transfers, row["simulated_s"])
         part = f"round-{round_index:05d}"
-        events = [event for reply in replies for event in reply.events]
-        if not self.method.pools_data:
-            events += cohort_events(cohort, self._availability, round_index)
-        events += self._incidents(round_index)
-        self._write("training", [reply.training for reply in replies], part)
+        self._write("training", training, part)
         self._write("transfers", transfers, part)
         self._write("crossings", self._boundary.rows(round_index), part)
-        self._write("events", events, part)
+        self._write("events", [*events, *incident_rows(self.backend, round_index)], part)
         self._write("rounds", [row], part)
-
-    def _incidents(self, round_index: int) -> list[Row]:
-        return [
-            {"round": round_index, "client_id": client_id, "kind": "worker_lost", "detail": sentence}
-            for client_id, sentence in self.backend.incidents()
-        ]
 
     def _write(self, table: str, rows: Sequence[Row], part: str) -> None:
         if rows:
             self.sink.write(table, rows, part)
-
-    def _evaluate(self, round_index: int, state: State, *, is_final: bool) -> None:
-        surface = self.scenario.evaluation.surface_metrics
-        has_surface = surface == "always" or (surface == "final" and is_final)
-        shared = {}
-        if self.method.is_trained and (model := self.method.global_model(state.server)):
-            shared["global"] = seal(model)
-        has_own = is_final or "global" not in shared or self._is_personal(round_index)
-        if state.teacher and (is_final or round_index == BEFORE):
-            shared["teacher"] = seal(state.teacher)
-        num_previews = self.scenario.evaluation.previews if is_final else 0
-
-        def job(client_id: int) -> EvaluationJob:
-            own = self._personal(client_id, state) if has_own else {}
-            return EvaluationJob(
-                client_id, round_index, seal(own) if own else None, has_surface, num_previews, round_index == BEFORE
-            )
-
-        jobs = Jobs([member.client_id for member in self.members], job)
-        self.progress("stage", name="evaluating", total=len(jobs))
-        failpoint("round.before_evaluation")
-        replies = sorted(self.backend.evaluate(jobs, shared), key=lambda reply: reply.client_id)
-        part = "before" if round_index == BEFORE else f"round-{round_index:05d}"
-        rows = [row for reply in replies for row in reply.cases]
-        self._write("cases", rows, part)
-        self._write("previews", [row for reply in replies for row in reply.previews], part)
-        self._write("records", [row for reply in replies for row in reply.records], part)
-        self._write("events", self._incidents(round_index), f"evaluation-{part}")
-        scores = [row["dsc"] for row in rows if row["model"] != "teacher" and row["split"] == "test"]
-        if scores:
-            self.progress("evaluated", round=round_index, dsc=sum(scores) / len(scores))
-
-    def _personal(self, client_id: int, state: State) -> Payload:
-        """A client's own model: what its method keeps, or else what it last uploaded to be averaged."""
-        kept = self.method.personal_model(ShelvedPayload(self._shelf, state.clients.get(client_id, EMPTY)))
-        if kept is not None:
-            return kept
-        return self.method.uploaded_model(unseal(self._shelf.get(state.uploads.get(client_id, EMPTY))))
-
-    def _models(self, state: State) -> Iterator[tuple[str, Payload]]:
-        """The final models with their names: the global one, the personal ones, and the teacher."""
-        if self.method.is_trained and (model := self.method.global_model(state.server)):
-            yield "global", model
-        for member in self.members:
-            if personal := self._personal(member.client_id, state):
-                yield f"personal-{member.name}", personal
-        if state.teacher:
-            yield "teacher", rename(state.teacher, "teacher", "params")

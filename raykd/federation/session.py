@@ -45,7 +45,7 @@ class Session:
         self.client_id = client.member.client_id
         self.round_index = round_index
         self.num_rounds = client.scenario.federation.rounds
-        self.num_steps = client.num_steps
+        self.num_steps, self.num_steps_taken = client.num_steps, 0
         self.num_classes = len(client.scenario.classes) + 1
         self.num_labelled = len(client.labelled)
         self.num_unlabelled = len(client.unlabelled)
@@ -118,7 +118,7 @@ class Session:
         rng = generator(client.scenario.seed, f"{purpose}-layers", self.round_index, self.client_id)
         draws = draws_masks(network) or (beside is not None and draws_masks(beside))
         with seeded_layers(rng, client.device) if draws else nullcontext():
-            return local_sgd(
+            result = local_sgd(
                 network,
                 on_device,
                 loss,
@@ -128,6 +128,8 @@ class Session:
                 before_step=before_step,
                 after_step=after_step,
             )
+        self.num_steps_taken += result.num_steps
+        return result
 
     def _training_patches(self, num_steps: int, num_unlabelled: int, purpose: str) -> Iterator[Batch]:
         """Patches drawn at this round's and client's address with the scenario's augmentation; none where there is nothing."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from raykd.codecs._chain import HEADER, codec_column, decode, encode
+from raykd.federation.lines import Direction, link_seconds
 from raykd.numerics.params import MEMORY, Payload, kind_of, select
 from raykd.scenario.sites import Link
 
@@ -32,8 +33,6 @@ class Size(NamedTuple):
 
 Sizes = dict[str, Size]
 """By kind."""
-
-Direction = Literal["down", "up"]
 
 
 def seal(payload: Mapping[str, Tensor]) -> Envelope:
@@ -118,8 +117,15 @@ def sizes_of(envelope: Envelope) -> Sizes:
     return sizes
 
 
-def transfer_rows(sizes: Sizes, *, round_index: int, client_id: int, direction: Direction, link: Link) -> list[dict[str, Any]]:
-    """One row of the `transfers` table for each kind that crosses a client's link."""
+def share_of(sizes: Sizes, share: float) -> Sizes:
+    """What of a message has crossed when it is cut off: the share of each kind, in whole values and bytes."""
+    return {kind: Size(int(size.num_values * share), int(size.num_bytes * share), size.codec) for kind, size in sizes.items()}
+
+
+def transfer_rows(
+    sizes: Sizes, *, round_index: int, client_id: int, direction: Direction, link: Link, jitter_s: float = 0.0
+) -> list[dict[str, Any]]:
+    """One row of the `transfers` table for each kind that crosses a client's link in one message, which waits `jitter_s` more."""
     return [
         {
             "round": round_index,
@@ -129,13 +135,7 @@ def transfer_rows(sizes: Sizes, *, round_index: int, client_id: int, direction: 
             "codec": size.codec,
             "num_values": size.num_values,
             "num_bytes": size.num_bytes,
-            "simulated_s": link_seconds(size.num_bytes, direction, link, with_latency=index == 0),
+            "simulated_s": link_seconds(size.num_bytes, direction, link, with_latency=index == 0) + (0.0 if index else jitter_s),
         }
         for index, (kind, size) in enumerate(sizes.items())
     ]
-
-
-def link_seconds(num_bytes: int, direction: Direction, link: Link, *, with_latency: bool = True) -> float:
-    """Seconds that bytes take on a link: 8 bytes / (Mbit/s * 10^6), plus the latency once a message."""
-    mbps = link.down_mbps if direction == "down" else link.up_mbps
-    return 8.0 * num_bytes / (mbps * 1e6) + (link.latency_ms / 1e3 if with_latency else 0.0)

@@ -13,7 +13,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ from raykd.numerics.params import Payload, select, weighted_mean
 from raykd.numerics.segmentation_losses import dice_ce_loss
 from raykd.scenario.fields import Strict
 from raykd.scenario.schema import Scenario
+
+A = TypeVar("A")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,15 @@ class ServerStart:
 
     student: Payload
     teacher: Payload
+
+
+def takes_older_updates(aggregate: A) -> A:
+    """Marks an `aggregate` that knows clients by a weighted mean of their parameters alone, so that an update may have started from
+    an older model: it is moved to the server's own before. Only for methods whose local update takes all steps of the scenario, or
+    none. A subclass that aggregates otherwise loses the mark.
+    """
+    aggregate.takes_older_updates = True  # type: ignore[attr-defined]
+    return aggregate
 
 
 class MethodSettings(Strict):
@@ -139,6 +150,14 @@ class Method(ABC):
         """Whether students start from a model of their own network trained on the repository."""
         return False
 
+    @property
+    def can_be_buffered(self) -> bool:
+        """Whether an update that started from an older model can be averaged: all that a client sends is an average's part, and
+        all that it is sent is the broadcast."""
+        is_marked = getattr(type(self).aggregate, "takes_older_updates", False)
+        is_plain = type(self).download is Method.download and not (self.serves or self.pools_data)
+        return bool(is_marked and is_plain and self.averages)
+
     def student_network(self) -> Any:
         """The network block that clients train; the scenario's student unless the method says otherwise."""
         return self.scenario.student.network
@@ -161,6 +180,14 @@ class Method(ABC):
         traffic = [scenario.traffic.down, *((own.group.traffic or scenario.traffic).up for own in scenario.members())]
         if not self.codecs_may_write_params and any(codecs.params for codecs in traffic):
             found.append(f"method {name} packs its parameters itself, so that no codec may write them; drop params from traffic")
+        schedule = scenario.federation.schedule.name
+        if schedule != "synchronous" and self.pools_data:
+            found.append(f"method {name} has one trainer and no links, so federation.schedule must be synchronous, got {schedule}")
+        elif schedule == "buffered" and not self.can_be_buffered:
+            found.append(
+                f"method {name} needs its clients in step: what they send is not averaged alone, so an update that started from an "
+                "older model has no meaning; choose federation.schedule synchronous or deadline, or method fedavg or dual_kd"
+            )
         if self.needs_proxy and scenario.proxy is None:
             found.append(f"method {name} needs images that server and clients share; add `proxy: {{source: ...}}`")
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from raykd.methods._base import ServerStart, Upload, average, parameter_keys
+from raykd.methods._base import ServerStart, Upload, average, parameter_keys, takes_older_updates
 from raykd.methods.fedavg import FedAvg
 from raykd.numerics.params import Payload, select
 from raykd.numerics.server_optimisers import Tensors, pseudo_gradient
@@ -23,6 +23,7 @@ class ServerOptimiser(FedAvg):
             server |= {f"{MOMENTS}{name}/{key}": server[key].new_full(server[key].shape, value) for key in keys}
         return server
 
+    @takes_older_updates
     def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         mean, keys = average(uploads, self.settings.weighting), parameter_keys(self)
         old = {key: server[key] for key in keys}

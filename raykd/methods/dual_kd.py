@@ -13,7 +13,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from raykd.methods._base import LocalContext, LocalUpdate, Method, ServerStart, Upload, average, feature_channels
+from raykd.methods._base import (
+    LocalContext,
+    LocalUpdate,
+    Method,
+    ServerStart,
+    Upload,
+    average,
+    feature_channels,
+    takes_older_updates,
+)
 from raykd.methods._context import KnowledgeRequest
 from raykd.methods._dual_kd_objective import adapters_of_hint, at_step, distillation_of, joined, sent_terms
 from raykd.methods._dual_kd_settings import DualKDSettings
@@ -90,6 +99,7 @@ class DualKD(Method):
         kept = {} if sent is None else state_of(sent, "control")
         return LocalUpdate(kept | ({} if teacher is context.teacher else teacher), params, result, notes)
 
+    @takes_older_updates
     def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         return average(uploads, self.settings.weighting)
 

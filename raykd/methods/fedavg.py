@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from raykd.methods._base import LocalContext, LocalUpdate, Method, MethodSettings, Upload, average, supervised_loss
+from raykd.methods._base import (
+    LocalContext,
+    LocalUpdate,
+    Method,
+    MethodSettings,
+    Upload,
+    average,
+    supervised_loss,
+    takes_older_updates,
+)
 from raykd.numerics.aggregation import Weighting
 from raykd.numerics.params import Payload
 from raykd.scenario.registry import METHODS
@@ -24,5 +33,6 @@ class FedAvg(Method):
         params, result = context.fit(download, supervised_loss(context.annotated))
         return LocalUpdate(state, params, result)
 
+    @takes_older_updates
     def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         return average(uploads, self.settings.weighting)

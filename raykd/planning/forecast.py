@@ -18,7 +18,7 @@ from raykd.federation.description import describe_network
 from raykd.federation.protocols import Row
 from raykd.federation.teacher import model_key
 from raykd.planning.accounts import Accounts, Priced, link_columns, slot_loads, traffic_rows
-from raykd.planning.machines import Nodes, fitting_slots, memory_shortfall, node_row, peak_bytes, this_node
+from raykd.planning.machines import Nodes, fitting_slots, memory_shortfall, node_row, peak_bytes, site_shortfall, this_node
 from raykd.planning.pricing import Prices, RepositoryPrices, price, price_preparing, price_repository
 from raykd.planning.rehearsal import Rehearsal, rehearse
 from raykd.scenario.schema import Scenario
@@ -49,7 +49,10 @@ class Forecast:
         worker_bytes: memory of one worker process, estimated.
         nodes: the machines that were asked.
         seconds: estimated wall time by stage: prepare, repository, rounds, evaluation.
-        simulated_s: how long the sites themselves would take over the rounds, with their links and machines, estimated.
+        simulated_s: how long the sites themselves would take over the rounds, with their links and machines: as a run will write it
+            where the clock knows what a step takes, else estimated.
+        step_s: what a step takes by the scenario's clock; None: it says nothing.
+        ends: what ends the run before its last round, in a sentence; "" where nothing does, or a target that no plan can foresee.
         num_cases, num_models: to be prepared and trained, because they are neither in the cache nor left by an earlier cell.
         shortfalls: sentences; empty where the run fits.
     """
@@ -66,6 +69,8 @@ class Forecast:
     nodes: tuple[Row, ...]
     seconds: Mapping[str, float]
     simulated_s: float
+    step_s: float | None
+    ends: str
     num_cases: int
     num_models: int
     shortfalls: tuple[str, ...]
@@ -164,11 +169,23 @@ class _Planner:
                 "rounds": accounts.wall_s(rehearsal.work, is_evaluation=False) + sum(row["server_s"] for row in rehearsal.rounds),
                 "evaluation": accounts.wall_s(rehearsal.work, is_evaluation=True),
             },
-            simulated_s=accounts.simulated_s(rehearsal),
+            simulated_s=self._simulated_s(accounts, rehearsal),
+            step_s=scenario.clock.step_s,
+            ends=next((str(row["detail"]) for row in rehearsal.events if row["kind"] == "stopped"), ""),
             num_cases=sum(self.num_new),
             num_models=len(models),
-            shortfalls=(*self.shortfalls, *memory_shortfall(self.nodes, scenario.resources, self.num_slots, worker_bytes)),
+            shortfalls=(
+                *self.shortfalls,
+                *memory_shortfall(self.nodes, scenario.resources, self.num_slots, worker_bytes),
+                *(sentence for client in accounts.clients for sentence in site_shortfall(client.member, client.bytes_held)),
+            ),
         )
+
+    def _simulated_s(self, accounts: Accounts, rehearsal: Rehearsal) -> float:
+        """The rehearsal's own clock where it needs no measured compute: it follows the schedule to the second."""
+        if self.scenario.clock.step_s is None:
+            return accounts.simulated_s(rehearsal)
+        return float(sum(row["simulated_s"] for row in rehearsal.rounds))
 
     def _case(self, block: Any, site: Site, split: Split) -> tuple[Case, float]:
         """A labelled case of an owner, prepared, with the seconds that it took; owners of like sources share one."""

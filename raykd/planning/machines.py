@@ -16,6 +16,7 @@ from raykd.federation.protocols import Row
 from raykd.runtime.placement import slots_on, slots_that_fit
 from raykd.scenario.errors import ResourceError
 from raykd.scenario.schema import Resources
+from raykd.scenario.sites import Client
 
 Nodes = Sequence[Mapping[str, Any]]
 """Machines as `ray.nodes()` gives them: NodeName, Alive, Resources with CPU, GPU and memory."""
@@ -56,6 +57,17 @@ def memory_shortfall(nodes: Nodes, resources: Resources, num_slots: int, worker_
     return [
         f"memory: {num_slots} workers of about {worker_bytes / gib:.1f} GiB must fit, got {total / gib:.1f} GiB, "
         f"which holds {room}; set resources.slots to {max(room, 1)}, hold fewer cases, or bring larger machines"
+    ]
+
+
+def site_shortfall(member: Client, bytes_held: float) -> list[str]:
+    """Why a site's work does not fit in the memory that the scenario gives its machine, if it does not."""
+    limit, needed = member.group.memory_gib, (peak_bytes() + bytes_held) / 2.0**30
+    if limit is None or needed <= limit:
+        return []
+    return [
+        f"client {member.name} needs about {needed:.2f} GiB for its process and its prepared cases, and has memory_gib {limit:g}; "
+        "give it fewer cases, smaller patches or a smaller network, or a larger machine"
     ]
 
 

@@ -58,7 +58,8 @@ class Rehearsal:
     Attributes:
         clients: rows of the `clients` table, with the spacing of stand-ins.
         transfers: rows of the `transfers` table, as a run would write them.
-        rounds: rows of the `rounds` table, of which `server_s` is real.
+        rounds: rows of the `rounds` table, of which `server_s` is real, and `simulated_s` where the clock knows what a step takes.
+        events: rows of the `events` table.
         work: in the order in which it was done.
         networks: blocks of the networks that are trained on the repository.
         firsts: by kind of client (or `server`) and task, the first job that holds the task, with its download.
@@ -68,6 +69,7 @@ class Rehearsal:
     clients: list[Row] = field(default_factory=list)
     transfers: list[Row] = field(default_factory=list)
     rounds: list[Row] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
     work: list[Work] = field(default_factory=list)
     networks: list[Any] = field(default_factory=list)
     firsts: dict[tuple[Hashable, Task], tuple[Any, Envelope]] = field(default_factory=dict)
@@ -75,7 +77,7 @@ class Rehearsal:
 
     def write(self, table: str, rows: Sequence[Mapping[str, Any]], part: str) -> None:
         """Keeps the rows that a plan is made of."""
-        if table in ("clients", "transfers", "rounds"):
+        if table in ("clients", "transfers", "rounds", "events"):
             getattr(self, table).extend(dict(row) for row in rows)
 
 
@@ -246,12 +248,16 @@ class RehearsedSession:
             num_steps = 0
         self._count(("fit", options.get("role", "student")), num_steps)
         if any(options.get(name) is not None for name in STEERED):
+            taken = self._session.num_steps_taken
             fitted: tuple[Payload, LocalResult] = self._session.fit(start, loss, **{**options, "num_steps": 1})
+            self._session.num_steps_taken = taken + num_steps
             return fitted
+        self._session.num_steps_taken += num_steps
         return select(start, "params"), LocalResult(num_steps, {})
 
     def adapt(self, teacher: Payload, num_steps: int) -> Payload:
         self._count(("adapt",), num_steps)
+        self._session.num_steps_taken += num_steps
         return dict(teacher)
 
     def learn_from(self, teacher: Payload, request: KnowledgeRequest) -> None:

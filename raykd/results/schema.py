@@ -107,7 +107,10 @@ CLIENTS = (
     Column("link_up_mbps", NUMBER, "client to server", "Mbit/s"),
     Column("link_down_mbps", NUMBER, "server to client", "Mbit/s"),
     Column("link_latency_ms", NUMBER, "one way", "ms"),
+    Column("link_jitter_ms", NUMBER, "mean of what a message waits beyond the latency", "ms"),
+    Column("link_loss", NUMBER, "share of packets that are lost and sent again"),
     Column("compute_factor", NUMBER, "speed of its machine relative to the simulation's"),
+    Column("memory_gib", NUMBER, "memory of its machine; null: not stated", "GiB"),
     Column("joins", INTEGER, "its first round"),
     Column("leaves", INTEGER, "the first round without it; null: it stays"),
     Column("drawn", TEXT, "what the scenario drew for it, as JSON: key path to value; null: nothing", is_repeated=False),
@@ -116,9 +119,12 @@ ROUNDS = (
     ROUND,
     Column("num_selected", INTEGER, "clients drawn for the round"),
     Column("num_completed", INTEGER, "clients whose upload was aggregated"),
-    Column("num_dropped", INTEGER, "clients that the scenario let drop out"),
+    Column("num_dropped", INTEGER, "clients that the scenario let drop out, and stragglers of a deadline"),
     _seconds("wall_s", "duration of the round in the simulation"),
-    _seconds("simulated_s", "duration it would have had at the clients' links and machines; contains measured compute"),
+    _seconds(
+        "simulated_s",
+        "duration it would have had at the clients' links and machines; holds measured compute unless clock.step_s",
+    ),
     _seconds("engine_s", "wall_s spent in neither training nor the server: scheduling and moving data"),
     _seconds("server_s", "broadcast and aggregation"),
 )
@@ -126,11 +132,14 @@ TRAINING = (
     ROUND,
     CLIENT,
     Column("num_steps", INTEGER, "optimiser steps"),
+    Column("num_steps_taken", INTEGER, "those of all that was trained, a teacher's among them: what the clock counts"),
+    Column("staleness", INTEGER, "models that the server made between its download and its upload; null: rounds in step"),
     Column("loss_total", NUMBER, "mean over the steps"),
     Column("loss_supervised", NUMBER, "of labelled voxels, mean over the steps"),
     Column("loss_response", NUMBER, "of response distillation, mean over the steps"),
     Column("loss_feature", NUMBER, "of feature distillation, mean over the steps"),
     _seconds("train_s", "duration of the local update"),
+    _seconds("simulated_s", "duration it would have had on the client's machine; holds measured compute unless clock.step_s"),
     Column("peak_rss_mb", NUMBER, "largest resident memory of the process", "MiB", is_deterministic=False),
 )
 CASES = (
@@ -159,7 +168,7 @@ TRANSFERS = (
     Column("codec", TEXT, "how the values were written"),
     Column("num_values", INTEGER, "values in the payload"),
     _key("num_bytes", "size as serialised"),
-    Column("simulated_s", NUMBER, "num_bytes over the link's rate, and its latency", "s"),
+    Column("simulated_s", NUMBER, "num_bytes over the link's rate, its latency and its jitter", "s"),
 )
 CROSSINGS = (
     ROUND,
@@ -174,7 +183,7 @@ CROSSINGS = (
 EVENTS = (
     ROUND,
     CLIENT,
-    _key("kind", "dropout (drawn), joined, left, idle, excluded (not finite), worker_lost", TEXT),
+    _key("kind", "dropout (drawn), straggler, joined, left, idle, excluded (not finite), stopped, worker_lost", TEXT),
     Column("detail", TEXT, "a sentence", is_repeated=False),
 )
 PREVIEWS = (

@@ -23,6 +23,7 @@ from raykd.scenario.fields import (
     TargetSpacing,
 )
 from raykd.scenario.sites import Client, ClientGroup, Pool
+from raykd.scenario.timing import Clock, Federation, timing_problems
 from raykd.scenario.traffic import Traffic, own_uploads
 from raykd.scenario.training import Augmentation, Student, Training
 
@@ -61,20 +62,6 @@ class Proxy(Strict):
     source: SourceBlock
     spacing_mm: TargetSpacing | None = None
     """The grid they are brought to; absent: as the source has them."""
-
-
-class Federation(Strict):
-    """How the federation proceeds."""
-
-    rounds: PositiveInt = 20
-    """Broadcast, local update, upload, aggregate: so many times."""
-    personal_rounds: NonNegativeInt = 0
-    """How many of the rounds, the last ones, every site goes on alone from its own model: nothing travels, and `personal` is
-    what it deploys."""
-    participation: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Share of the clients selected in a round (at least one)."""
-    client_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Probability that a selected client does not answer."""
 
 
 class Evaluation(Strict):
@@ -134,6 +121,7 @@ class Scenario(Strict):
     federation: Federation = Federation()
     traffic: Traffic = Traffic()
     """Codecs, by direction and kind of payload; absent: everything travels as it is."""
+    clock: Clock = Clock()
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
 
@@ -179,6 +167,14 @@ class Scenario(Strict):
             if unknown:
                 at = f"clients[{index}].labels.classes"
                 raise PydanticCustomError("label_classes", "must be among the scenario's classes", {"at": at})
+        return self
+
+    @model_validator(mode="after")
+    def _times_are_known(self) -> Scenario:
+        sites = sum(group.count for group in self.clients)
+        held_out = sum(group.count * group.num_validation for group in self.clients)
+        for path, rule in timing_problems(self.federation, self.clock, sites, held_out):
+            raise PydanticCustomError("timing", "{rule}", {"rule": rule, "at": path})
         return self
 
     def members(self) -> tuple[Client, ...]:

@@ -129,6 +129,10 @@ class Link(Strict):
     """Megabits a second, server to client."""
     latency_ms: NonNegativeFloat = 20.0
     """One way."""
+    jitter_ms: NonNegativeFloat = 0.0
+    """Mean of what a message waits beyond `latency_ms`, drawn for each from an exponential distribution."""
+    loss: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
+    """Share of packets that are lost and sent again; it also bounds what one TCP connection carries over a line with latency."""
 
 
 class Availability(Strict):
@@ -175,7 +179,9 @@ class ClientGroup(Strict):
     """Cases held out to judge."""
     link: Link = Link()
     compute_factor: PositiveFloat = 1.0
-    """Speed of the site's machine relative to the one that runs the simulation."""
+    """Speed of the site's machine relative to the one that runs the simulation, or to that of `clock.step_s`."""
+    memory_gib: PositiveFloat | None = None
+    """Memory of the site's machine, in GiB: `raykd plan` refuses a site whose work needs more. Absent: not asked."""
     availability: Availability = Availability()
     student: Student | None = None
     training: Training | None = None

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from raykd.federation.cohort import Cohort, cohort_events, draw_cohort, is_present
-from raykd.scenario.schema import Federation
 from raykd.scenario.sites import Availability
+from raykd.scenario.timing import Federation
 
 ALWAYS = Availability()
 

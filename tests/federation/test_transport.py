@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from raykd.federation.transport import link_seconds, seal, sizes_of, transfer_rows, unseal
+from raykd.federation.lines import link_seconds
+from raykd.federation.transport import seal, sizes_of, transfer_rows, unseal
 from raykd.numerics.params import Payload
 from raykd.numerics.rng import generator
 from raykd.scenario.sites import Link

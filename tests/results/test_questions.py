@@ -21,8 +21,10 @@ from raykd.results.questions import (
     label_area,
     label_curve,
     labels_saved,
+    labels_to_target,
     site_gains,
     teacher_effect,
+    to_target,
     when_does_it_pay,
     worst_cases,
 )
@@ -122,6 +124,14 @@ def test_a_method_a_budget_ahead_saves_half_the_labels(budgets: Comparison) -> N
         labels_saved(budgets, "locl", "local")
 
 
+def test_labels_that_reach_a_level(budgets: Comparison) -> None:
+    """Local is at 0.4, 0.5, 0.6 with 2, 4, 8 labels, so at 0.45 half way between 2 and 4 in logarithms; dual_kd was there at 2."""
+    table = labels_to_target(budgets, 0.45).set_index("method")
+    assert table["labels_needed"].to_dict() == pytest.approx({"local": np.sqrt(8), "dual_kd": 2.0})
+    never = labels_to_target(budgets, 0.65).set_index("method")
+    assert np.isinf(never.loc["local", "labels_needed"]) and never.loc["local", "share_reached"] < 0.05
+
+
 def test_bytes_beside_quality(pair: Comparison) -> None:
     table = communication(pair)
     row = table[(table["method"] == "dual_kd") & (table["condition"] == "width 4")].iloc[0]
@@ -136,6 +146,8 @@ def test_bytes_and_seconds_until_a_level(pair: Comparison) -> None:
     at = cost_to_target(pair, target=0.48).set_index(["condition", "method"])
     assert at.loc[("width 4", "dual_kd"), "num_bytes"] == 6000 + 2000 and at.loc[("width 4", "dual_kd"), "rounds"] == 1
     assert at.loc[("width 4", "fedavg"), "num_bytes"] == 4000
+    every = to_target(pair, 0.48).set_index(["condition", "method"]).loc[("width 4", "dual_kd")]
+    assert (every["num_bytes"], every["simulated_s"], every["measured_s"]) == (8000, 68, 10)
     seconds = cost_to_target(pair, "simulated_s", 0.48).set_index(["condition", "method"])
     assert seconds.loc[("width 4", "dual_kd"), "simulated_s"] == 68, "the hand-out of the slowest site, and a round"
     assert cost_to_target(pair, "measured_s").set_index(["condition", "method"]).loc[("width 4", "fedavg"), "measured_s"] == 20

@@ -8,8 +8,9 @@ from raykd.results.questions.comparison import Comparison
 from raykd.results.questions.costs import communication, cost_to_target
 from raykd.results.questions.differences import ablation, differences, when_does_it_pay
 from raykd.results.questions.failures import failures, worst_cases
-from raykd.results.questions.labels import label_area, label_curve, labels_saved
+from raykd.results.questions.labels import label_area, label_curve, labels_saved, labels_to_target
 from raykd.results.questions.sites import fairness, site_gains, teacher_effect
+from raykd.results.questions.times import stages, to_target, traffic
 
 __all__ = [
     "Comparison",
@@ -22,8 +23,12 @@ __all__ = [
     "label_area",
     "label_curve",
     "labels_saved",
+    "labels_to_target",
     "site_gains",
+    "stages",
     "teacher_effect",
+    "to_target",
+    "traffic",
     "when_does_it_pay",
     "worst_cases",
 ]

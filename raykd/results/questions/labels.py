@@ -97,6 +97,36 @@ def labels_saved(comparison: Comparison, method: str, reference: str, metric: Me
     return pd.DataFrame(rows)
 
 
+def labels_to_target(comparison: Comparison, target: float, metric: Metric = "dsc") -> pd.DataFrame:
+    """The labels that each method needs to reach a level of quality, its curve taken as straight in log labels between two budgets.
+
+    Args:
+        comparison: runs of at least two label budgets.
+        target: macro mean to reach.
+        metric: of the score.
+
+    Returns:
+        One row a level and method: `target`, `labels_needed` over all sites with its interval (infinite: the most labels tried are
+        not enough; the fewest tried: fewer may do), and `share_reached`: the share of resamples of patients that reach it.
+    """
+    rows = []
+    for level, budgets, cells in _grids(comparison):
+        sample = comparison.sample(cells.to_numpy().ravel().tolist(), metric)
+        if not sample.clients:
+            continue
+        draws_BV, values_V = sample.macro_draws_BV(resampling_rng()), sample.macro_V
+        at = {cell: column for column, cell in enumerate(sample.conditions)}
+        for method, row in cells.iterrows():
+            columns = [at[cell] for cell in row]
+            needed = float(_labels_for(values_V[None, columns], np.array([target]), budgets)[0])
+            needed_B = _labels_for(draws_BV[:, columns], np.full(len(draws_BV), target), budgets)
+            told = columns_of("labels_needed", Estimate(needed, *percentiles(needed_B)))
+            rows.append(
+                {"method": method, "level": level, "target": target, **told, "share_reached": float(np.isfinite(needed_B).mean())}
+            )
+    return pd.DataFrame(rows)
+
+
 def _grids(comparison: Comparison, methods: tuple[str, ...] = ()) -> Iterator[tuple[str, Array, pd.DataFrame]]:
     """For every level: the budgets, at least two, that all (these) methods have, and their cells, methods x budgets."""
     for level, cells in comparison.levels():
