@@ -70,3 +70,29 @@ def test_the_ray_runs_had_the_slots_that_they_were_given(on_ray: dict[str, Any],
     asked = {outcome.run.scenario["resources"]["slots"] for outcome in on_ray.values()}
     had = {outcome.run.manifest["num_slots"] for outcome in on_ray.values()}
     assert len(had) == 1 and had == asked
+
+
+SCHEDULES = {
+    "deadline": "{name: deadline, deadline_s: 5}",
+    "buffered": "{name: buffered, buffer_size: 2}",
+}
+CLOCK = ("method={name: fedavg}", "clock={step_s: 1}", "clients[1].compute_factor=0.3", "federation.rounds=3")
+
+
+def test_schedules_agree_to_the_last_bit_and_second(
+    ray_cluster: None,
+    record: Callable[..., Any],
+    load: Callable[..., Any],
+    outcome_at: Callable[[Path], Any],
+    assert_same_tables: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    """Who is late, and who answers first, does not depend on where clients run."""
+    words = {name: (*CLOCK, f"federation.schedule={schedule}") for name, schedule in SCHEDULES.items()}
+    launch([Plan(tmp_path / name, "fedavg", load(*words[name]), tmp_path) for name in words], backend="ray")
+    for name in words:
+        here, there = record(*words[name]).outcome, outcome_at(tmp_path / name)
+        assert_same_tables(here, there)
+        assert here.models == there.models
+        for table in ("rounds", "training", "transfers"):
+            assert here.run.table(table)["simulated_s"].equals(there.run.table(table)["simulated_s"])

@@ -40,7 +40,9 @@ def shrunk(path: Path, out: Path, *overrides: str) -> raykd.Run:
     loaded = load_scenario(path)
     adapts = ["method.adapt_steps=1"] if loaded.scenario.method.name == "dual_kd" else []
     steps = [f"clients[{at}].training.num_local_steps=1" for at, group in enumerate(loaded.scenario.clients) if group.training]
-    tiny = ["repository.teacher.num_steps=2", "training.num_local_steps=1", "federation.rounds=2", "federation.personal_rounds=1"]
+    tiny = ["repository.teacher.num_steps=2", "training.num_local_steps=1", "federation.rounds=2"]
+    is_in_step = loaded.scenario.federation.schedule.name != "buffered"
+    tiny += ["federation.personal_rounds=1"] if is_in_step else []
     tiny += ["evaluation.every=2", "evaluation.surface_metrics=never", "evaluation.previews=0"]
     return raykd.run(path, out=out, overrides=[*tiny, *adapts, *steps, *overrides], backend="in-process")
 

@@ -63,8 +63,8 @@ def round_row(
     on_the_line = seconds_by_client(transfers)
     sites = [work_seconds(members, clock, r.client_id, r.training) + on_the_line.get(r.client_id, 0.0) for r in replies]
     simulated_s = max(sites, default=0.0)
-    if limit_s is not None and (late or cohort.dropped):
-        simulated_s = limit_s
+    if limit_s is not None:
+        simulated_s = limit_s if late or cohort.dropped else min(simulated_s, limit_s)
     return {
         "round": round_index,
         "num_selected": len(cohort.selected),
