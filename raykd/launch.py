@@ -133,7 +133,7 @@ def launch(
         backend: `ray`, or `in-process` for the reference that runs here, one client after the other.
         address: of a Ray cluster; None: `$RAY_ADDRESS`, else one started here.
         progress: told of what happens.
-        stop: set to end after the round in hand.
+        stop: set to end; the round in hand is given up and nothing of it is kept.
 
     Raises:
         DataError, ResourceError: nothing was started, or nothing of the run in hand was written.
@@ -150,7 +150,7 @@ def launch(
     if backend == "in-process":
         from raykd.runtime.in_process import InProcessBackend
 
-        return run_plans(plans, InProcessBackend(watch), watch, event)
+        return run_plans(plans, InProcessBackend(watch, event), watch, event)
     if backend != "ray":
         raise RaykdError(f"backend must be ray or in-process, got {backend!r}")
     from raykd.runtime.ray_session import run_on_ray

@@ -95,12 +95,12 @@ def attach(driver: Driver, address: Address = None, quiet: Quiet = False) -> Non
 
 
 def stop(driver: Driver, address: Address = None) -> None:
-    """Asks a detached run to end after the round in hand; `raykd resume` goes on with it."""
+    """Asks a detached run to end; the round in hand is given up, and `raykd resume` goes on with the run."""
     from raykd.runtime.ray_detached import ask_to_stop, find_driver, standing_cluster
 
     with standing_cluster(address):
         ask_to_stop(find_driver(driver))
-    typer.echo("it ends after the round in hand; `raykd resume` goes on with its directory", err=True)
+    typer.echo("it ends and gives up the round in hand; `raykd resume` goes on with its directory", err=True)
 
 
 def _end_as_written(run_dir: Path, error: Exception) -> NoReturn:

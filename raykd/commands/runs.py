@@ -81,7 +81,7 @@ def resume(
 
 
 def carry_out(plans: list[Plan], backend: str, address: str | None, quiet: bool, how_to_go_on: str = "") -> None:
-    """Checks, runs and watches. The first Ctrl-C or SIGTERM ends after the round in hand, the second at once.
+    """Checks, runs and watches. The first Ctrl-C or SIGTERM gives up the round in hand and ends, the second ends at once.
 
     Args:
         plans, backend, address: what runs and where.
@@ -103,7 +103,7 @@ def carry_out(plans: list[Plan], backend: str, address: str | None, quiet: bool,
             os.write(2, b"ended at once; what was written stands, and `raykd resume` goes on from the last round\n")
             end_descendants()
             os._exit(SIGNALLED + number)
-        os.write(2, b"stopping after the round in hand; once more to end at once\n")
+        os.write(2, b"stopping: the round in hand is given up, what was before it stands; once more to end at once\n")
         stop.set()
 
     signal.signal(signal.SIGINT, on_signal)

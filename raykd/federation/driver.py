@@ -13,7 +13,19 @@ from raykd.federation.accounts import round_row, round_transfers
 from raykd.federation.checkpoint import Checkpoints, State
 from raykd.federation.client import POOLED
 from raykd.federation.cohort import Cohort, cohort_events, draw_cohort
-from raykd.federation.protocols import Backend, EvaluationJob, Jobs, LocalJob, LocalReply, Progress, ResultSink, Row, ServerJob
+from raykd.federation.ledger import Ledger
+from raykd.federation.protocols import (
+    Backend,
+    EvaluationJob,
+    Jobs,
+    LocalJob,
+    LocalReply,
+    Progress,
+    ResultSink,
+    Row,
+    ServerJob,
+    Stopped,
+)
 from raykd.federation.shelf import EMPTY, Shelf, ShelvedPayload, ShelvedUploads
 from raykd.federation.start import BEFORE, first_state, repository_networks
 from raykd.federation.transport import Sizes, seal, sizes_of, transfer_rows, unseal
@@ -22,10 +34,6 @@ from raykd.numerics.params import Payload, rename
 from raykd.scenario.errors import RunFailed
 from raykd.scenario.registry import METHODS
 from raykd.scenario.schema import Scenario
-
-
-class Interrupted(Exception):
-    """The run was asked to stop and did so between two rounds; what it had written stands."""
 
 
 class Driver:
@@ -37,7 +45,7 @@ class Driver:
         backend: where clients run.
         sink: where rows go.
         progress: who watches.
-        stop: set to end the run after the round in hand.
+        stop: set to end the run; the round in hand is given up where the backend, too, knows of it.
         checkpoints: where the state is kept after every round; a run that finds some goes on from there. None: nothing outlasts
             this object.
     """
@@ -59,18 +67,22 @@ class Driver:
         self.method: Method = METHODS.get(scenario.method.name)(scenario.method, scenario)
         self.members = scenario.members()
         self._availability = [member.group.availability for member in self.members]
+        self._ledger = Ledger(sink, backend)
 
     def prepare(self) -> list[Row]:
         """Prepares all data on the workers and gives the rows of `clients`; nothing is written. Raises `DataError`."""
         self.backend.open(self.scenario, self.root)
         self.progress("stage", name="preparing data", total=len(self.members))
-        return self.backend.prepare([member.client_id for member in self.members], bool(repository_networks(self.method)))
+        try:
+            return self.backend.prepare([member.client_id for member in self.members], bool(repository_networks(self.method)))
+        except Stopped:
+            raise Stopped("stopped while data were prepared") from None
 
     def run(self, clients: Sequence[Row]) -> Iterator[tuple[str, Payload]]:
         """All rounds that are left, given what `prepare` returned; gives the final models with their names, one at a time.
 
         Raises:
-            RunFailed, Interrupted: what was written stands.
+            RunFailed, Stopped: what was written stands, and nothing was of the round in hand.
         """
         self.sink.write("clients", clients, "clients")
         state = self._checkpoints.latest()
@@ -80,6 +92,8 @@ class Driver:
             elif state.handed_out:
                 self.backend.hand_out(seal(state.handed_out))
             self._rounds(state)
+        except Stopped as stopped:
+            raise Stopped(str(stopped) or "stopped before the first round") from None
         finally:
             self._shelf.discard()  # of a round that came to nothing
         return self._models(state)
@@ -89,14 +103,22 @@ class Driver:
         rounds = self.scenario.federation.rounds if self.method.is_trained else 0
         for round_index in range(state.next_round, rounds):
             if self._stop.is_set():
-                raise Interrupted(f"stopped before round {round_index} of {rounds}")
+                raise Stopped(f"stopped after {round_index} of {rounds} rounds")
             self._checkpoints.begin(round_index + 1)
-            self._round(round_index, state)
-            is_final = round_index == rounds - 1
-            if is_final or (round_index + 1) % self.scenario.evaluation.every == 0:
-                self._evaluate(round_index, state, is_final=is_final)
+            try:
+                self._round(round_index, state)
+                is_final = round_index == rounds - 1
+                if is_final or (round_index + 1) % self.scenario.evaluation.every == 0:
+                    self._evaluate(round_index, state, is_final=is_final)
+            except Stopped:
+                raise Stopped(f"stopped in round {round_index + 1} of {rounds}, which is given up") from None
             state.next_round = round_index + 1
-            self._checkpoints.save(state)
+            self._keep(state)
+
+    def _keep(self, state: State) -> None:
+        """Writes the rows of what has ended well, and then the checkpoint after it: a round that is given up leaves nothing."""
+        self._ledger.write()
+        self._checkpoints.save(state)
 
     def _start(self) -> State:
         """Trains what starts on the repository, hands it out, and evaluates what sites have before the first round."""
@@ -104,18 +126,18 @@ class Driver:
         self.progress("stage", name="training on the repository", total=len(networks))
         trained = dict(zip(networks, self.backend.train_on_repository(list(networks.values())), strict=True))
         for role, (_, curve, reply) in trained.items():
-            self.sink.write("teachers", [{"role": role, **row} for row in curve], f"teachers-{role}")
+            self._ledger.add("teachers", [{"role": role, **row} for row in curve], f"teachers-{role}")
             if role == "teacher":
                 for table, rows in (("cases", reply.cases), ("previews", reply.previews), ("records", reply.records)):
-                    self._write(table, rows, "repository")
+                    self._ledger.add(table, rows, "repository")
         self._checkpoints.begin(0)
         failpoint("start.after_training")
         state = first_state(self.method, self.backend, trained, self._shelf)
         if state.handed_out:
             self.backend.hand_out(seal(state.handed_out))
-            self._write("transfers", self._hand_out(BEFORE, state.handed_out), "before")
+            self._ledger.add("transfers", self._hand_out(BEFORE, state.handed_out), "before")
         self._evaluate(BEFORE, state, is_final=not self.method.is_trained)
-        self._checkpoints.save(state)
+        self._keep(state)
         return state
 
     def _hand_out(self, round_index: int, payload: Payload) -> list[Row]:
@@ -220,21 +242,11 @@ class Driver:
         events = [event for reply in replies for event in reply.events]
         if not self.method.pools_data:
             events += cohort_events(cohort, self._availability, round_index)
-        events += self._incidents(round_index)
-        self._write("training", [reply.training for reply in replies], part)
-        self._write("transfers", transfers, part)
-        self._write("events", events, part)
-        self._write("rounds", [row], part)
-
-    def _incidents(self, round_index: int) -> list[Row]:
-        return [
-            {"round": round_index, "client_id": client_id, "kind": "worker_lost", "detail": sentence}
-            for client_id, sentence in self.backend.incidents()
-        ]
-
-    def _write(self, table: str, rows: Sequence[Row], part: str) -> None:
-        if rows:
-            self.sink.write(table, rows, part)
+        events += self._ledger.incidents(round_index)
+        self._ledger.add("training", [reply.training for reply in replies], part)
+        self._ledger.add("transfers", transfers, part)
+        self._ledger.add("events", events, part)
+        self._ledger.add("rounds", [row], part)
 
     def _evaluate(self, round_index: int, state: State, *, is_final: bool) -> None:
         surface = self.scenario.evaluation.surface_metrics
@@ -259,10 +271,10 @@ class Driver:
         replies = sorted(self.backend.evaluate(jobs, shared), key=lambda reply: reply.client_id)
         part = "before" if round_index == BEFORE else f"round-{round_index:05d}"
         rows = [row for reply in replies for row in reply.cases]
-        self._write("cases", rows, part)
-        self._write("previews", [row for reply in replies for row in reply.previews], part)
-        self._write("records", [row for reply in replies for row in reply.records], part)
-        self._write("events", self._incidents(round_index), f"evaluation-{part}")
+        self._ledger.add("cases", rows, part)
+        self._ledger.add("previews", [row for reply in replies for row in reply.previews], part)
+        self._ledger.add("records", [row for reply in replies for row in reply.records], part)
+        self._ledger.add("events", self._ledger.incidents(round_index), f"evaluation-{part}")
         scores = [row["dsc"] for row in rows if row["model"] != "teacher" and row["split"] == "test"]
         if scores:
             self.progress("evaluated", round=round_index, dsc=sum(scores) / len(scores))

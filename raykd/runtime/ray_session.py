@@ -87,7 +87,7 @@ class DriverActor:
     def _execute(self, me: Any, job: Job[Any], resources: Any, num_slots: int, processes: Sequence[Process]) -> None:
         tell = teller(me)
         try:
-            backend = RayBackend(resources, processes or start_processes(resources, num_slots, tell), tell)
+            backend = RayBackend(resources, processes or start_processes(resources, num_slots, tell), tell, self._stop)
             try:
                 self._result = job(backend, lambda event, **values: self.note(event, values), self._stop)
             finally:
@@ -120,7 +120,7 @@ class DriverActor:
         return self._result
 
     def stop(self) -> None:
-        """Asks the job to end after the round in hand."""
+        """Asks the job to end; the round in hand is given up."""
         self._stop.set()
 
 
@@ -202,7 +202,7 @@ def run_on_ray(
         num_clients: no more workers are started than this.
         address: of a cluster; None: `$RAY_ADDRESS`, else one of its own.
         progress: told here of every event there.
-        stop: set here, the job ends after the round in hand.
+        stop: set here, the job ends, and gives up the round in hand.
         folders: which every node must see.
 
     Raises:
