@@ -21,6 +21,7 @@ from raykd.scenario.errors import RaykdError, RunFailed
 from raykd.scenario.load import dump_scenario
 from raykd.scenario.registry import METHODS
 from raykd.scenario.schema import Scenario
+from raykd.staging import mirrored
 from raykd.watch import Lines
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _run_plan(plan: Plan, backend: Backend, progress: Progress, stop: threading.
     checkpoints = Checkpoints(Shelf(plan.run_dir / "checkpoints"), writer)
     driver = Driver(scenario, plan.root, backend, writer, log, stop, checkpoints)
     clients = _prepared(plan, driver)
-    with _sentences(plan, writer), _place(plan):
+    with _sentences(plan, writer), _place(plan), mirrored(plan) as writer.mirror:
         _go_on(plan, writer, log) if plan.is_resumed else _begin(plan, writer, backend.num_slots)
         log.open()
         try:
@@ -58,7 +59,7 @@ def _run_plan(plan: Plan, backend: Backend, progress: Progress, stop: threading.
             _save_models(plan.run_dir / "models", models, writer)
         except Stopped as stopped:
             writer.end("interrupted", str(stopped))
-            raise Interrupted(f"{stopped}; `raykd resume {plan.run_dir}` goes on") from None
+            raise Interrupted(f"{stopped}; `raykd resume {plan.place}` goes on") from None
         except OSError:
             raise
         except Exception as error:
@@ -79,7 +80,7 @@ def _prepared(plan: Plan, driver: Driver) -> list[Row]:
     try:
         return driver.prepare()
     except Stopped as stopped:
-        then = f"`raykd resume {plan.run_dir}` goes on" if plan.is_resumed else "nothing had begun, so run it again"
+        then = f"`raykd resume {plan.place}` goes on" if plan.is_resumed else "nothing had begun, so run it again"
         raise Interrupted(f"{stopped}; {then}") from None
     except RaykdError:
         raise
@@ -122,7 +123,7 @@ def _sentences(plan: Plan, writer: RunWriter) -> Iterator[None]:
         with suppress(OSError, ValueError):
             writer.end("failed", what)
         has_begun = (plan.run_dir / MANIFEST).is_file()
-        then = f"`raykd resume {plan.run_dir}` goes on" if has_begun else f"run it again into {plan.run_dir}: it had not begun"
+        then = f"`raykd resume {plan.place}` goes on" if has_begun else f"run it again into {plan.place}: it had not begun"
         raise RunFailed(f"{what}; nothing written before is harmed: make room or mend the disk, then {then}") from None
 
 
@@ -140,7 +141,7 @@ def _begin(plan: Plan, writer: RunWriter, num_slots: int) -> None:
         "deployed": _deployed(scenario),
         "num_slots": num_slots,
         "scenario": scenario.model_dump(mode="json"),
-        "scenario_root": os.path.relpath(plan.root, plan.run_dir),
+        "scenario_root": str(plan.root.absolute()) if plan.url else os.path.relpath(plan.root, plan.run_dir),
         "data": data_fingerprints(scenario, plan.root),
     }
     writer.write_manifest({**new_manifest(scenario.content_hash(), _run_id(plan)), **facts})

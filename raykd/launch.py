@@ -34,6 +34,7 @@ class Plan:
         scenario: what to run.
         root: where relative paths in it start.
         is_resumed: whether the directory holds a run that goes on.
+        url: of the directory in a store that `run_dir` is mirrored to; "": none.
         study_record: the text of study.yaml beside the directories of a study's runs; "" for a run of its own.
     """
 
@@ -43,6 +44,12 @@ class Plan:
     root: Path
     study_record: str = ""
     is_resumed: bool = False
+    url: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where a user finds the run."""
+        return self.url or str(self.run_dir)
 
 
 def refuse_taken(plans: Sequence[Plan]) -> None:

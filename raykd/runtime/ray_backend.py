@@ -288,7 +288,7 @@ def _as_failure(error: ray_errors.RayTaskError, work: str) -> BaseException:
         return cause
     if isinstance(cause, FULL):
         return RunFailed(f"{work}: {STORE_IS_FULL}")
-    return RunFailed.unforeseen(work, cause, str(error.traceback_str))
+    return RunFailed.unforeseen(work, cause, str(error))
 
 
 def _shared(value: Any) -> Any:
