@@ -46,6 +46,11 @@ class ObjectStore:
             def _fail(self, status: int, code: str) -> None:
                 self._answer(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
 
+            def _give(self, content: bytes) -> None:
+                first, _, last = self.headers.get("Range", "").removeprefix("bytes=").partition("-")
+                asked = content[int(first) : int(last) + 1] if first else content
+                self._answer(206 if first else 200, asked, Last_Modified="Wed, 01 Jul 2026 00:00:00 GMT")
+
             def _body(self) -> bytes:
                 if self.headers.get("Transfer-Encoding") != "chunked":
                     return self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -79,7 +84,7 @@ class ObjectStore:
                 elif not key:
                     self._answer(200, b"" if self.command == "HEAD" else store.page(parse_qs(parts.query)))
                 elif key in store.objects:
-                    self._answer(200, store.objects[key], Last_Modified="Wed, 01 Jul 2026 00:00:00 GMT")
+                    self._give(store.objects[key])
                 else:
                     self._fail(404, "NoSuchKey")
 

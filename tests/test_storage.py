@@ -71,7 +71,11 @@ def _elsewhere() -> None:
 
 def _objects(store: ObjectStore, url: str) -> dict[str, bytes]:
     prefix = url.removeprefix("s3://bucket/") + "/"
-    return {key.removeprefix(prefix): content for key, content in store.objects.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): content
+        for key, content in store.objects.items()
+        if key.startswith(prefix) and not key.endswith("/")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +176,7 @@ def test_a_store_that_refuses_in_the_middle_fails_the_run_and_it_goes_on_from_he
     plan = _begin(load, url)
     store.takes = 40
     try:
-        with pytest.raises(RunFailed, match="no permission .*holds what was done") as failed:
+        with pytest.raises(RunFailed, match=r"no permission .*holds what was done") as failed:
             _carry_out(plan)
     finally:
         store.takes = 10**9
@@ -202,7 +206,7 @@ def test_a_writer_that_lives_is_respected_and_a_dead_one_is_not(store: ObjectSto
         lease.platform.node = lambda: "another"  # seen from another machine, which cannot ask whether the process lives
         try:
             threading.Timer(0.25, holding.beat).start()
-            with pytest.raises(RaykdError, match="one writer at a time, and process .* writes this one"):
+            with pytest.raises(RaykdError, match=r"one writer at a time, and process .* writes this one"):
                 lease.claim(folder, None)
             second = lease.claim(folder, None)  # the number stood still
         finally:
