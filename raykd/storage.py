@@ -141,18 +141,19 @@ class Folder:
 
         self._asked(f"cleared ({name})", remove)
 
-    def fetch(self, into: Path, is_wanted: Callable[[str], bool] = lambda name: True) -> None:
+    def fetch(self, into: Path, is_wanted: Callable[[str], bool] = lambda name: True, *, is_anew: bool = False) -> None:
         """Makes a local directory what the folder is: what changed is fetched, what is gone is removed.
 
         Args:
             into: the directory; what it was fetched from lies beside it.
             is_wanted: which names count; others are left as they are.
+            is_anew: files at the top, which are rewritten in place, whatever the times say, which in stores are of whole seconds.
         """
         record = into.with_name(f".{into.name}.fetched")
         known = _json(record.read_bytes()) if record.is_file() else {}
         there = {name: token for name, token in self.listing().items() if is_wanted(name)}
         for name, token in there.items():
-            if "/" not in name or known.get(name) != token or not (into / name).is_file():  # times in stores are of whole seconds
+            if (is_anew and "/" not in name) or known.get(name) != token or not (into / name).is_file():
                 _put(into / name, self.read(name) or b"")
         for name in [name for name in known if name not in there and is_wanted(name)]:
             (into / name).unlink(missing_ok=True)
@@ -275,7 +276,7 @@ def local_copy(place: str | Path, *, is_whole: bool = False) -> Path:
     if is_whole:
         shutil.rmtree(into.parent, ignore_errors=True)
     large: Collection[str] = () if is_whole else ("checkpoints", "models")
-    folder.fetch(into, lambda name: not any(part in large for part in name.split("/")) and not name.endswith(OWNER))
+    folder.fetch(into, lambda name: not any(part in large for part in name.split("/")) and not name.endswith(OWNER), is_anew=True)
     if not into.is_dir():
         raise StorageError(f"{url}: there is nothing there; give the URL that `raykd run` printed last")
     return into

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from object_store import ObjectStore
 
@@ -281,3 +282,48 @@ def test_other_stores_keep_files_by_fsspec(scheme: str, tmp_path: Path) -> None:
     folder.remove("z")
     folder.fetch(tmp_path / "copy")
     assert {p.name: p.read_bytes() for p in (tmp_path / "copy").rglob("*") if p.is_file()} == {"y": b"333"}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"name": "folder", "images": "{url}/*_t1.nii.gz", "labels": "{url}/*_seg.nii.gz"},
+        {"name": "folder", "manifest": "{url}/cases.csv"},
+    ],
+)
+def test_cases_are_read_from_a_store_as_from_a_folder(block: dict[str, str], store: ObjectStore, tmp_path: Path) -> None:
+    from raykd.data import remote
+    from raykd.data.sources._base import CaseKey
+    from raykd.data.sources.folder import FolderSettings, FolderSource
+    from raykd.data.volume_io import write_nifti
+
+    image, label = np.arange(120, dtype=np.float32).reshape(4, 5, 6), np.ones((4, 5, 6), dtype=np.int16)
+    (tmp_path / "uni").mkdir()
+    for name in ("one", "two"):
+        write_nifti(tmp_path / f"uni/{name}_t1.nii.gz", image + (name == "two"), np.eye(4))
+        write_nifti(tmp_path / f"uni/{name}_seg.nii.gz", label, np.eye(4))
+    rows = [f"{name}_t1.nii.gz,{name}_seg.nii.gz,{name}" for name in ("one", "two")]
+    (tmp_path / "uni/cases.csv").write_text("\n".join(["image,label,case", *rows]))
+    for path in (tmp_path / "uni").iterdir():
+        store.objects[f"data/uni/{path.name}"], store.times[f"data/uni/{path.name}"] = path.read_bytes(), 0
+    store.objects["data/uni/other.nii"], store.times["data/uni/other.nii"] = b"not asked for", 0
+
+    def source(place: str) -> FolderSource:
+        settings = FolderSettings(**{key: value.format(url=place) for key, value in block.items()})
+        return FolderSource(settings, ("liver",), 0, "university", tmp_path)
+
+    remote._fetched.cache_clear()
+    there, here = source("s3://bucket/data/uni"), source("uni")
+    assert there.keys() == here.keys() == [CaseKey("one", "one"), CaseKey("two", "two")]
+    assert (there.load(there.keys()[1]).image_CIJK == here.load(here.keys()[1]).image_CIJK).all()
+    assert os.environ["RAYKD_CACHE"] not in json.dumps(there.fingerprint())  # the same on every machine
+    assert there.fingerprint() == source("s3://bucket/data/uni").fingerprint()
+    there.check()
+    remote._fetched.cache_clear()
+    store.objects["data/uni/two_t1.nii.gz"] = (tmp_path / "uni/one_t1.nii.gz").read_bytes()
+    store.times["data/uni/two_t1.nii.gz"] = 7
+    with pytest.raises(RaykdError, match="images must differ"):
+        source("s3://bucket/data/uni").check()
+    remote._fetched.cache_clear()
+    with pytest.raises(StorageError, match="got nothing; correct the URL"):
+        source("s3://bucket/data/nowhere")

@@ -114,10 +114,10 @@ def test_the_driver_is_killed_at_every_failpoint(
 
 def _actors_of(leader: int) -> list[int]:
     """Processes of client actors that descend from a process."""
-    from raykd.descendants import _descendants
+    from raykd.descendants import descendants
 
     found = []
-    for pid in _descendants(leader):
+    for pid in descendants(leader):
         try:
             if b"ray::WorkerActor" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
