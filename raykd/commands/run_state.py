@@ -43,23 +43,24 @@ def state_of(run_dir: Path) -> dict[str, Any]:
 
 def state_at(url: str) -> dict[str, Any]:
     """As `state_of`, of a run in a store. Raises `RaykdError` where none can be read."""
-    state = state_of(local_copy(url))
-    is_written, status = is_held(url), state["status"]
+    state, owner = state_of(local_copy(url)), owner_of(Folder(url)) or {}
+    is_written, status = _is_held(owner), state["status"]
+    if "at_s" in owner:
+        state["changed_at"] = datetime.fromtimestamp(owner["at_s"], UTC).isoformat(timespec="seconds")
     if status in ("died", "running"):
         status = "running" if is_written else "died"
     return {**state, "run_dir": url, "status": status, "is_written": is_written}
 
 
-def is_held(url: str) -> bool:
+def _is_held(owner: dict[str, Any]) -> bool:
     """Whether a process has said of late that it writes a run in a store."""
-    owner = owner_of(Folder(url)) or {}
     return bool(owner.get("is_held")) and time.time() - float(owner.get("at_s", 0.0)) < DEAD_S
 
 
 def refuse_remote_written_now(url: str) -> None:
     """Raises `RaykdError` while a process writes a run in a store."""
     Folder(url).refuse_unreachable()
-    if is_held(url):
+    if _is_held(owner_of(Folder(url)) or {}):
         raise RaykdError(f"{url}: a process writes it; wait until it has ended")
 
 

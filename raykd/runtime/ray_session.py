@@ -28,6 +28,8 @@ T = TypeVar("T")
 Job = Callable[[Backend, Progress, threading.Event], T]
 """What a driver does, given its backend, a progress and an event that is set to stop it."""
 POLL_S = 0.25
+NUM_KEPT = 5000
+"""Events that a driver remembers for whoever begins to follow it, or twice as many."""
 PAUSE_S = 0.2
 """Between two clients of which a worker tells that they are done."""
 LINGER_S = 3.0
@@ -75,6 +77,8 @@ class DriverActor:
     def __init__(self, about: Mapping[str, Any], is_detached: bool) -> None:
         self._about, self._is_detached = dict(about), is_detached
         self._events: list[tuple[str, dict[str, Any]]] = []
+        self._num_forgotten, self._latest = 0, dict[str, dict[str, Any]]()
+        self._noting = threading.Lock()
         self._stop, self._ended = threading.Event(), threading.Event()
         self._result: Any = None
         self._error: BaseException | None = None
@@ -101,16 +105,25 @@ class DriverActor:
 
     def note(self, event: str, values: dict[str, Any]) -> None:
         """Files what the job or a worker tells."""
-        self._events.append((event, values))
+        with self._noting:
+            self._events.append((event, values))
+            self._latest[event] = values
+            if len(self._events) > 2 * NUM_KEPT:
+                self._num_forgotten += len(self._events) - NUM_KEPT
+                del self._events[:-NUM_KEPT]
 
-    def poll(self, number: int) -> tuple[list[tuple[str, dict[str, Any]]], bool]:
-        """Everything told after the first `number` events, and whether the job has ended, for which it waits a moment."""
+    def poll(self, number: int) -> tuple[list[tuple[str, dict[str, Any]]], int, bool]:
+        """What was told after the first `number` events and is still known, their number in all, and whether the job has ended,
+        for which it waits a moment.
+        """
         has_ended = self._ended.wait(POLL_S)
-        return self._events[number:], has_ended
+        with self._noting:
+            events = self._events[max(number - self._num_forgotten, 0) :]
+            return events, self._num_forgotten + len(self._events), has_ended
 
     def describe(self) -> dict[str, Any]:
         """What it is about, and the last of each kind of event."""
-        latest = {event: values for event, values in self._events if event in ("run", "stage", "round")}
+        latest = {event: self._latest[event] for event in ("run", "stage", "round") if event in self._latest}
         return {**self._about, "latest": latest, "is_stopping": self._stop.is_set(), "has_ended": self._ended.is_set()}
 
     def result(self) -> Any:
@@ -175,10 +188,10 @@ def follow(driver: Any, progress: Progress, stop: threading.Event, is_enough: Ca
             if stop.is_set() and not is_told:
                 driver.stop.remote()
                 is_told = True
-            events, has_ended = ray.get(driver.poll.remote(num_seen))
+            events, num_told, has_ended = ray.get(driver.poll.remote(num_seen))
             for event, values in events:
                 progress(event, **values)
-            num_seen += len(events)
+            num_seen = num_told
             if not has_ended and is_enough():
                 return None
         return ray.get(driver.result.remote())
