@@ -66,8 +66,9 @@ def _run_plan(plan: Plan, backend: Backend, progress: Progress, stop: threading.
             failure = _as_failure(error)
             log.add(failure.details)
             writer.end("failed", str(failure))
-            where = f", the traceback in {plan.run_dir / LOG}" if failure.details else ""
-            raise RunFailed(f"{failure}; {plan.run_dir} holds what was done{where}") from None
+            where = f", the traceback is in {plan.run_dir / LOG}" if failure.details else ""
+            then = f"; once that is mended `raykd resume {plan.place}` goes on" if failure.details or plan.url else ""
+            raise RunFailed(f"{failure}; {plan.run_dir} holds what was done{where}{then}") from None
         failpoint("status.before_done")
         writer.end("done")
         failpoint("status.after_done")

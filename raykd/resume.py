@@ -30,7 +30,7 @@ def resume_plan(run_dir: Path) -> Plan:
             difference.
     """
     if url := url_of(run_dir):
-        return replace(resume_plan(check_out(url)), url=url)
+        return _resume_plan_of(url)
     if run_dir.is_dir() and any(run_dir.iterdir()) and is_vacant(run_dir):
         raise RaykdError(
             f"{run_dir}: the run ended before it had begun, so there is nothing to go on with and nothing is lost; "
@@ -49,6 +49,14 @@ def resume_plan(run_dir: Path) -> Plan:
         raise RaykdError(f"{run_dir}: a run goes on only as it began, but " + "; ".join(changes))
     refuse_damage(run_dir)
     return plan
+
+
+def _resume_plan_of(url: str) -> Plan:
+    folder = check_out(url)
+    try:
+        return replace(resume_plan(folder), url=url)
+    except RaykdError as error:
+        raise RaykdError(str(error).replace(str(folder), url)) from None
 
 
 def _changes(plan: Plan, manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -59,7 +59,8 @@ def check_out(url: str) -> Path:
     folder.refuse_unreachable()
     was_ours = _name_in(run_dir)
     name = _claim(folder, run_dir)
-    if name != was_ours or not (run_dir / MANIFEST).is_file():
+    never_there = folder.read(MANIFEST) is None and _status(run_dir) != ""
+    if not never_there and (name != was_ours or _status(run_dir) == ""):
         shutil.rmtree(run_dir, ignore_errors=True)
         run_dir.with_name(f".{run_dir.name}.fetched").unlink(missing_ok=True)
         folder.fetch(run_dir, lambda name: name not in (OWNER, LOCK))

@@ -149,7 +149,9 @@ def test_at_any_moment_the_store_holds_what_a_crash_would_have_left_on_a_disk(wh
     assert [key for verb, key, _ in log if verb == "delete"]  # of checkpoints that later ones replaced
 
 
-def test_a_run_goes_on_on_another_machine(whole: Any, store: ObjectStore, run: Callable[..., Any]) -> None:
+def test_a_run_goes_on_on_another_machine(
+    whole: Any, store: ObjectStore, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From what was in the store when the first round had been kept and the second was being written."""
     _, log = whole
     url = "s3://bucket/runs/moved"
@@ -159,6 +161,11 @@ def test_a_run_goes_on_on_another_machine(whole: Any, store: ObjectStore, run: C
         store.objects[moved], store.times[moved] = content, 0
         if verb == "delete":
             del store.objects[moved]
+    _elsewhere()
+    with monkeypatch.context() as patch:
+        patch.setattr("raykd.resume.new_manifest", lambda *_: {"raykd": "another"})
+        with pytest.raises(RaykdError, match=f"^{url}: a run goes on only as it began"):
+            resume_plan(Path(url))
     _elsewhere()
     plan = resume_plan(Path(url))
     assert plan.is_resumed and plan.place == url
@@ -182,6 +189,7 @@ def test_a_store_that_refuses_in_the_middle_fails_the_run_and_it_goes_on_from_he
     finally:
         store.takes = 10**9
     assert "\n" not in str(failed.value) and url in str(failed.value) and SECRET not in str(failed.value)
+    assert f"`raykd resume {url}` goes on" in str(failed.value)
     manifest = json.loads((staged(url) / "manifest.json").read_text())
     assert manifest["status"] == "failed" and findings(staged(url)) == []
     assert json.loads(_objects(store, url)["manifest.json"])["status"] == "running"  # it could not be told

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from raykd.results.lease import DEAD_S, owner_of
+from raykd.results.lease import DEAD_S, is_dead_here, owner_of
 from raykd.results.reader import Run, open_run
 from raykd.scenario.errors import RaykdError
 from raykd.storage import Folder, local_copy
@@ -54,7 +54,7 @@ def state_at(url: str) -> dict[str, Any]:
 
 def _is_held(owner: dict[str, Any]) -> bool:
     """Whether a process has said of late that it writes a run in a store."""
-    return bool(owner.get("is_held")) and time.time() - float(owner.get("at_s", 0.0)) < DEAD_S
+    return bool(owner.get("is_held")) and not is_dead_here(owner) and time.time() - float(owner.get("at_s", 0.0)) < DEAD_S
 
 
 def refuse_remote_written_now(url: str) -> None:

@@ -101,7 +101,7 @@ class Lease:
 
 
 def _refuse_alive(folder: Folder, seen: dict[str, Any] | None) -> None:
-    if seen is None or not seen.get("is_held") or _is_dead_here(seen):
+    if seen is None or not seen.get("is_held") or is_dead_here(seen):
         return
     end_s = time.monotonic() + DEAD_S
     while time.monotonic() < end_s:
@@ -114,7 +114,7 @@ def _refuse_alive(folder: Folder, seen: dict[str, Any] | None) -> None:
             raise RaykdError(f"{folder.url}: a run directory has one writer at a time, and {holder} writes this one")
 
 
-def _is_dead_here(owner: dict[str, Any]) -> bool:
+def is_dead_here(owner: dict[str, Any]) -> bool:
     """Whether the writer was a process of this machine that is gone."""
     if owner.get("machine") != platform.node() or not isinstance(owner.get("process"), int):
         return False

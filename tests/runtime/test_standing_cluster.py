@@ -150,7 +150,7 @@ def test_a_run_is_resumed_detached_and_ctrl_c_leaves_it_to_go_on(
     with (tmp_path / "progress").open("w") as progress:
         words = [str(BIN / "raykd"), "attach", "resumed", "--address", cluster[0]]
         following = subprocess.Popen(words, env=cluster[1], stderr=progress)
-        _wait_for(lambda: "mean DSC" in (tmp_path / "progress").read_text(), 200)
+        _wait_for(lambda: "mean DSC" in (tmp_path / "progress").read_text(), 400)
         following.send_signal(signal.SIGINT)
         assert following.wait(60) == 130
     said = (tmp_path / "progress").read_text()
@@ -164,7 +164,13 @@ def test_a_run_is_resumed_detached_and_ctrl_c_leaves_it_to_go_on(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_study_is_left_to_the_cluster_and_followed_to_its_end(raykd: Command, scenario: Path, tmp_path: Path) -> None:
-    cells = {"name": "two", "base": scenario.name, "methods": ["local", "fedavg"], "vary": {"federation.rounds": [1]}, "seeds": [1]}
+    cells = {
+        "name": "two",
+        "base": scenario.name,
+        "methods": [{"name": "local"}, {"name": "fedavg"}],
+        "vary": {"federation.rounds": [1]},
+        "seeds": [1],
+    }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(cells))
     started = raykd("study", tmp_path / "study.yaml", "--out", tmp_path / "study", "--detach")
     assert started.returncode == 0 and started.stdout.strip() == str(tmp_path / "study"), started.stderr
