@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import distillation_step, many_clients, prepare, ray_overhead, step_settings
+from benchmarks import distillation_step, long_run, many_clients, prepare, ray_overhead, step_settings
 
 BENCHMARKS = {
     "distillation_step": distillation_step.main,
     "step_settings": step_settings.main,
     "ray_overhead": ray_overhead.main,
     "many_clients": many_clients.main,
+    "long_run": long_run.main,
     "prepare": prepare.main,
 }
 

@@ -10,6 +10,8 @@ from raykd.launch import Plan, check_plans, launch, refuse_taken
 from raykd.results.reader import Run, open_run
 from raykd.scenario.load import LoadedScenario, load_scenario, scenario_from_dict
 from raykd.scenario.schema import Scenario
+from raykd.staging import to_begin
+from raykd.storage import url_of
 
 
 def run(
@@ -25,7 +27,7 @@ def run(
     Args:
         scenario: a YAML file, a mapping with the same keys, or a `Scenario`. Relative paths in the last two start in the
             current directory.
-        out: the run directory, empty or not there yet; None: `runs/NAME`.
+        out: the run directory or its URL, empty or not there yet; None: `runs/NAME`.
         overrides: `key.path=value`, as `--set` takes them.
         backend: `ray` or `in-process`.
         address: of a Ray cluster; None: `$RAY_ADDRESS`, else one started here.
@@ -36,6 +38,8 @@ def run(
     """
     loaded = _loaded(scenario, overrides)
     plan = Plan(Path(out or Path("runs") / loaded.scenario.name), loaded.scenario.method.name, loaded.scenario, loaded.root)
+    if url := url_of(out or ""):
+        plan = to_begin(plan, url)
     refuse_taken([plan])
     check_plans([plan])
     launch([plan], backend=backend, address=address)

@@ -13,19 +13,19 @@ def end_descendants() -> None:
 
     Does nothing where there is no /proc.
     """
-    for pid in _descendants(os.getpid()):
+    for pid in descendants():
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 
 
-def _descendants(pid: int) -> list[int]:
-    """Those of a process, parents before their children."""
+def descendants(leader: int | None = None) -> list[int]:
+    """Every process that descends from one, by default this one, parents before their children; none where there is no /proc."""
     children: dict[int, list[int]] = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             parent = int(file.read_text(errors="replace").rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(file.parent.name))
-    found, left = list[int](), [pid]
+    found, left = list[int](), [os.getpid() if leader is None else leader]
     while left:
         below = children.get(left.pop(0), [])
         found += below

@@ -6,6 +6,7 @@ import fcntl
 import os
 import platform
 import threading
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,10 +21,12 @@ from raykd.scenario.errors import RaykdError, RunFailed
 from raykd.scenario.load import dump_scenario
 from raykd.scenario.registry import METHODS
 from raykd.scenario.schema import Scenario
+from raykd.staging import mirrored
 from raykd.watch import Lines
 
 if TYPE_CHECKING:
-    from raykd.federation.protocols import Backend, Progress
+    from raykd.federation.driver import Driver
+    from raykd.federation.protocols import Backend, Progress, Row
 
 
 def run_plans(plans: Sequence[Plan], backend: Backend, progress: Progress, stop: threading.Event) -> list[Path]:
@@ -37,7 +40,7 @@ def run_plans(plans: Sequence[Plan], backend: Backend, progress: Progress, stop:
 def _run_plan(plan: Plan, backend: Backend, progress: Progress, stop: threading.Event) -> None:
     from raykd.federation.checkpoint import Checkpoints
     from raykd.federation.driver import Driver
-    from raykd.federation.driver import Interrupted as Stopped
+    from raykd.federation.protocols import Stopped
     from raykd.federation.shelf import Shelf
 
     scenario = plan.scenario
@@ -47,22 +50,52 @@ def _run_plan(plan: Plan, backend: Backend, progress: Progress, stop: threading.
     log = RunLog(plan.run_dir / LOG, progress)
     checkpoints = Checkpoints(Shelf(plan.run_dir / "checkpoints"), writer)
     driver = Driver(scenario, plan.root, backend, writer, log, stop, checkpoints)
-    clients = driver.prepare()
-    with _sentences(plan, writer), _place(plan):
+    clients = _prepared(plan, driver)
+    with _sentences(plan, writer), _place(plan), mirrored(plan) as writer.mirror:
         _go_on(plan, writer, log) if plan.is_resumed else _begin(plan, writer, backend.num_slots)
         log.open()
         try:
             models = driver.run(clients)
+            _save_models(plan.run_dir / "models", models, writer)
         except Stopped as stopped:
             writer.end("interrupted", str(stopped))
-            raise Interrupted(f"{stopped}; `raykd resume {plan.run_dir}` goes on") from None
-        except (RaykdError, RunFailed) as error:
-            writer.end("failed", str(error))
-            raise RunFailed(f"{error}; {plan.run_dir} holds what was done") from None
-        _save_models(plan.run_dir / "models", models, writer)
+            raise Interrupted(f"{stopped}; `raykd resume {plan.place}` goes on") from None
+        except OSError:
+            raise
+        except Exception as error:
+            failure = _as_failure(error)
+            log.add(failure.details)
+            writer.end("failed", str(failure))
+            where = f", the traceback is in {plan.run_dir / LOG}" if failure.details else ""
+            then = f"; once that is mended `raykd resume {plan.place}` goes on" if failure.details or plan.url else ""
+            raise RunFailed(f"{failure}; {plan.run_dir} holds what was done{where}{then}") from None
         failpoint("status.before_done")
         writer.end("done")
         failpoint("status.after_done")
+
+
+def _prepared(plan: Plan, driver: Driver) -> list[Row]:
+    """The rows of `clients`, and all data prepared. Raises `DataError`, `RunFailed` and `Interrupted`; nothing is written."""
+    from raykd.federation.protocols import Stopped
+
+    try:
+        return driver.prepare()
+    except Stopped as stopped:
+        then = f"`raykd resume {plan.place}` goes on" if plan.is_resumed else "nothing had begun, so run it again"
+        raise Interrupted(f"{stopped}; {then}") from None
+    except RaykdError:
+        raise
+    except Exception as error:
+        raise _as_failure(error, "preparing the data") from None
+
+
+def _as_failure(error: Exception, what: str = "the run") -> RunFailed:
+    """A sentence about whatever went wrong; with its traceback where nobody has foreseen it."""
+    if isinstance(error, RunFailed):
+        return error
+    if isinstance(error, RaykdError):
+        return RunFailed(str(error))
+    return RunFailed.unforeseen(what, error, traceback.format_exc())
 
 
 @contextmanager
@@ -91,7 +124,7 @@ def _sentences(plan: Plan, writer: RunWriter) -> Iterator[None]:
         with suppress(OSError, ValueError):
             writer.end("failed", what)
         has_begun = (plan.run_dir / MANIFEST).is_file()
-        then = f"`raykd resume {plan.run_dir}` goes on" if has_begun else f"run it again into {plan.run_dir}: it had not begun"
+        then = f"`raykd resume {plan.place}` goes on" if has_begun else f"run it again into {plan.place}: it had not begun"
         raise RunFailed(f"{what}; nothing written before is harmed: make room or mend the disk, then {then}") from None
 
 
@@ -109,7 +142,7 @@ def _begin(plan: Plan, writer: RunWriter, num_slots: int) -> None:
         "deployed": _deployed(scenario),
         "num_slots": num_slots,
         "scenario": scenario.model_dump(mode="json"),
-        "scenario_root": os.path.relpath(plan.root, plan.run_dir),
+        "scenario_root": str(plan.root.absolute()) if plan.url else os.path.relpath(plan.root, plan.run_dir),
         "data": data_fingerprints(scenario, plan.root),
     }
     writer.write_manifest({**new_manifest(scenario.content_hash(), _run_id(plan)), **facts})
@@ -140,6 +173,11 @@ class RunLog:
         held, self._held = self._held or [], None
         if held:
             append_line(self._path, "\n".join(held))
+
+    def add(self, text: str) -> None:
+        """Writes what no watcher is told of."""
+        if text:
+            append_line(self._path, text.rstrip())
 
     def __call__(self, event: str, **values: Any) -> None:
         if (line := self._lines.permanent(event, values)) is not None:

@@ -39,6 +39,7 @@ SITES = (
     "round.before_evaluation",
     "models.before_write",
     "models.after_write",
+    "mirror.before_write",
     "status.before_done",
     "status.after_done",
 )

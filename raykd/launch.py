@@ -34,6 +34,7 @@ class Plan:
         scenario: what to run.
         root: where relative paths in it start.
         is_resumed: whether the directory holds a run that goes on.
+        url: of the directory in a store that `run_dir` is mirrored to; "": none.
         study_record: the text of study.yaml beside the directories of a study's runs; "" for a run of its own.
     """
 
@@ -43,6 +44,12 @@ class Plan:
     root: Path
     study_record: str = ""
     is_resumed: bool = False
+    url: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where a user finds the run."""
+        return self.url or str(self.run_dir)
 
 
 def refuse_taken(plans: Sequence[Plan]) -> None:
@@ -133,7 +140,7 @@ def launch(
         backend: `ray`, or `in-process` for the reference that runs here, one client after the other.
         address: of a Ray cluster; None: `$RAY_ADDRESS`, else one started here.
         progress: told of what happens.
-        stop: set to end after the round in hand.
+        stop: set to end; the round in hand is given up and nothing of it is kept.
 
     Raises:
         DataError, ResourceError: nothing was started, or nothing of the run in hand was written.
@@ -150,7 +157,7 @@ def launch(
     if backend == "in-process":
         from raykd.runtime.in_process import InProcessBackend
 
-        return run_plans(plans, InProcessBackend(watch), watch, event)
+        return run_plans(plans, InProcessBackend(watch, event), watch, event)
     if backend != "ray":
         raise RaykdError(f"backend must be ray or in-process, got {backend!r}")
     from raykd.runtime.ray_session import run_on_ray

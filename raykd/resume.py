@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from raykd.results.writer import PACKAGES, is_vacant, new_manifest
 from raykd.scenario.document import differences
 from raykd.scenario.errors import RaykdError
 from raykd.scenario.load import load_scenario
+from raykd.staging import check_out
+from raykd.storage import url_of
 
 VERSIONS = ("raykd", "code", *(name for name in PACKAGES if name != "ray"), "python")
 """Fields of a manifest that say with what a run computes; `code` is a hash of raykd's own files."""
@@ -20,12 +23,14 @@ MAX_TOLD = 8
 
 
 def resume_plan(run_dir: Path) -> Plan:
-    """The plan that goes on with the run in a directory.
+    """The plan that goes on with the run in a directory, or at a URL.
 
     Raises:
         RaykdError: there is no run, it is done already, damaged, or its scenario, data or software have changed; with every
             difference.
     """
+    if url := url_of(run_dir):
+        return _resume_plan_of(url)
     if run_dir.is_dir() and any(run_dir.iterdir()) and is_vacant(run_dir):
         raise RaykdError(
             f"{run_dir}: the run ended before it had begun, so there is nothing to go on with and nothing is lost; "
@@ -44,6 +49,14 @@ def resume_plan(run_dir: Path) -> Plan:
         raise RaykdError(f"{run_dir}: a run goes on only as it began, but " + "; ".join(changes))
     refuse_damage(run_dir)
     return plan
+
+
+def _resume_plan_of(url: str) -> Plan:
+    folder = check_out(url)
+    try:
+        return replace(resume_plan(folder), url=url)
+    except RaykdError as error:
+        raise RaykdError(str(error).replace(str(folder), url)) from None
 
 
 def _changes(plan: Plan, manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -168,11 +168,11 @@ def test_simulated_seconds_of_a_transfer_come_from_its_bytes_and_link(run: Calla
         assert row.simulated_s == pytest.approx(expected, rel=1e-12)
 
 
-def test_asked_to_stop_it_ends_after_the_round_in_hand_and_says_so(load: Callable[..., Any], tmp_path: Path) -> None:
+def test_asked_to_stop_in_its_second_round_it_keeps_the_first_and_says_so(load: Callable[..., Any], tmp_path: Path) -> None:
     stop = threading.Event()
 
     def progress(event: str, **values: Any) -> None:
-        if event == "round" and values["round"] == 0:
+        if event == "round" and values["round"] == 1:
             stop.set()
 
     plan = Plan(tmp_path / "out", "fedavg", load(FEDAVG, "federation.rounds=3"), tmp_path)

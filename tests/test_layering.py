@@ -21,6 +21,8 @@ COMPOSITION_ROOTS = {
     "execution.py",
     "resume.py",
     "failpoints.py",
+    "storage.py",
+    "staging.py",
     "descendants.py",
     "reproduction.py",
     "__init__.py",
@@ -43,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"results", "scenario.errors"},
 }
 """Parts of raykd that a layer may import beside itself; anything may import `raykd` itself, for its version."""
-EVERYWHERE = {"failpoints"}
+EVERYWHERE = {"failpoints", "storage"}
 """Leaves that any layer with an outside world may import: all but the pure numerics."""
 
 MAY_USE: dict[str, set[str]] = {

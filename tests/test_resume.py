@@ -8,20 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from raykd.data.volume_io import write_nifti
 from raykd.execution import only_writer, run_plans
 from raykd.launch import Interrupted, Plan, check_plans
+from raykd.results.checksums import findings
 from raykd.resume import resume_plan
 from raykd.runtime.in_process import InProcessBackend
-from raykd.scenario.errors import RaykdError
+from raykd.scenario.errors import RaykdError, RunFailed
 from raykd.scenario.registry import METHODS
 
 ROOT = Path(__file__).parent.parent
 TRAINED = [name for name in METHODS.names() if METHODS.get(name).is_trained]
 
 
-class Cut(Exception):
+class Cut(BaseException):
     """Stands for whatever ends a process."""
 
 
@@ -116,6 +119,128 @@ def test_a_stopped_run_says_how_to_go_on(load: Callable[..., Any], tmp_path: Pat
     with pytest.raises(Interrupted, match=f"raykd resume {tmp_path / 'run'}"):
         _carry_out(plan, stop=stop)
     assert json.loads((tmp_path / "run/manifest.json").read_text())["status"] == "interrupted"
+
+
+class StoppedIn(InProcessBackend):
+    """Is asked to stop when one client has answered, in the round's work or in its evaluation."""
+
+    def __init__(self, stop: threading.Event, what: str, round_index: int):
+        super().__init__(_silent, stop)
+        self._what, self._round = what, round_index
+
+    def _answers(self, what: str, jobs: Any, answers: Any) -> Any:
+        for reply in answers:
+            if (what, jobs[0].round_index) == (self._what, self._round):
+                self._stop.set()
+            yield reply
+
+    def local_updates(self, jobs: Any, download: Any) -> Any:
+        return self._answers("local_update", jobs, super().local_updates(jobs, download))
+
+    def evaluate(self, jobs: Any, shared: Any) -> Any:
+        return self._answers("evaluate", jobs, super().evaluate(jobs, shared))
+
+
+@pytest.mark.parametrize(("what", "round_index"), [("local_update", 1), ("evaluate", 1), ("evaluate", -1)])
+def test_a_round_that_is_given_up_leaves_nothing_and_is_done_again(
+    what: str, round_index: int, load: Callable[..., Any], record: Callable[..., Any], tmp_path: Path, assert_same_tables: Any
+) -> None:
+    scenario, stop, folder = load("method={name: fedavg}"), threading.Event(), tmp_path / "run"
+    with pytest.raises(Interrupted, match="in round 2 of 2, which is given up" if round_index > 0 else "before the first round"):
+        _carry_out(Plan(folder, "fedavg", scenario, ROOT), StoppedIn(stop, what, round_index), stop)
+    parts = {path.relative_to(folder / "tables").as_posix() for path in folder.rglob("*.parquet")}
+    assert parts and not [
+        part for part in parts if f"round-{round_index:05d}" in part or (round_index < 0 and "clients" not in part)
+    ]
+    assert sorted(path.name for path in (folder / "checkpoints").glob("*.pack")) == [
+        f"round-{n:05d}.pack" for n in range(round_index + 1)
+    ]
+    _carry_out(resume_plan(folder))
+    undisturbed = record("method={name: fedavg}").outcome
+    assert_same_tables(undisturbed, type(undisturbed)(folder))
+    assert undisturbed.models == type(undisturbed)(folder).models
+
+
+def test_asked_to_stop_while_it_prepares_or_trains_the_teacher_it_does_so_and_begins_nothing(
+    load: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario, stop = load("method={name: fedavg}"), threading.Event()
+    stop.set()
+    with pytest.raises(Interrupted, match="while data were prepared; nothing had begun"):
+        _carry_out(Plan(tmp_path / "run", "fedavg", scenario, ROOT), InProcessBackend(_silent, stop), stop)
+    assert not (tmp_path / "run").exists()
+    stop.clear()
+    monkeypatch.setenv("RAYKD_CACHE", str(tmp_path / "cache"))
+    steps = []
+
+    def tell(event: str, **values: Any) -> None:
+        if event == "teacher_step":
+            steps.append(values["step"])
+            stop.set()
+
+    scenario = load("method={name: dual_kd}", "repository.teacher.num_steps=400")
+    with pytest.raises(Interrupted, match="before the first round"):
+        _carry_out(Plan(tmp_path / "run", "dual_kd", scenario, ROOT), InProcessBackend(tell, stop), stop)
+    assert steps == [20]
+
+
+class Faulty(InProcessBackend):
+    """Has a mistake in its second round, as a plug-in may."""
+
+    def local_updates(self, jobs: Any, download: Any) -> Any:
+        if jobs[0].round_index == 1:
+            raise KeyError("lambda_\nand a second line")
+        return super().local_updates(jobs, download)
+
+
+def test_a_mistake_of_a_plug_in_fails_the_run_with_a_sentence_and_it_goes_on(
+    load: Callable[..., Any], record: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    plan = Plan(folder, "fedavg", load("method={name: fedavg}"), ROOT)
+    with pytest.raises(RunFailed) as failed:
+        _carry_out(plan, Faulty(_silent))
+    said = str(failed.value)
+    assert "KeyError: 'lambda_" in said and "test_resume.py, line " in said and "\n" not in said and str(folder / "run.log") in said
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["status"] == "failed" and "lambda_" in manifest["reason"]
+    assert "Traceback (most recent call last)" in (folder / "run.log").read_text()
+    assert findings(folder) == []
+    _carry_out(resume_plan(folder))
+    assert record("method={name: fedavg}").outcome.models == type(record("method={name: fedavg}").outcome)(folder).models
+
+
+def test_a_case_that_turns_bad_between_two_rounds_fails_the_run_and_it_goes_on_when_it_is_mended(
+    load: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client has to be prepared anew, as on a worker that replaces a lost one, and the file is none any more."""
+    for number in range(3):
+        rng = np.random.default_rng(number)
+        write_nifti(
+            tmp_path / f"data/{number}_t1.nii.gz", rng.normal(100, 20, (12, 24, 24)).astype(np.float32), np.diag([3.0, 2, 2, 1])
+        )
+        label_IJK = rng.integers(0, len(load().classes) + 1, (12, 24, 24)).astype(np.int16)
+        write_nifti(tmp_path / f"data/{number}_seg.nii.gz", label_IJK, np.diag([3.0, 2, 2, 1]))
+    source = "clients[1].source={name: folder, images: 'data/*_t1.nii.gz', labels: 'data/*_seg.nii.gz'}"
+    scenario, bad = load("method={name: fedavg}", source), tmp_path / "data/1_t1.nii.gz"
+    whole, folder = bad.read_bytes(), tmp_path / "run"
+
+    class Poisoned(InProcessBackend):
+        def local_updates(self, jobs: Any, download: Any) -> Any:
+            if jobs[0].round_index == 1:
+                bad.write_bytes(whole[:-40])
+                self._worker.open(scenario, tmp_path)
+                monkeypatch.setenv("RAYKD_CACHE", str(tmp_path / "cache"))
+            return super().local_updates(jobs, download)
+
+    with pytest.raises(RunFailed, match=r"1_t1\.nii\.gz.*checksum.*holds what was done") as failed:
+        _carry_out(Plan(folder, "fedavg", scenario, tmp_path), Poisoned(_silent))
+    assert "\n" not in str(failed.value) and findings(folder) == []
+    with pytest.raises(RaykdError, match=r"1_t1\.nii\.gz"):
+        resume_plan(folder)
+    bad.write_bytes(whole)
+    _carry_out(resume_plan(folder))
+    assert json.loads((folder / "manifest.json").read_text())["status"] == "done"
 
 
 def test_a_finished_run_is_not_resumed(record: Callable[..., Any]) -> None:

@@ -50,7 +50,7 @@ def begun(tiny: dict[str, Any], tmp_path: Path, request: pytest.FixtureRequest) 
 
 
 @pytest.mark.parametrize("begun", ["in-process", "ray"], indirect=True)
-def test_sigterm_ends_after_the_round_with_143_and_says_how_to_go_on(begun: Any, tmp_path: Path) -> None:
+def test_sigterm_ends_with_143_and_says_how_to_go_on(begun: Any, tmp_path: Path) -> None:
     process, mark = begun
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)

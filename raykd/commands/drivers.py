@@ -77,9 +77,9 @@ def attach(driver: Driver, address: Address = None, quiet: Quiet = False) -> Non
 
     with standing_cluster(address):
         try:
-            actor = find_driver(driver)
+            actor = find_driver(_here(driver))
         except RaykdError as error:
-            _end_as_written(Path(driver), error)
+            _end_as_written(Path(_here(driver)), error)
         for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set its own
             signal.signal(number, signal.default_int_handler)
         try:
@@ -95,12 +95,21 @@ def attach(driver: Driver, address: Address = None, quiet: Quiet = False) -> Non
 
 
 def stop(driver: Driver, address: Address = None) -> None:
-    """Asks a detached run to end after the round in hand; `raykd resume` goes on with it."""
+    """Asks a detached run to end; the round in hand is given up, and `raykd resume` goes on with the run."""
     from raykd.runtime.ray_detached import ask_to_stop, find_driver, standing_cluster
 
     with standing_cluster(address):
-        ask_to_stop(find_driver(driver))
-    typer.echo("it ends after the round in hand; `raykd resume` goes on with its directory", err=True)
+        ask_to_stop(find_driver(_here(driver)))
+    typer.echo("it ends and gives up the round in hand; `raykd resume` goes on with its directory", err=True)
+
+
+def _here(driver: str) -> str:
+    """A driver's name or directory; of a URL the directory on this machine from which it is mirrored."""
+    from raykd.staging import staged
+    from raykd.storage import url_of
+
+    url = url_of(driver)
+    return str(staged(url)) if url else driver
 
 
 def _end_as_written(run_dir: Path, error: Exception) -> NoReturn:
@@ -126,10 +135,15 @@ def _end_as_written(run_dir: Path, error: Exception) -> NoReturn:
 
 
 def _written_runs(run_dirs: list[Path]) -> list[dict[str, Any]]:
-    from raykd.commands.run_state import state_of
+    from raykd.commands.run_state import state_at, state_of
     from raykd.results.reader import find_run_dirs
+    from raykd.storage import url_of
 
-    return [state_of(run_dir) for run_dir in find_run_dirs(run_dirs)]
+    rows = []
+    for place in run_dirs:
+        url = url_of(place)
+        rows += [state_at(url)] if url else [state_of(run_dir) for run_dir in find_run_dirs([place])]
+    return rows
 
 
 def _detached_runs(address: str | None) -> list[dict[str, Any]]:

@@ -21,10 +21,11 @@ def export(
     """Writes each table as one file, all rounds and runs below one another; the last line printed is their directory."""
     from raykd.results.export import export_tables
     from raykd.scenario.errors import RaykdError, did_you_mean
+    from raykd.storage import url_of
 
     if format_ not in FORMATS:
         raise RaykdError(f"--format must be {' or '.join(FORMATS)}, got '{format_}'; {did_you_mean(format_, FORMATS)}")
-    folder = out or run_dir / "export"
+    folder = out or (Path() if url_of(run_dir) else run_dir) / "export"
     for path, num_rows in export_tables(run_dir, folder, format_).items():
         typer.echo(f"{path.name}: {num_rows} row{'' if num_rows == 1 else 's'}", err=True)
     typer.echo(str(folder))

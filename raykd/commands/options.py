@@ -20,7 +20,10 @@ StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study's YAML
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Replaces a key of the scenario; repeatable.", show_default=False)
 ]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write; default: a new directory under runs/.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Where to write, a path or a URL (s3://...); default: a new directory under runs/."),
+]
 BackendName = Annotated[str, typer.Option("--backend", metavar="ray|in-process", help="Where clients run.")]
 Address = Annotated[
     str | None, typer.Option("--address", metavar="ADDR", help="A Ray cluster; default: $RAY_ADDRESS, else one started here.")
@@ -41,14 +44,29 @@ def refuse_unreachable(backend: str, address: str | None, detach: bool = False) 
         raise RaykdError("--detach leaves the run to a standing cluster, got none; give --address HOST:PORT or set RAY_ADDRESS")
 
 
-def plan_scenario(path: Path, overrides: list[str], out: Path | None) -> Plan:
-    """The run that a scenario's file asks for."""
+def plan_scenario(path: Path, overrides: list[str], out: Path | None, *, may_have_begun: bool = False) -> Plan:
+    """The run that a scenario's file asks for; where its directory is a URL, nobody else writes there.
+
+    Args:
+        path, overrides: the file, and what is set in it.
+        out: where it goes; None: into a new directory.
+        may_have_begun: whether a run may be there, which is then fetched.
+    """
+    from dataclasses import replace
+
     from raykd.launch import Plan
     from raykd.scenario.load import load_scenario
+    from raykd.staging import check_out, has_begun, to_begin
+    from raykd.storage import url_of
 
     loaded = load_scenario(path, overrides)
-    run_dir = out or new_directory(loaded.scenario.name)
-    return Plan(run_dir, loaded.scenario.method.name, loaded.scenario, loaded.root)
+    run_dir, url = out or new_directory(loaded.scenario.name), url_of(out or "")
+    plan = Plan(run_dir, loaded.scenario.method.name, loaded.scenario, loaded.root)
+    if url is None:
+        return plan
+    if may_have_begun and has_begun(url):
+        return replace(plan, run_dir=check_out(url), url=url)
+    return to_begin(plan, url)
 
 
 def plan_study(path: Path, overrides: list[str], out: Path | None) -> tuple[Study, list[Plan], Path]:

@@ -30,7 +30,13 @@ def reproduce(
     from raykd.reproduction import circumstances, differences, reproduction_plan
     from raykd.results.comparison import DIFFERENT, verdict
     from raykd.results.reader import open_run
+    from raykd.scenario.errors import RaykdError
+    from raykd.storage import local_copy, url_of
 
+    if out is not None and url_of(out):
+        raise RaykdError(f"{url_of(out)}: a reproduction is written to a directory of this machine; give one with --out")
+
+    run_dir = local_copy(run_dir, is_whole=True)
     folder = out or new_directory(f"{run_dir.resolve().name}-reproduced")
     plan = reproduction_plan(run_dir, folder)
     with tempfile.TemporaryDirectory(prefix="raykd-cache-") as fresh:

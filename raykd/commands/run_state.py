@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from raykd.results.lease import DEAD_S, is_dead_here, owner_of
 from raykd.results.reader import Run, open_run
+from raykd.scenario.errors import RaykdError
+from raykd.storage import Folder, local_copy
 
 KEPT = ("manifest.json", "run.log", "tables", "checkpoints", "models")
 """What changes while a run goes on."""
@@ -35,6 +39,29 @@ def state_of(run_dir: Path) -> dict[str, Any]:
         "changed_at": _changed_at(run_dir),
         "reason": run.manifest.get("reason"),
     }
+
+
+def state_at(url: str) -> dict[str, Any]:
+    """As `state_of`, of a run in a store. Raises `RaykdError` where none can be read."""
+    state, owner = state_of(local_copy(url)), owner_of(Folder(url)) or {}
+    is_written, status = _is_held(owner), state["status"]
+    if "at_s" in owner:
+        state["changed_at"] = datetime.fromtimestamp(owner["at_s"], UTC).isoformat(timespec="seconds")
+    if status in ("died", "running"):
+        status = "running" if is_written else "died"
+    return {**state, "run_dir": url, "status": status, "is_written": is_written}
+
+
+def _is_held(owner: dict[str, Any]) -> bool:
+    """Whether a process has said of late that it writes a run in a store."""
+    return bool(owner.get("is_held")) and not is_dead_here(owner) and time.time() - float(owner.get("at_s", 0.0)) < DEAD_S
+
+
+def refuse_remote_written_now(url: str) -> None:
+    """Raises `RaykdError` while a process writes a run in a store."""
+    Folder(url).refuse_unreachable()
+    if _is_held(owner_of(Folder(url)) or {}):
+        raise RaykdError(f"{url}: a process writes it; wait until it has ended")
 
 
 def is_locked(run_dir: Path) -> bool:

@@ -52,17 +52,17 @@ def run(
     if continue_ and out is None:
         raise RaykdError("--continue goes on in a run's directory; name it with --out")
     refuse_unreachable(backend, address, detach)
-    plan = plan_scenario(scenario, set_, out)
+    plan = plan_scenario(scenario, set_, out, may_have_begun=continue_)
     left = continued(plan) if continue_ else plan
     if left and detach:
         carry_out_detached([left], address, quiet, plan.run_dir.name)
     elif left:
         carry_out([left], backend, address, quiet)
-    typer.echo(str(plan.run_dir))
+    typer.echo(plan.place)
 
 
 def resume(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The directory of a run.", show_default=False)],
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The directory of a run, or its URL.", show_default=False)],
     backend: BackendName = "ray",
     address: Address = None,
     detach: Detach = False,
@@ -77,11 +77,11 @@ def resume(
         carry_out_detached([plan], address, quiet, run_dir.absolute().name)
     else:
         carry_out([plan], backend, address, quiet)
-    typer.echo(str(run_dir))
+    typer.echo(plan.place)
 
 
 def carry_out(plans: list[Plan], backend: str, address: str | None, quiet: bool, how_to_go_on: str = "") -> None:
-    """Checks, runs and watches. The first Ctrl-C or SIGTERM ends after the round in hand, the second at once.
+    """Checks, runs and watches. The first Ctrl-C or SIGTERM gives up the round in hand and ends, the second ends at once.
 
     Args:
         plans, backend, address: what runs and where.
@@ -103,7 +103,7 @@ def carry_out(plans: list[Plan], backend: str, address: str | None, quiet: bool,
             os.write(2, b"ended at once; what was written stands, and `raykd resume` goes on from the last round\n")
             end_descendants()
             os._exit(SIGNALLED + number)
-        os.write(2, b"stopping after the round in hand; once more to end at once\n")
+        os.write(2, b"stopping: the round in hand is given up, what was before it stands; once more to end at once\n")
         stop.set()
 
     signal.signal(signal.SIGINT, on_signal)

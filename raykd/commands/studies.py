@@ -43,6 +43,7 @@ def study(
     from raykd.commands.study_record import refuse_other_study, states_of, taken_up
     from raykd.launch import check_plans, refuse_taken
     from raykd.scenario.errors import RaykdError
+    from raykd.storage import url_of
 
     if continue_ and out is None:
         raise RaykdError("--continue goes on in a study's directory; name it with --out")
@@ -50,6 +51,8 @@ def study(
         raise RaykdError("--json and --costs belong to --dry-run")
     if not dry_run:
         refuse_unreachable(backend, address, detach)
+    if out is not None and url_of(out):
+        raise RaykdError(f"{url_of(out)}: a study is written to a directory of this machine; copy it to the store when it is done")
     loaded, plans, folder = plan_study(study, set_, out)
     command = ["raykd", "study", str(study), *(word for text in set_ for word in ("--set", text))]
     command += ["--out", str(folder), "--continue", *([] if backend == "ray" else ["--backend", backend])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,11 +130,13 @@ def taken_up(plan: Plan) -> Plan:
     from raykd.resume import resume_plan
 
     try:
-        resumed = resume_plan(plan.run_dir)
+        resumed = replace(resume_plan(plan.run_dir), url=plan.url)
         if resumed.scenario.content_hash() == plan.scenario.content_hash():
             return resumed
         raise RaykdError(f"{plan.run_dir}: holds a run of another scenario")
     except RaykdError as error:
+        if plan.url:
+            raise
         aside = set_aside(plan.run_dir)
         typer.echo(f"{error}: it is run anew, and what there was is in {aside}", err=True)
         return plan

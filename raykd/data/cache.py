@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import raykd
+from raykd.storage import cache_dir
 
 CACHE_VERSION = 2
 """Raised whenever what is computed from the same inputs changes."""
@@ -31,12 +32,6 @@ ABANDONED_S = 24 * 3600.0
 
 Stored = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors, and what is known of them as JSON values."""
-
-
-def cache_dir() -> Path:
-    """`$RAYKD_CACHE`, or `raykd` in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "raykd"
-    return Path(os.environ.get("RAYKD_CACHE", default))
 
 
 @functools.cache

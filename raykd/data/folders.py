@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from raykd.data.federation import client_site, proxy_site, repository_site
+from raykd.data.remote import is_fetched
 from raykd.scenario.schema import Scenario
 
 
@@ -20,7 +21,7 @@ def source_folders(scenario: Scenario, root: Path) -> list[Path]:
     folders: dict[Path, None] = {}
     for site in sites:
         keys = site.source.keys()
-        files = [path.absolute() for key in keys for path in site.source.files(key)]
+        files = [path.absolute() for key in keys for path in site.source.files(key) if not is_fetched(path)]
         if files:
             folders[Path(os.path.commonpath([path.parent for path in files]))] = None
     return list(folders)

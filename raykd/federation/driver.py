@@ -18,8 +18,9 @@ from raykd.federation.client import POOLED, SERVER
 from raykd.federation.clock import STRAGGLER, Deadline, message_rows, seconds_by_client
 from raykd.federation.coding import opened_upload, seal_download
 from raykd.federation.cohort import Cohort, cohort_events, draw_cohort
-from raykd.federation.judge import Judge, incident_rows, is_personal_round
-from raykd.federation.protocols import Backend, Jobs, LocalJob, LocalReply, Progress, ResultSink, Row, ServerJob
+from raykd.federation.judge import Judge, is_personal_round
+from raykd.federation.ledger import Ledger
+from raykd.federation.protocols import Backend, Jobs, LocalJob, LocalReply, Progress, ResultSink, Row, ServerJob, Stopped
 from raykd.federation.shelf import Shelf, ShelvedUploads
 from raykd.federation.start import BEFORE, first_state, repository_networks
 from raykd.federation.transport import Envelope, Sizes, seal, sizes_of, unseal
@@ -27,10 +28,6 @@ from raykd.methods._base import Method, Upload
 from raykd.numerics.params import Payload
 from raykd.scenario.registry import METHODS
 from raykd.scenario.schema import Scenario
-
-
-class Interrupted(Exception):
-    """The run was asked to stop and did so between two rounds; what it had written stands."""
 
 
 class Driver:
@@ -42,7 +39,7 @@ class Driver:
         backend: where clients run.
         sink: where rows go.
         progress: who watches.
-        stop: set to end the run after the round in hand.
+        stop: set to end the run; the round in hand is given up where the backend, too, knows of it.
         checkpoints: where the state is kept after every round; a run that finds some goes on from there. None: nothing outlasts
             this object.
     """
@@ -64,20 +61,23 @@ class Driver:
         self.method: Method = METHODS.get(scenario.method.name)(scenario.method, scenario)
         self.members = scenario.members()
         self._availability = [member.group.availability for member in self.members]
-        self._boundary = boundary_of(self.method)
-        self._judge = Judge(self.method, backend, self._shelf, self._write, progress)
+        self._boundary, self._ledger = boundary_of(self.method), Ledger(sink, backend)
+        self._judge = Judge(self.method, backend, self._shelf, self._ledger, progress)
 
     def prepare(self) -> list[Row]:
         """Prepares all data on the workers and gives the rows of `clients`; nothing is written. Raises `DataError`."""
         self.backend.open(self.scenario, self.root)
         self.progress("stage", name="preparing data", total=len(self.members))
-        return self.backend.prepare([member.client_id for member in self.members], bool(repository_networks(self.method)))
+        try:
+            return self.backend.prepare([member.client_id for member in self.members], bool(repository_networks(self.method)))
+        except Stopped:
+            raise Stopped("stopped while data were prepared") from None
 
     def run(self, clients: Sequence[Row]) -> Iterator[tuple[str, Payload]]:
         """All rounds that are left, given what `prepare` returned; gives the final models with their names, one at a time.
 
         Raises:
-            RunFailed, Interrupted: what was written stands.
+            RunFailed, Stopped: what was written stands, and nothing was of the round in hand.
         """
         self.sink.write("clients", clients, "clients")
         state = self._checkpoints.latest()
@@ -87,6 +87,8 @@ class Driver:
             elif state.handed_out:
                 self.backend.hand_out(seal_download(self.scenario, state.handed_out))
             self._rounds(state)
+        except Stopped as stopped:
+            raise Stopped(str(stopped) or "stopped before the first round") from None
         finally:
             self._shelf.discard()  # of a round that came to nothing
         return self._judge.models(state)
@@ -98,13 +100,21 @@ class Driver:
             if state.has_ended:
                 return
             if self._stop.is_set():
-                raise Interrupted(f"stopped before round {round_index} of {rounds}")
+                raise Stopped(f"stopped after {round_index} of {rounds} rounds")
             self._checkpoints.begin(round_index + 1)
             is_buffered = self.scenario.federation.schedule.name == "buffered"
-            (self._buffered_round if is_buffered else self._round)(round_index, state)
-            state.has_ended = self._closes(round_index, state, is_last=round_index == rounds - 1)
+            try:
+                (self._buffered_round if is_buffered else self._round)(round_index, state)
+                state.has_ended = self._closes(round_index, state, is_last=round_index == rounds - 1)
+            except Stopped:
+                raise Stopped(f"stopped in round {round_index + 1} of {rounds}, which is given up") from None
             state.next_round = round_index + 1
-            self._checkpoints.save(state)
+            self._keep(state)
+
+    def _keep(self, state: State) -> None:
+        """Writes the rows of what has ended well, and then the checkpoint after it: a round that is given up leaves nothing."""
+        self._ledger.write()
+        self._checkpoints.save(state)
 
     def _closes(self, round_index: int, state: State, *, is_last: bool) -> bool:
         """Evaluates where it is time to, and says whether a budget ends the run before its last round."""
@@ -118,7 +128,7 @@ class Driver:
         if why:
             detail = f"{why} after {round_index + 1} of {self.scenario.federation.rounds} rounds"
             event = {"round": round_index, "client_id": SERVER, "kind": "stopped", "detail": detail}
-            self._write("events", [event], f"stopped-round-{round_index:05d}")
+            self._ledger.add("events", [event], f"stopped-round-{round_index:05d}")
             self.progress("stopped", round=round_index, detail=detail)
         return bool(why)
 
@@ -128,21 +138,21 @@ class Driver:
         self.progress("stage", name="training on the repository", total=len(networks))
         trained = dict(zip(networks, self.backend.train_on_repository(list(networks.values())), strict=True))
         for role, (_, curve, reply) in trained.items():
-            self.sink.write("teachers", [{"role": role, **row} for row in curve], f"teachers-{role}")
+            self._ledger.add("teachers", [{"role": role, **row} for row in curve], f"teachers-{role}")
             if role == "teacher":
                 for table, rows in (("cases", reply.cases), ("previews", reply.previews), ("records", reply.records)):
-                    self._write(table, rows, "repository")
+                    self._ledger.add(table, rows, "repository")
         self._checkpoints.begin(0)
         failpoint("start.after_training")
         state = first_state(self.method, self.backend, trained, self._shelf)
         if state.handed_out:
             self.backend.hand_out(seal_download(self.scenario, state.handed_out))
             handed = self._hand_out(BEFORE, state.handed_out)
-            self._write("transfers", handed, "before")
-            self._write("crossings", self._boundary.rows(BEFORE), "before")
+            self._ledger.add("transfers", handed, "before")
+            self._ledger.add("crossings", self._boundary.rows(BEFORE), "before")
             spend(state.totals, handed, max(seconds_by_client(handed).values(), default=0.0))
         self._judge.evaluate(BEFORE, state, is_final=not self.method.is_trained)
-        self._checkpoints.save(state)
+        self._keep(state)
         return state
 
     def _hand_out(self, round_index: int, payload: Payload) -> list[Row]:
@@ -269,12 +279,8 @@ class Driver:
     ) -> None:
         spend(state.totals, transfers, row["simulated_s"])
         part = f"round-{round_index:05d}"
-        self._write("training", training, part)
-        self._write("transfers", transfers, part)
-        self._write("crossings", self._boundary.rows(round_index), part)
-        self._write("events", [*events, *incident_rows(self.backend, round_index)], part)
-        self._write("rounds", [row], part)
-
-    def _write(self, table: str, rows: Sequence[Row], part: str) -> None:
-        if rows:
-            self.sink.write(table, rows, part)
+        self._ledger.add("training", training, part)
+        self._ledger.add("transfers", transfers, part)
+        self._ledger.add("crossings", self._boundary.rows(round_index), part)
+        self._ledger.add("events", [*events, *self._ledger.incidents(round_index)], part)
+        self._ledger.add("rounds", [row], part)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 from raykd.failpoints import failpoint
 from raykd.federation.checkpoint import State
+from raykd.federation.ledger import Ledger
 from raykd.federation.protocols import Backend, EvaluationJob, Jobs, Progress, Row
 from raykd.federation.shelf import EMPTY, Shelf, ShelvedPayload
 from raykd.federation.start import BEFORE
@@ -20,20 +21,12 @@ def is_personal_round(method: Method, round_index: int) -> bool:
     return not method.pools_data and round_index >= federation.rounds - federation.personal_rounds
 
 
-def incident_rows(backend: Backend, round_index: int) -> list[Row]:
-    """Rows of `events` of what went wrong with the machines since the last call."""
-    return [
-        {"round": round_index, "client_id": client_id, "kind": "worker_lost", "detail": sentence}
-        for client_id, sentence in backend.incidents()
-    ]
-
-
 class Judge:
     """Has models scored at the sites.
 
     Args:
         method, backend, shelf: of the run.
-        write: takes a table, its rows and the name of their part.
+        ledger: takes the rows.
         progress: who watches.
     """
 
@@ -42,11 +35,11 @@ class Judge:
         method: Method,
         backend: Backend,
         shelf: Shelf,
-        write: Callable[[str, Sequence[Row], str], None],
+        ledger: Ledger,
         progress: Progress,
     ):
         self.method, self.scenario, self.members = method, method.scenario, method.scenario.members()
-        self.backend, self._shelf, self._write, self.progress = backend, shelf, write, progress
+        self.backend, self._shelf, self._ledger, self.progress = backend, shelf, ledger, progress
 
     def evaluate(self, round_index: int, state: State, *, is_final: bool) -> list[Row]:
         """Has all models scored that there are, and gives the rows of `cases`."""
@@ -72,10 +65,10 @@ class Judge:
         replies = sorted(self.backend.evaluate(jobs, shared), key=lambda reply: reply.client_id)
         part = "before" if round_index == BEFORE else f"round-{round_index:05d}"
         rows = [row for reply in replies for row in reply.cases]
-        self._write("cases", rows, part)
-        self._write("previews", [row for reply in replies for row in reply.previews], part)
-        self._write("records", [row for reply in replies for row in reply.records], part)
-        self._write("events", incident_rows(self.backend, round_index), f"evaluation-{part}")
+        self._ledger.add("cases", rows, part)
+        self._ledger.add("previews", [row for reply in replies for row in reply.previews], part)
+        self._ledger.add("records", [row for reply in replies for row in reply.records], part)
+        self._ledger.add("events", self._ledger.incidents(round_index), f"evaluation-{part}")
         scores = [row["dsc"] for row in rows if row["model"] != "teacher" and row["split"] == "test"]
         if scores:
             self.progress("evaluated", round=round_index, dsc=sum(scores) / len(scores))

@@ -14,6 +14,10 @@ Row = dict[str, Any]
 J = TypeVar("J")
 
 
+class Stopped(Exception):
+    """Raised by a backend that was asked to stop while it had work: what it had in hand is given up."""
+
+
 class Jobs(Sequence[J], Generic[J]):
     """Work for clients, each piece made when it is asked for, so that what it holds is in memory only while it is done.
 

@@ -119,7 +119,11 @@ class Journal:
     @classmethod
     def read(cls, file: Path) -> Journal:
         """The journal in a file; one without entries where there is no such file."""
-        text = file.read_bytes().decode(errors="replace") if file.is_file() else ""
+        return cls.parsed(file.read_bytes().decode(errors="replace") if file.is_file() else "")
+
+    @classmethod
+    def parsed(cls, text: str) -> Journal:
+        """The journal that a text is."""
         body, mark, seal = text.partition(_SEAL)
         whole = body[: body.rfind("\n") + 1]  # a line that was cut off was never acted upon
         matches = [_LINE.fullmatch(line) for line in whole.split("\n") if line]

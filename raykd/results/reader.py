@@ -15,6 +15,7 @@ import yaml
 
 from raykd.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY
 from raykd.scenario.errors import RaykdError, did_you_mean
+from raykd.storage import local_copy
 
 STUDY_DEPTH = 3
 """How many folders below a study's own a run may lie."""
@@ -122,12 +123,12 @@ class Tables(TableAccess):
 
 
 def open_run(path: str | Path) -> Run:
-    """Open a run directory; its status is not asked for, so an interrupted run opens too.
+    """Open a run directory, finished or not; of a URL a copy of it, without checkpoints and models.
 
     Raises:
         RaykdError: `manifest.json` or `scenario.yaml` is missing or cannot be read.
     """
-    path = Path(path)
+    path = local_copy(path)
     manifest = _read_mapping(path / "manifest.json", json.loads)
     scenario = _read_mapping(path / "scenario.yaml", _parse_yaml)
     missing = {"run_id", "status"} - manifest.keys()
@@ -140,7 +141,7 @@ def load_runs(paths: Iterable[str | Path]) -> Tables:
     """Open every run in the given directories, each run once.
 
     Args:
-        paths: run directories, or study directories with run directories at most three folders below.
+        paths: run directories, URLs of such, or study directories with run directories at most three folders below.
 
     Raises:
         RaykdError: a directory holds no run, a run cannot be opened, or two different ones have the same `run_id`.
@@ -161,7 +162,7 @@ def find_run_dirs(paths: Iterable[str | Path]) -> tuple[Path, ...]:
         RaykdError: a path is no directory, or holds no run.
     """
     found: dict[Path, Path] = {}
-    for path in map(Path, paths):
+    for path in map(local_copy, paths):
         directories = sorted(_runs_below(path, STUDY_DEPTH)) if path.is_dir() else []
         if not directories:
             what = "no run was found in it (a run has manifest.json)" if path.is_dir() else "there is no such directory"

@@ -25,6 +25,7 @@ from raykd import __version__
 from raykd.failpoints import failpoint
 from raykd.results.checksums import LOCK, MANIFEST, NAME, Checksums
 from raykd.results.durable import ASIDES, make_folder
+from raykd.results.mirror import Mirror
 from raykd.results.schema import BYTES, COMMON, INTEGER, NUMBER, TABLES, TEXT, TRUTH, TableSchema
 from raykd.scenario.errors import RaykdError, did_you_mean
 
@@ -70,26 +71,31 @@ class RunWriter:
     Args:
         run_dir: an existing directory.
         common: `run_id`, `scenario`, `method` and `seed`, put into every row.
+        mirror: where all goes besides; it may be given later, before the first file is written.
 
     Raises:
         ValueError: `common` has other keys than these four.
     """
 
-    def __init__(self, run_dir: Path, common: Mapping[str, str | int]):
+    def __init__(self, run_dir: Path, common: Mapping[str, str | int], mirror: Mirror | None = None):
         expected = {column.name for column in COMMON}
         if set(common) != expected:
             raise ValueError(f"common must have the keys {', '.join(sorted(expected))}, got {', '.join(sorted(common))}")
         self.run_dir = run_dir
-        self.common = dict(common)
+        self.common, self.mirror = dict(common), mirror
         self._checksums = Checksums(run_dir)
 
     def put(self, path: Path, content: bytes) -> None:
         """Put a file below the run directory there wholly or not at all, its checksum noted."""
         self._checksums.write(path, content)
+        if self.mirror:
+            self.mirror.put(path)
 
     def note(self, path: Path, sha256: str) -> None:
         """Note the checksum of a file below the run directory that is there already, flushed to the disk."""
         self._checksums.note(path, sha256)
+        if self.mirror:
+            self.mirror.put(path)
 
     def take_up(self) -> list[str]:
         """Clear up what a run that died left behind; gives the damaged files of checkpoints, which are gone.
@@ -97,12 +103,17 @@ class RunWriter:
         Raises:
             RaykdError: a file that a run cannot do without is damaged.
         """
-        return self._checksums.take_up()
+        lost = self._checksums.take_up()
+        if self.mirror:
+            self.mirror.settle()
+        return lost
 
     def end(self, status: str, reason: str | None = None) -> None:
         """Say in the manifest how the run ended, and seal the checksums of all its files."""
         self.update_manifest(status=status, reason=reason)
         self._checksums.seal()
+        if self.mirror:
+            self.mirror.seal()
 
     def write(self, table: str, rows: Sequence[Mapping[str, Any]], part: str) -> None:
         """Write rows as one file of a table, in place of the file of the same name.

@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import ray
 from ray import exceptions as ray_errors
 
 from raykd.federation.client import SERVER
-from raykd.federation.protocols import EvaluationJob, EvaluationReply, Jobs, LocalJob, LocalReply, Progress, Row, ServerJob
+from raykd.federation.protocols import EvaluationJob, EvaluationReply, Jobs, LocalJob, LocalReply, Progress, Row, ServerJob, Stopped
 from raykd.federation.transport import Envelope
 from raykd.runtime.dispatch import Costs, Queues
 from raykd.runtime.placement import deadline_s, slots_on
@@ -29,6 +30,8 @@ from raykd.scenario.schema import Resources, Scenario
 MAX_ATTEMPTS = 3
 """Tries of one client's work before the run fails."""
 START_TIMEOUT_S = 120.0
+LOOK_UP_S = 0.5
+"""So often a wait for workers is broken off to see whether to stop."""
 LOST = (
     ray_errors.RayActorError,
     ray_errors.OutOfMemoryError,
@@ -38,6 +41,8 @@ LOST = (
     ray_errors.LocalRayletDiedError,
 )
 """What Ray raises where the infrastructure failed, not the work."""
+FULL = (ray_errors.ObjectStoreFullError, ray_errors.OutOfDiskError)
+STORE_IS_FULL = "Ray's object store is full, and the disk that it spills to; free room there, or start Ray with another --temp-dir"
 MOVING_FACTOR = 4.0
 """A client is moved where that saves so many times what preparing its cases took: it pays for one round, and costs are guesses."""
 MOVING = ("describe", "local_update")
@@ -62,10 +67,11 @@ class RayBackend:
         resources: the scenario's `resources` block.
         processes: as started; ended with the backend.
         progress: told by workers that replace lost ones; must survive serialisation.
+        stop: set to give up what is in hand.
     """
 
-    def __init__(self, resources: Resources, processes: Sequence[Process], progress: Progress):
-        self._resources, self._progress = resources, progress
+    def __init__(self, resources: Resources, processes: Sequence[Process], progress: Progress, stop: Event | None = None):
+        self._resources, self._progress, self._stop = resources, progress, stop or Event()
         self._processes = list(processes)
         self._slots = [(index, lane) for index, process in enumerate(processes) for lane in range(process.num_lanes)]
         self.num_slots = len(self._slots)
@@ -91,11 +97,11 @@ class RayBackend:
         return [found[index] for index in range(len(networks))]
 
     def hand_out(self, payload: Envelope) -> None:
-        self._handed_out = ray.put(payload)
+        self._handed_out = _shared(payload)
         self._tell("receive", self._handed_out)
 
     def local_updates(self, jobs: Jobs[LocalJob], download: Envelope) -> Iterator[LocalReply]:
-        return (reply for _, reply in self._each("local_update", jobs, ray.put(download)))
+        return (reply for _, reply in self._each("local_update", jobs, _shared(download)))
 
     def update_server(self, job: ServerJob) -> Envelope:
         ((_, server),) = self._each("update_server", Jobs([SERVER], lambda _: job))
@@ -103,7 +109,7 @@ class RayBackend:
         return found
 
     def evaluate(self, jobs: Jobs[EvaluationJob], shared: Mapping[str, Envelope]) -> Iterator[EvaluationReply]:
-        return (reply for _, reply in self._each("evaluate", jobs, ray.put(dict(shared))))
+        return (reply for _, reply in self._each("evaluate", jobs, _shared(dict(shared))))
 
     def incidents(self) -> list[tuple[int, str]]:
         told, self._incidents = self._incidents, []
@@ -135,8 +141,10 @@ class RayBackend:
         in_flight: dict[Any, Call] = {}
         self._feed(work, jobs, shared, queues, in_flight)
         while in_flight:
+            if self._stop.is_set():
+                raise Stopped
             left_s = min(call.due_s for call in in_flight.values()) - time.monotonic()
-            done, _ = ray.wait(list(in_flight), num_returns=1, timeout=max(left_s, 0.0) if left_s < 1e9 else None)
+            done, _ = ray.wait(list(in_flight), num_returns=1, timeout=min(max(left_s, 0.0), LOOK_UP_S))
             if not done:
                 _give_up(in_flight.values())
                 continue
@@ -144,7 +152,7 @@ class RayBackend:
             try:
                 answers = ray.get(done[0])
             except ray_errors.RayTaskError as error:
-                raise _as_failure(cause_of(error), work) from None
+                raise _as_failure(error, work) from None
             except LOST as error:
                 self._make_good(work, call, error, attempts, queues)
             self._feed(work, jobs, shared, queues, in_flight)
@@ -273,8 +281,19 @@ def cause_of(error: ray_errors.RayTaskError) -> BaseException:
     return cause
 
 
-def _as_failure(cause: BaseException, work: str) -> BaseException:
+def _as_failure(error: ray_errors.RayTaskError, work: str) -> BaseException:
     """A refusal stays a refusal; anything else fails the run with its own words."""
+    cause = cause_of(error)
     if isinstance(cause, RaykdError | RunFailed):
         return cause
-    return RunFailed(f"{work} failed: {type(cause).__name__}: {cause}")
+    if isinstance(cause, FULL):
+        return RunFailed(f"{work}: {STORE_IS_FULL}")
+    return RunFailed.unforeseen(work, cause, str(error))
+
+
+def _shared(value: Any) -> Any:
+    """A value in Ray's object store. Raises `RunFailed` where that has no room left."""
+    try:
+        return ray.put(value)
+    except FULL:
+        raise RunFailed(f"what all clients receive: {STORE_IS_FULL}") from None

@@ -121,7 +121,7 @@ def find_driver(word: str) -> Any:
 
 
 def ask_to_stop(driver: Any) -> list[str]:
-    """Has a driver end after the round in hand, and gives the directories that it writes."""
+    """Has a driver end, and gives the directories that it writes."""
     with as_raised():
         ray.get(driver.stop.remote())
         run_dirs: list[str] = ray.get(driver.describe.remote())["run_dirs"]

@@ -28,6 +28,8 @@ T = TypeVar("T")
 Job = Callable[[Backend, Progress, threading.Event], T]
 """What a driver does, given its backend, a progress and an event that is set to stop it."""
 POLL_S = 0.25
+NUM_KEPT = 5000
+"""Events that a driver remembers for whoever begins to follow it, or twice as many."""
 PAUSE_S = 0.2
 """Between two clients of which a worker tells that they are done."""
 LINGER_S = 3.0
@@ -75,6 +77,8 @@ class DriverActor:
     def __init__(self, about: Mapping[str, Any], is_detached: bool) -> None:
         self._about, self._is_detached = dict(about), is_detached
         self._events: list[tuple[str, dict[str, Any]]] = []
+        self._num_forgotten, self._latest = 0, dict[str, dict[str, Any]]()
+        self._noting = threading.Lock()
         self._stop, self._ended = threading.Event(), threading.Event()
         self._result: Any = None
         self._error: BaseException | None = None
@@ -87,7 +91,7 @@ class DriverActor:
     def _execute(self, me: Any, job: Job[Any], resources: Any, num_slots: int, processes: Sequence[Process]) -> None:
         tell = teller(me)
         try:
-            backend = RayBackend(resources, processes or start_processes(resources, num_slots, tell), tell)
+            backend = RayBackend(resources, processes or start_processes(resources, num_slots, tell), tell, self._stop)
             try:
                 self._result = job(backend, lambda event, **values: self.note(event, values), self._stop)
             finally:
@@ -101,16 +105,25 @@ class DriverActor:
 
     def note(self, event: str, values: dict[str, Any]) -> None:
         """Files what the job or a worker tells."""
-        self._events.append((event, values))
+        with self._noting:
+            self._events.append((event, values))
+            self._latest[event] = values
+            if len(self._events) > 2 * NUM_KEPT:
+                self._num_forgotten += len(self._events) - NUM_KEPT
+                del self._events[:-NUM_KEPT]
 
-    def poll(self, number: int) -> tuple[list[tuple[str, dict[str, Any]]], bool]:
-        """Everything told after the first `number` events, and whether the job has ended, for which it waits a moment."""
+    def poll(self, number: int) -> tuple[list[tuple[str, dict[str, Any]]], int, bool]:
+        """What was told after the first `number` events and is still known, their number in all, and whether the job has ended,
+        for which it waits a moment.
+        """
         has_ended = self._ended.wait(POLL_S)
-        return self._events[number:], has_ended
+        with self._noting:
+            events = self._events[max(number - self._num_forgotten, 0) :]
+            return events, self._num_forgotten + len(self._events), has_ended
 
     def describe(self) -> dict[str, Any]:
         """What it is about, and the last of each kind of event."""
-        latest = {event: values for event, values in self._events if event in ("run", "stage", "round")}
+        latest = {event: self._latest[event] for event in ("run", "stage", "round") if event in self._latest}
         return {**self._about, "latest": latest, "is_stopping": self._stop.is_set(), "has_ended": self._ended.is_set()}
 
     def result(self) -> Any:
@@ -120,7 +133,7 @@ class DriverActor:
         return self._result
 
     def stop(self) -> None:
-        """Asks the job to end after the round in hand."""
+        """Asks the job to end; the round in hand is given up."""
         self._stop.set()
 
 
@@ -175,10 +188,10 @@ def follow(driver: Any, progress: Progress, stop: threading.Event, is_enough: Ca
             if stop.is_set() and not is_told:
                 driver.stop.remote()
                 is_told = True
-            events, has_ended = ray.get(driver.poll.remote(num_seen))
+            events, num_told, has_ended = ray.get(driver.poll.remote(num_seen))
             for event, values in events:
                 progress(event, **values)
-            num_seen += len(events)
+            num_seen = num_told
             if not has_ended and is_enough():
                 return None
         return ray.get(driver.result.remote())
@@ -202,7 +215,7 @@ def run_on_ray(
         num_clients: no more workers are started than this.
         address: of a cluster; None: `$RAY_ADDRESS`, else one of its own.
         progress: told here of every event there.
-        stop: set here, the job ends after the round in hand.
+        stop: set here, the job ends, and gives up the round in hand.
         folders: which every node must see.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -20,7 +21,27 @@ class ResourceError(RaykdError):
 
 
 class RunFailed(Exception):
-    """A run that had started could not be finished (exit code 3)."""
+    """A run that had started could not be finished (exit code 3).
+
+    Attributes:
+        details: a traceback for the run's log, or "".
+    """
+
+    details = ""
+
+    @classmethod
+    def unforeseen(cls, what: str, error: BaseException, details: str) -> RunFailed:
+        """What nobody has foreseen, a mistake in a plug-in as a rule: a sentence that says where, and its traceback."""
+        said = str(error).strip().splitlines()
+        failure = cls(f"{what} failed: {type(error).__name__}: {said[0] if said else 'it says no more'}{_place(error)}")
+        failure.details = details
+        return failure
+
+
+def _place(error: BaseException) -> str:
+    """Where an error was raised, as far as it knows."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def test_the_driver_is_killed_at_every_failpoint(
 ) -> None:
     """One run for all sites: killed at each in turn, and resumed; a site that only a beginning or an end has takes a run anew."""
     undisturbed, scenario, killed = run(*OVERRIDES), load(*OVERRIDES), list[str]()
-    for number, site in enumerate(SITES):
+    for number, site in enumerate(site for site in SITES if not site.startswith("mirror.")):  # only runs in stores pass those
         folder = tmp_path / f"{number}" / "run"
         folder.parent.mkdir()
         if site == "resume.after_sweep":
@@ -114,10 +114,10 @@ def test_the_driver_is_killed_at_every_failpoint(
 
 def _actors_of(leader: int) -> list[int]:
     """Processes of client actors that descend from a process."""
-    from raykd.descendants import _descendants
+    from raykd.descendants import descendants
 
     found = []
-    for pid in _descendants(leader):
+    for pid in descendants(leader):
         try:
             if b"ray::WorkerActor" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 
 from raykd.federation.client import SERVER, Client
 from raykd.federation.session import Session
+from raykd.federation.transport import seal, unseal
 from raykd.methods._base import supervised_loss
 from raykd.numerics.params import state_of
 from raykd.scenario.registry import METHODS
@@ -152,3 +154,49 @@ def test_generators_differ_by_client_round_and_purpose(clients: list[Client]) ->
         for purpose in ("a", "b")
     }
     assert len(draws) == 8
+
+
+def _fitted(load: Callable[..., Any], *overrides: str) -> tuple[Session, dict[str, torch.Tensor]]:
+    """A session and the parameters that three steps of it give."""
+    scenario = load("method={name: fedavg}", "training.optimiser=sgd", *overrides)  # Adam makes steps of noise
+    client = Client.build(scenario, METHODS.get("fedavg")(scenario.method, scenario), scenario.members()[0], ROOT, "cpu")
+    session = Session(client, 0, {})
+    params, result = session.fit(state_of(client.fresh_network("student")), supervised_loss(None), num_steps=3)
+    assert result.num_steps == 3
+    return session, params
+
+
+def _assert_close(params: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert params.keys() == expected.keys()
+    for key, value in params.items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-3, atol=1e-4, msg=key)
+
+
+def _lie_by_channels(session: Session) -> bool:
+    weights = [p for p in session._client.network_of("student").parameters() if p.dim() == 5 and p.shape[1] > 1]
+    return all(w.is_contiguous(memory_format=torch.channels_last_3d) and not w.is_contiguous() for w in weights)
+
+
+def test_channels_last_lays_tensors_otherwise_and_gives_the_same_numbers(load: Callable[..., Any]) -> None:
+    plain, expected = _fitted(load)
+    session, params = _fitted(load, "training.memory_format=channels_last_3d")
+    assert _lie_by_channels(session) and not _lie_by_channels(plain)
+    _assert_close(params, expected)
+    assert all(value.equal(params[key]) for key, value in unseal(seal(params)).items())  # as they travel
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_gives_the_same_numbers(
+    load: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._dynamo.utils import counters
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    _, expected = _fitted(load)
+    counters.clear()
+    _, params = _fitted(load, "training.compile=true")
+    assert counters["frames"]["ok"] and counters["stats"]["unique_graphs"]
+    _assert_close(params, expected)
+    torch.compiler.reset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,17 @@ def test_it_is_refused_within_seconds_with_the_shortfall(
         launch([plan], backend="ray")
     assert time.monotonic() - start_s < 5
     assert not plan.run_dir.exists()
+
+
+def test_a_full_check_of_this_machine_runs_something_on_ray() -> None:
+    from typer.testing import CliRunner
+
+    from raykd.cli import app
+
+    ended = CliRunner().invoke(app, ["doctor", "--full", "--json"])
+    levels = {check["name"]: check["level"] for check in json.loads(ended.stdout)}
+    assert levels["Ray at local"] == "fine"
+    assert [level for name, level in levels.items() if name.startswith("node ")] == ["fine"]
 
 
 def test_a_folder_that_a_node_does_not_see_is_named_with_the_node(tmp_path: Path) -> None:

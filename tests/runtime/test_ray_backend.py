@@ -216,15 +216,47 @@ def test_divergence_across_processes_is_told_as_in_one(load: Callable[..., Any],
     assert open_run(tmp_path / "run").manifest["status"] == "failed"
 
 
-def test_asked_to_stop_from_outside_it_ends_between_rounds(load: Callable[..., Any], tmp_path: Path) -> None:
-    """The stop is set before the driver starts, so not one round is begun."""
-    scenario, stop = load("method={name: fedavg}", "federation.rounds=500", "resources.slots=1"), threading.Event()
-    stop.set()
-    with pytest.raises(Interrupted):
-        launch([Plan(tmp_path / "run", "fedavg", scenario, tmp_path)], backend="ray", stop=stop)
+def test_asked_to_stop_while_a_worker_hangs_it_ends_at_once(
+    trap: Callable[..., Trap], load: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The work in hand would take ten minutes; its round is given up, and the one before stands."""
+    scenario, stop = load("method={name: fedavg}", "resources.slots=1"), threading.Event()
+    hanging = trap(_hang, 1)
+    backend = RayBackend(scenario.resources, [start_process(scenario.resources, hanging)], hanging, stop)
+    threading.Thread(target=lambda: (_until(lambda: hanging.num_acted == 1), stop.set()), daemon=True).start()
+    start_s = time.monotonic()
+    try:
+        with pytest.raises(Interrupted, match="in round 2 of 2, which is given up; `raykd resume"):
+            run_plans([Plan(tmp_path / "run", "fedavg", scenario, tmp_path)], backend, lambda event, **values: None, stop)
+    finally:
+        backend.close()
+    assert time.monotonic() - start_s < 120
     left = open_run(tmp_path / "run")
-    assert left.manifest["status"] == "interrupted"
-    assert len(left.rounds) < 500
+    assert (left.manifest["status"], left.rounds["round"].tolist()) == ("interrupted", [0])
+
+
+def test_a_full_store_is_one_sentence_and_the_run_can_go_on(
+    load: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray spills what its memory does not hold, so that the store is full only when the disk is: hence by a stand-in."""
+    scenario, put, puts = load("method={name: fedavg}", "resources.slots=1"), ray.put, list[int]()
+
+    def full(value: Any) -> Any:
+        puts.append(1)
+        if len(puts) == 4:  # the teacher's evaluation, round, evaluation, round
+            raise ray.exceptions.OutOfDiskError("Local disk is full\nThe object cannot be created")
+        return put(value)
+
+    monkeypatch.setattr("raykd.runtime.ray_backend.ray.put", full)
+    with pytest.raises(RunFailed, match=r"object store is full.*holds what was done") as failed:
+        _run_on_workers(scenario, tmp_path / "run", lambda event, **values: None, num_slots=1)
+    assert "\n" not in str(failed.value)
+    assert open_run(tmp_path / "run").manifest["status"] == "failed"
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        time.sleep(0.1)
 
 
 def test_what_happens_there_is_told_here(load: Callable[..., Any], tmp_path: Path) -> None:

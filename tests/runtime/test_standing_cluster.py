@@ -135,6 +135,55 @@ def test_a_detached_run_is_seen_and_stopped_and_leaves_no_driver_behind(raykd: C
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_a_run_is_resumed_detached_and_ctrl_c_leaves_it_to_go_on(
+    raykd: Command, cluster: tuple[str, dict[str, str]], scenario: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "resumed"
+    long = ("--set", "federation.rounds=4000", "--backend", "in-process")
+    words = [str(BIN / "raykd"), "run", str(scenario), *FEDAVG, *long, "--out", str(out)]
+    first = subprocess.Popen(words, env=cluster[1], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _wait_for(lambda: any((out / "checkpoints").glob("*.json")), 200)
+    first.kill()
+    first.wait()
+    resumed = raykd("resume", out, "--detach")
+    assert resumed.returncode == 0 and resumed.stdout.strip() == str(out), resumed.stderr
+    with (tmp_path / "progress").open("w") as progress:
+        words = [str(BIN / "raykd"), "attach", "resumed", "--address", cluster[0]]
+        following = subprocess.Popen(words, env=cluster[1], stderr=progress)
+        _wait_for(lambda: "mean DSC" in (tmp_path / "progress").read_text(), 400)
+        following.send_signal(signal.SIGINT)
+        assert following.wait(60) == 130
+    said = (tmp_path / "progress").read_text()
+    assert "detached; the run goes on" in said and "Traceback" not in said
+    (row,) = json.loads(raykd("status", "--json").stdout)
+    assert (row["name"], row["status"]) == ("resumed", "running")
+    assert raykd("stop", "resumed").returncode == 0
+    _wait_for(lambda: json.loads((out / "manifest.json").read_text())["status"] == "interrupted")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_study_is_left_to_the_cluster_and_followed_to_its_end(raykd: Command, scenario: Path, tmp_path: Path) -> None:
+    cells = {
+        "name": "two",
+        "base": scenario.name,
+        "methods": [{"name": "local"}, {"name": "fedavg"}],
+        "vary": {"federation.rounds": [1]},
+        "seeds": [1],
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(cells))
+    started = raykd("study", tmp_path / "study.yaml", "--out", tmp_path / "study", "--detach")
+    assert started.returncode == 0 and started.stdout.strip() == str(tmp_path / "study"), started.stderr
+    again = raykd("study", tmp_path / "study.yaml", "--out", tmp_path / "study", "--detach", "--continue")
+    assert again.returncode == 2 and "writes it already" in again.stderr
+    followed = raykd("attach", tmp_path / "study")
+    assert followed.returncode == 0 and followed.stdout.splitlines()[-1] == str(tmp_path / "study"), followed.stderr
+    manifests = [json.loads(path.read_text()) for path in (tmp_path / "study").glob("*/manifest.json")]
+    assert [manifest["status"] for manifest in manifests] == ["done", "done"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_doctor_looks_at_every_node_and_names_one_that_lacks_a_folder(raykd: Command, tmp_path: Path) -> None:
     ended = raykd("doctor", "--folder", tmp_path / "nowhere", "--json")
     checks = json.loads(ended.stdout)

@@ -16,6 +16,7 @@ from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
 from raykd.data.case import LABEL_UNKNOWN, Case
+from raykd.data.remote import is_fetched, localised
 from raykd.data.sources._base import CaseKey, Source
 from raykd.data.sources._labels import LabelNames, Values, check_listed, to_classes, values_by_name
 from raykd.data.volume_io import ImageVolume, file_digest, read_volume, refusal
@@ -86,6 +87,7 @@ class FileSource(Source):
 
     def __init__(self, settings: Any, classes: tuple[str, ...], seed: int, owner: str, root: Path):
         super().__init__(settings, classes, seed, owner, root)
+        self._written, self.settings = self.settings, localised(self.settings)
         if self.settings.label_values is not None:
             check_listed(owner, classes, self.settings.label_values)
 
@@ -164,7 +166,7 @@ class FileSource(Source):
 
     def fingerprint(self) -> dict[str, Any]:
         files = {key.case_id: [self._name_and_digest(path, key.case_id) for path in self.files(key)] for key in self.keys()}
-        settings, values = self.settings.model_dump(mode="json"), [list(values) for values in self._values]
+        settings, values = self._written.model_dump(mode="json"), [list(values) for values in self._values]
         return {"settings": settings, "classes": list(self.classes), "values": values, "files": files}
 
     def check(self) -> None:
@@ -235,7 +237,7 @@ class FileSource(Source):
         return cases
 
     def _outside(self, path: Path, files: CaseFiles) -> Iterator[DataError]:
-        if not (self.settings.allow_outside or path.resolve().is_relative_to(self.root.resolve())):
+        if not (self.settings.allow_outside or is_fetched(path) or path.resolve().is_relative_to(self.root.resolve())):
             rule, hint = "a file must lie in the folder of the scenario", "move it there, or set allow_outside: true"
             yield refusal(rule, path=path, case_id=files.case_id, got=str(path.resolve()), hint=hint)
 

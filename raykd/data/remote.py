@@ -1,0 +1,67 @@
+"""Cases in stores: what a source's settings name by URL is fetched into the cache of every machine that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from raykd.storage import Folder, StorageError, cache_dir, place_in_cache, url_of
+
+S = TypeVar("S", bound=BaseModel)
+LISTINGS = (".csv", ".json")
+"""Files that name others of their folder, which is then fetched with them."""
+
+
+def localised(settings: S) -> S:
+    """Settings of which every text that is a URL has become a path or a pattern of this machine, all that it names fetched.
+
+    Raises:
+        StorageError: a store does not answer, refuses, or has nothing of that name.
+    """
+    urls = {name: url_of(value) for name, value in settings if isinstance(value, str)}
+    return settings.model_copy(update={name: _fetched(url) for name, url in urls.items() if url})
+
+
+def is_fetched(path: Path) -> bool:
+    """Whether a path lies where files of stores are fetched to."""
+    return path.absolute().is_relative_to((cache_dir() / "remote").absolute())
+
+
+@lru_cache(maxsize=1024)
+def _fetched(url: str) -> str:
+    """The path or pattern here that a URL or a pattern with one `*` stands for; asked of the store once a process."""
+    before, star, after = url.partition("*")
+    if star:
+        base, _, prefix = before.rpartition("/")
+        return str(_fetch(url, base, _matching(prefix, after)) / f"{prefix}*{after}")
+    folder = Folder(url)
+    folder.refuse_unreachable()
+    if not folder.is_file():
+        return str(_fetch(url, url, lambda name: True))
+    base, _, own = url.rpartition("/")
+    return str(_fetch(url, base, lambda name: name == own or url.endswith(LISTINGS)) / own)
+
+
+def _matching(prefix: str, after: str) -> Callable[[str], bool]:
+    """Whether a file's path is one that a pattern names, or lies below one."""
+    suffix, _, tail = after.partition("/")
+
+    def is_wanted(name: str) -> bool:
+        first, _, rest = name.partition("/")
+        is_alike = first.startswith(prefix) and first.endswith(suffix) and len(first) > len(prefix) + len(suffix)
+        return is_alike and (rest == tail or rest.startswith(f"{tail}/" if tail else ""))
+
+    return is_wanted
+
+
+def _fetch(url: str, base: str, is_wanted: Callable[[str], bool]) -> Path:
+    folder, into = Folder(base), place_in_cache(base, "data")
+    folder.refuse_unreachable()
+    if not any(map(is_wanted, folder.listing())):
+        raise StorageError(f"{url}: must name something that is there, got nothing; correct the URL")
+    folder.fetch(into, is_wanted)
+    return into
