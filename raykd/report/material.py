@@ -45,10 +45,10 @@ class Material:
     options: Options = field(default_factory=Options)
     shown: dict[bytes, str] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def comparison(self) -> Comparison:
         """The same runs, grouped into cells for `raykd.results.questions`."""
-        return Comparison(self.evidence.runs)
+        return self.evidence.comparison
 
     @cached_property
     def scores(self) -> dict[str, pd.DataFrame]:

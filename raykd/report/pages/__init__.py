@@ -33,9 +33,12 @@ def pages_of(material: Material) -> tuple[list[Page], list[Absent]]:
     """The pages that the runs fill, and those that they do not."""
     pages, absent = [], []
     for module in PAGES:
-        blocks = module.page(material)
+        try:
+            blocks, needs = module.page(material), module.NEEDS
+        except Exception as error:  # one page that fails must not cost a reader all others
+            blocks, needs = [], f"tables that raykd can read: it stopped at {type(error).__name__} ({error}), which is a fault to report"
         if blocks:
             pages.append(Page(module.KEY, module.TITLE, tuple(blocks)))
         else:
-            absent.append(Absent(module.TITLE, module.NEEDS))
+            absent.append(Absent(module.TITLE, needs))
     return pages, absent
