@@ -83,3 +83,40 @@ def _yardsticks(material: Material, condition: str, best: Score, scored: list[st
     if others and others[0] not in found:
         found[others[0]] = "the runner-up"
     return found
+
+
+def references(material: Material) -> tuple[str, list[str]]:
+    """The best method, and the methods that pages hold it against: sites alone and plain averaging, else the runner-up."""
+    found = contenders(material)
+    if found is None:
+        return "", []
+    alone = list(dict.fromkeys(material.method(label) for label in found.alone.values()))
+    plain = [material.method(label) for label in material.labels if material.name_of(label) == PLAIN]
+    others = [method for method in dict.fromkeys([*alone, *plain]) if method != found.method]
+    rivals = [method for method in material.methods if method != found.method]
+    return found.method, others or rivals[:1]
+
+
+def full_method(material: Material) -> str:
+    """The method with all parts: of several that are one method with unlike settings the one that was run first, else the best;
+    "" where there is none."""
+    methods = material.comparison.methods
+    names = {material.method(label): material.name_of(label) for label in material.labels}
+    several = [method for method in methods if sum(name == names.get(method) for name in names.values()) > 1]
+    best = references(material)[0]
+    taught = [method for method in several if names[method] not in (ALONE, PLAIN, "finetune")]
+    return taught[0] if taught else best
+
+
+def taught_and_untaught(material: Material) -> tuple[str, str]:
+    """The best method of which sites have a teacher, and the nearest to it of those without: fine-tuned before averaged before
+    alone; "" where there is none."""
+    cases = material.evidence.tables["cases"]
+    is_teacher = (cases["model"] == "teacher") & (cases["client_id"] >= 0)
+    taught_labels = set(cases.loc[is_teacher, "method"])
+    taught = {material.method(label) for label in taught_labels}
+    learning = [m for label in material.labels if label in taught_labels and material.name_of(label) != "teacher_only"
+                for m in [material.method(label)]]  # fmt: skip
+    names = {material.method(label): material.name_of(label) for label in material.labels}
+    untaught = [method for name in ("finetune", PLAIN, ALONE) for method in material.methods if names[method] == name]
+    return next(iter(learning), ""), next((method for method in untaught if method not in taught), "")

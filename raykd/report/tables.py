@@ -11,7 +11,7 @@ import pandas as pd
 
 from raykd.report.blocks import Cell, Row, Table
 from raykd.report.material import Material
-from raykd.report.wording import NONE, data_size, duration, number, probability, readable, short, signed
+from raykd.report.wording import NONE, data_size, duration, number, probability, readable, signed
 from raykd.results.statistics import Estimate
 
 METRICS = {"dsc": "DSC", "nsd": "NSD", "hd95_mm": "HD95 (mm)"}
@@ -48,14 +48,16 @@ class Column:
     Attributes:
         heading: as printed.
         name: the frame's column; an estimate has NAME, NAME_low, NAME_high.
-        say: words, class (a structure's name), number, signed, share, size, seconds, p, count or setting.
+        say: words, class (a structure's name), number, signed, share, size, seconds, p or count.
         digits: decimals of number and signed.
+        leads_to: the frame's column with the id of the place on the page that a cell leads to.
     """
 
     heading: str
     name: str
     say: str = "words"
     digits: int = 2
+    leads_to: str = ""
 
     def cell(self, row: Mapping[Any, Any]) -> Cell:
         """The cell of a row."""
@@ -63,9 +65,8 @@ class Column:
         if pd.isna(value):
             return Cell(NONE)
         if self.say in ("words", "class"):
-            return Cell(readable(str(value)) if self.say == "class" else str(value))
-        if self.say == "setting":
-            return Cell(short(value), float(value))
+            words = readable(str(value)) if self.say == "class" else str(value)
+            return Cell(words, leads_to=str(row[self.leads_to]) if self.leads_to else "")
         low, high = (float(row.get(f"{self.name}_{end}", np.nan)) for end in ("low", "high"))
         return with_interval(Estimate(float(value), low, high), self._words)
 

@@ -10,7 +10,27 @@ from typing import Protocol
 
 from raykd.report.blocks import Absent, Block, Page
 from raykd.report.material import Material
-from raykd.report.pages import curves, events, federation, methods, provenance, slices, structures, time, transfers, views
+from raykd.report.pages import (
+    ablation,
+    calibration,
+    communication,
+    conditions,
+    curves,
+    events,
+    failures,
+    fairness,
+    federation,
+    gaps,
+    labels,
+    methods,
+    provenance,
+    slices,
+    structures,
+    teacher,
+    time,
+    transfers,
+    views,
+)
 
 
 class PageModule(Protocol):
@@ -25,7 +45,27 @@ class PageModule(Protocol):
         """The page's blocks; empty where the runs cannot fill it."""
 
 
-PAGES: tuple[PageModule, ...] = (federation, views, methods, structures, curves, transfers, time, slices, events, provenance)  # type: ignore[assignment]
+PAGES: tuple[PageModule, ...] = (  # type: ignore[assignment]
+    federation,
+    views,
+    methods,
+    labels,
+    communication,
+    time,
+    transfers,
+    structures,
+    gaps,
+    fairness,
+    ablation,
+    teacher,
+    conditions,
+    calibration,
+    failures,
+    slices,
+    curves,
+    events,
+    provenance,
+)
 """In the order in which they are read."""
 
 

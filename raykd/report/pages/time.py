@@ -8,9 +8,19 @@ import pandas as pd
 from raykd.report import figures, wording
 from raykd.report.blocks import Block, Drawing, Figures, Text
 from raykd.report.material import Material
+from raykd.report.tables import Column, table
+from raykd.results.questions import cost_to_target
 
+TARGET = (
+    Column("Method", "method"),
+    Column("Condition", "condition"),
+    Column("DSC to reach", "target", "number"),
+    Column("Rounds until then", "rounds", "count"),
+    Column("Time until then", "simulated_s", "seconds"),
+    Column("Share of resamples that reach it", "share_reached", "share"),
+)
 KEY = "time"
-TITLE = "How long it took"
+TITLE = "How long it takes"
 NEEDS = "a recorded time; the runs ended before their first round"
 TITLES = {
     "wall_s": "Simulating the rounds",
@@ -33,4 +43,13 @@ def page(material: Material) -> list[Block]:
             data = pd.DataFrame({"method": list(known), attribute: list(known.values())})
             drawings.append(Drawing(title, figures.bars(rows, material.methods, title), data))
     words = "Measured on the machine that ran the simulation, and what it would have been at the sites. Mean over seeds."
-    return [Text(words), Figures(tuple(drawings))] if drawings else []
+    return [Text(words), Figures(tuple(drawings)), *_to_target(material)] if drawings else []
+
+
+def _to_target(material: Material) -> list[Block]:
+    """Seconds at the sites until a score is reached, where more than one round was evaluated."""
+    reached = cost_to_target(material.comparison, "simulated_s")
+    if reached.empty:
+        return []
+    words = "Time at the sites' own lines and machines until a score is reached: the highest that all methods of a condition reach in the end."
+    return [Text(words), table(material, "Time until a score is reached, with 95% intervals", reached, TARGET)]
