@@ -86,16 +86,28 @@ def _lead(material: Material, found: Contenders) -> Markup:
 
 
 def _lead_over_conditions(material: Material, found: Contenders) -> Markup:
-    said = [
-        verdict(compare(material.scores["dsc"], found.labels[condition], alone).macro, 0.0) for condition, alone in found.alone.items()
-    ]
+    """In how many conditions it gains and loses, and from the least gain to the most."""
+    scores = material.scores["dsc"]
+    macros = [compare(scores, found.labels[condition], alone).macro for condition, alone in found.alone.items()]
+    macros = sorted((macro for macro in macros if not np.isnan(macro.value)), key=lambda macro: macro.value)
+    if not macros:
+        return _best_sentence(material, found)
+    said = [verdict(macro, 0.0) for macro in macros]
     num_better, num_worse = said.count("better"), said.count("worse")
-    word = "Yes" if num_better == len(said) else "No" if not num_better else "Sometimes"
+    num_open = len(said) - num_better - num_worse
+    others = [f"loses under {num_worse}"] * bool(num_worse) + [f"under {num_open} the difference may be chance"] * bool(num_open)
     return Markup(
-        "<strong>{word}</strong>: against {alone}, <strong>{method}</strong> gains under <strong>{better} of {conditions}</strong>, loses "
-        "under {worse}, and under the rest the difference may be chance."
+        "<strong>{word}</strong>: against {alone}, <strong>{method}</strong> gains under <strong>{better} of {conditions}</strong>{others}, "
+        "from <strong>{least}</strong> to <strong>{most}</strong> of Dice."
     ).format(
-        word=word, alone=ALONE, method=found.method, better=num_better, conditions=plural(len(said), "condition"), worse=num_worse
+        word="Yes" if num_better == len(said) else "Sometimes" if num_better else "Open" if num_open else "No",
+        alone=ALONE,
+        method=found.method,
+        better=num_better,
+        conditions=plural(len(said), "condition"),
+        others="".join(f", {words}" for words in others),
+        least=_signed(macros[0]),
+        most=_signed(macros[-1]),
     )
 
 
