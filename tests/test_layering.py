@@ -55,7 +55,7 @@ MAY_USE: dict[str, set[str]] = {
     "runtime": {"torch"},
     "planning": {"torch"},
     "results": {"pyarrow", "pandas", "numpy", "scipy"},
-    "report": {"pandas", "numpy", "matplotlib", "plotly", "jinja2", "markupsafe"},
+    "report": {"pandas", "numpy", "matplotlib", "plotly", "jinja2", "markupsafe", "PIL"},
 }
 """Third-party packages of a layer."""
 RAY_MODULES = [module for module in MODULES if module.startswith("runtime/ray_")]

@@ -67,12 +67,8 @@ def compare(scores: pd.DataFrame, method: str, other: str) -> Difference:
 def _lead(material: Material, found: Contenders) -> Markup:
     scores, best = material.scores["dsc"], found.best
     if not found.alone:
-        words = Markup("<strong>Open</strong>: no run has {alone}, so whether a federation is worth it cannot be said. {best}")
+        words = Markup("{best} Whether a federation is worth it stays <strong>open</strong>: no run to compare has {alone}.")
         return words.format(alone=ALONE, best=_best_sentence(material, found))
-    if found.is_alone_best:
-        return Markup("<strong>No</strong>: no federated method did better here than {alone}. {best}").format(
-            alone=ALONE, best=_best_sentence(material, found)
-        )
     if len(found.alone) > 1:
         return _lead_over_conditions(material, found)
     (label, other) = next((found.labels[condition], alone) for condition, alone in found.alone.items())
@@ -112,8 +108,8 @@ def _lead_over_conditions(material: Material, found: Contenders) -> Markup:
 
 
 def _best_sentence(material: Material, found: Contenders) -> Markup:
-    best, num = found.best, len(found.rivals) + 1
-    claim = f"is the best of {num} methods, with" if num > 1 else "reaches"
+    best, num = found.best, len(found.rivals) + 1 if found.is_best else found.num_federated
+    claim = f"is the best of {num} {'' if found.is_best else 'federated '}methods, with" if num > 1 else "reaches"
     return Markup(
         "<strong>{method}</strong> {claim} a mean Dice score of <strong>{value}</strong> over {sites}, "
         "judged on {cases} that no model was trained on."
@@ -167,7 +163,7 @@ def _for_whom(material: Material, found: Contenders) -> Iterator[Markup]:
     evidence, best = material.evidence, found.best
     yield Markup("Its weakest site is <strong>{}</strong> with {}.").format(evidence.name(best.worst_client), interval(best.worst))
     alone = found.alone.get(found.condition)
-    if alone is None or found.is_alone_best:
+    if alone is None:
         return
     scores = material.scores["dsc"]
     gains = {
