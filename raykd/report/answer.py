@@ -75,7 +75,10 @@ def _lead(material: Material, found: Contenders) -> Markup:
     macro = compare(scores, label, other).macro
     said = {"better": "Yes", "worse": "No"}.get(verdict(macro, 0.0), "Open")
     chance = ", which may be chance" if said == "Open" else ""
-    return Markup("<strong>{said}</strong>: <strong>{method}</strong> {gains} <strong>{by}</strong> of Dice against {alone}{chance}. {best}").format(
+    words = Markup(
+        "<strong>{said}</strong>: <strong>{method}</strong> {gains} <strong>{by}</strong> of Dice against {alone}{chance}. {best}"
+    )
+    return words.format(
         said=said, method=best.method, gains=_gains(macro), by=_size(macro), alone=ALONE, chance=chance,
         best=_best_sentence(material, found),
     )  # fmt: skip
@@ -93,8 +96,8 @@ def _lead_over_conditions(material: Material, found: Contenders) -> Markup:
     num_open = len(said) - num_better - num_worse
     others = [f"loses under {num_worse}"] * bool(num_worse) + [f"under {num_open} the difference may be chance"] * bool(num_open)
     return Markup(
-        "<strong>{word}</strong>: against {alone}, <strong>{method}</strong> gains under <strong>{better} of {conditions}</strong>{others}, "
-        "from <strong>{least}</strong> to <strong>{most}</strong> of Dice."
+        "<strong>{word}</strong>: against {alone}, <strong>{method}</strong> gains under "
+        "<strong>{better} of {conditions}</strong>{others}, from <strong>{least}</strong> to <strong>{most}</strong> of Dice."
     ).format(
         word="Yes" if num_better == len(said) else "Sometimes" if num_better else "Open" if num_open else "No",
         alone=ALONE,
@@ -221,5 +224,3 @@ def _caveats(material: Material, best: Score) -> Iterator[str]:
         yield f"With fewer than {FEW_CASES} test scans a site, the true intervals are somewhat wider than the printed ones."
     if len(ranking) > 2:
         yield "The best method was picked on the scans it is judged on, which flatters it where methods are close."
-
-

@@ -10,7 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 Keys = Mapping[str, str]
-"""What a row, mark or picture is about: `method`, `condition`, `site` and `structure`, those that it has. Readers filter by them."""
+"""What a row, mark or picture is about: `method`, `condition`, `site`, `structure`, those that it has. Readers filter by them."""
 FACETS = ("method", "condition", "site", "structure")
 
 

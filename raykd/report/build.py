@@ -49,8 +49,8 @@ def build_report(paths: Sequence[Path], out: Path, format_: str = "html", option
         The file written.
 
     Raises:
-        RaykdError: a path holds no run, no run can be read, the format is unknown, Chromium is needed and missing, or the file cannot
-            be written.
+        RaykdError: a path holds no run, no run can be read, the format is unknown, Chromium is needed and missing, or the file
+            cannot be written.
     """
     if format_ not in FORMATS:
         raise RaykdError(f"there is no report format '{format_}'; {did_you_mean(format_, FORMATS)}")

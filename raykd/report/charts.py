@@ -13,7 +13,20 @@ from markupsafe import Markup
 from raykd.report.blocks import Keys
 from raykd.report.figures import LEFT, RIGHT, shorten
 from raykd.report.material import Material
-from raykd.report.svg import WIDTH, Scale, colour, element, figure, group, horizontal_axis, line, marker, spanning, text, vertical_axis
+from raykd.report.svg import (
+    WIDTH,
+    Scale,
+    colour,
+    element,
+    figure,
+    group,
+    horizontal_axis,
+    line,
+    marker,
+    spanning,
+    text,
+    vertical_axis,
+)
 from raykd.report.wording import interval, signed
 from raykd.results.statistics import Estimate
 

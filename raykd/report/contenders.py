@@ -1,4 +1,4 @@
-"""Which method stands for the federation, and what it is held against: every site alone, plain averaging, pooled data, the runner-up."""
+"""Which method stands for the federation, and what it is held against: sites alone, plain averaging, pooled data, the runner-up."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def collect(paths: Sequence[Path]) -> Evidence:
     notes: list[str] = []
     for directory in find_run_dirs(paths):
         try:
-            run = open_run(directory)
+            run = _checked(open_run(directory))
         except RaykdError as error:
             notes.append(f"Left out, because it cannot be read: {error}.")
             continue
@@ -109,6 +109,17 @@ def collect(paths: Sequence[Path]) -> Evidence:
         return _assemble(runs, notes)
     except RaykdError:
         return _assemble(list(_readable(runs, notes)), notes)
+
+
+def _checked(run: Run) -> Run:
+    """The same run. Raises `RaykdError` where its scenario has blocks of another kind than scenarios have."""
+    wrong = [name for name in ("repository", "method", "evaluation", "pools") if not isinstance(run.scenario.get(name) or {}, dict)]
+    clients = run.scenario.get("clients") or []
+    if not isinstance(clients, list) or not all(isinstance(group, dict) for group in clients):
+        wrong.append("clients")
+    if wrong:
+        raise RaykdError(f"{run.path / 'scenario.yaml'}: '{wrong[0]}' is not what a scenario has there; run the scenario again")
+    return run
 
 
 def _readable(runs: Sequence[Run], notes: list[str]) -> Iterator[Run]:

@@ -76,8 +76,10 @@ def _said(drawing: Drawing) -> str:
 
 def _table(table: Table) -> str:
     lines = [" | ".join(map(escape, table.headings)), " | ".join("---" for _ in table.headings)]
-    for row in table.rows:
-        lines.append(" | ".join(escape(f"{cell.words} ({cell.detail})" if cell.detail else cell.words) for cell in row.cells))
+    lines += [
+        " | ".join(escape(f"{cell.words} ({cell.detail})" if cell.detail else cell.words) for cell in row.cells)
+        for row in table.rows
+    ]
     return f"{escape(table.caption)}:\n\n" + "\n".join(f"| {line} |" for line in lines)
 
 

@@ -28,8 +28,8 @@ def write_pdf(html: str, file: Path) -> None:
     browser = find_browser()
     if not browser:
         raise RaykdError(
-            "a PDF is printed by Chromium, and none is installed: install it (Debian: apt-get install chromium) or take --format html, "
-            "which any browser prints"
+            "a PDF is printed by Chromium, and none is installed: install it (Debian: apt-get install chromium) or take "
+            "--format html, which any browser prints"
         )
     with tempfile.TemporaryDirectory() as folder:
         page, printed = Path(folder) / "report.html", Path(folder) / "report.pdf"
@@ -39,10 +39,16 @@ def write_pdf(html: str, file: Path) -> None:
             command.append("--no-sandbox")  # Chromium's sandbox refuses to start for root; the page is ours and loads nothing
         try:
             done = subprocess.run(
-                [*command, f"--print-to-pdf={printed}", page.as_uri()], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+                [*command, f"--print-to-pdf={printed}", page.as_uri()],
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=False,
             )
         except subprocess.TimeoutExpired:
-            raise RaykdError(f"{browser} did not print the report within {TIMEOUT_S} s; take --format html and print that") from None
+            raise RaykdError(
+                f"{browser} did not print the report within {TIMEOUT_S} s; take --format html and print that"
+            ) from None
         if not printed.is_file():
             reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
             raise RaykdError(f"{browser} did not print the report ({reason}); take --format html and print that")

@@ -69,9 +69,7 @@ def image_of(image: pd.Series, shown: dict[bytes, str]) -> Element:
     shown[content] = f"image-{image['client_id']}-{len(shown)}"
     source = f"data:image/png;base64,{_png(pixels_of(image))}"
     size = {"width": int(image["cols"]), "height": int(image["rows"])}
-    return element(
-        "image", id=shown[content], href=source, **size, preserveAspectRatio="none", image_rendering="pixelated"
-    )
+    return element("image", id=shown[content], href=source, **size, preserveAspectRatio="none", image_rendering="pixelated")
 
 
 def pixels_of(row: pd.Series) -> NDArray[np.uint8]:

@@ -103,7 +103,9 @@ def _is_empty(values: pd.Series) -> bool:
 
 def _keys(material: Material, row: Mapping[Any, Any]) -> Mapping[str, str]:
     client_id, name = row.get("client_id"), str(row.get("class_name", ""))
-    keys = dict(material.keys(str(row.get("method", "")), None if client_id is None else int(client_id), "" if name == "all" else name))
+    keys = dict(
+        material.keys(str(row.get("method", "")), None if client_id is None else int(client_id), "" if name == "all" else name)
+    )
     if row.get("condition"):
         keys["condition"] = str(row["condition"])
     if client_id is None and row.get("client_name"):

@@ -1,4 +1,4 @@
-"""Stacks of slices to scroll through: a test case of a site with outlines of the reference, of every method's model and the teacher."""
+"""Stacks of slices to scroll through: a case of a site with outlines of the reference, of every method's model and the teacher."""
 
 from __future__ import annotations
 
@@ -58,10 +58,12 @@ def _stacks(evidence: Evidence, client_id: int, labels: Sequence[str]) -> Iterat
         rows = own[own["case_id"] == case_id]
         slices: dict[int, dict[str, Layers]] = {}
         for label in labels:
-            for (_, _, index), group in rows[rows["method"] == label].groupby(SLICE, observed=True):  # type: ignore[misc]
+            for (_, _, index), group in rows[rows["method"] == label].groupby(SLICE, observed=True):
                 layers = {str(layer): group.iloc[at] for at, layer in enumerate(group["layer"])}
                 known = slices.setdefault(int(index), {})
-                if "image" in layers and all(bytes(one["image"]["pixels"]) == bytes(layers["image"]["pixels"]) for one in known.values()):
+                if "image" in layers and all(
+                    bytes(one["image"]["pixels"]) == bytes(layers["image"]["pixels"]) for one in known.values()
+                ):
                     known[label] = layers
         kept = {index: slices[index] for index in sorted(slices) if slices[index]}
         if kept:

@@ -177,7 +177,7 @@ def _runs_below(path: Path, depth: int) -> Iterator[Path]:
 
 def _parse_yaml(text: str) -> Any:
     """As `yaml.safe_load`, by the C library where PyYAML has it, which is ten times faster."""
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both loaders are safe)
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _read_mapping(path: Path, parse: Any) -> dict[str, Any]:
@@ -214,7 +214,9 @@ def read_parts(run_dir: Path, name: str) -> pa.Table:
         return pa.concat_tables(parts, promote_options="default")
     except pa.ArrowException as error:
         reason = str(error).splitlines()[0]
-        raise RaykdError(f"{run_dir / 'tables' / name}: its columns are not those of raykd ({reason}); run the scenario again") from None
+        raise RaykdError(
+            f"{run_dir / 'tables' / name}: its columns are not those of raykd ({reason}); run the scenario again"
+        ) from None
 
 
 def _to_frame(name: str, parts: list[pa.Table]) -> pd.DataFrame:

@@ -82,7 +82,7 @@ def test_every_slice_that_is_labelled_is_shown(counts: list[int], expected: list
 
 
 def test_of_many_slices_some_are_kept_evenly_and_the_fullest_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of six labelled slices three are the first, the middle (2.5, to the even 2) and the last; the fullest takes the nearest's place."""
+    """Of six, three are the first, the middle (2.5, to the even 2) and the last; the fullest takes the place of the nearest."""
     monkeypatch.setattr("raykd.federation.previews.NUM_SLICES", 3)
     assert slices_of([4, 4, 9, 4, 4, 4]) == [0, 2, 5]
     assert slices_of([4, 4, 4, 9, 4, 4]) == [0, 3, 5]

@@ -76,7 +76,10 @@ def pages_of(material: Material) -> tuple[list[Page], list[Absent]]:
         try:
             blocks, needs = module.page(material), module.NEEDS
         except Exception as error:  # one page that fails must not cost a reader all others
-            blocks, needs = [], f"tables that raykd can read: it stopped at {type(error).__name__} ({error}), which is a fault to report"
+            blocks, needs = (
+                [],
+                f"tables that raykd can read: it stopped at {type(error).__name__} ({error}), which is a fault to report",
+            )
         if blocks:
             pages.append(Page(module.KEY, module.TITLE, tuple(blocks)))
         else:

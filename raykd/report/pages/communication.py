@@ -55,5 +55,8 @@ def _to_target(material: Material) -> list[Block]:
     reached: pd.DataFrame = cost_to_target(material.comparison)
     if reached.empty:
         return [Text("Bytes until a score is reached need at least two evaluated rounds.")]
-    words = "Bytes until a score is reached, at the rounds that were evaluated: the highest that all methods of a condition reach in the end."
+    words = (
+        "Bytes until a score is reached, at the rounds that were evaluated: the highest that all methods of a condition reach in "
+        "the end."
+    )
     return [Text(words), table(material, "Bytes until a score is reached, with 95% intervals", reached, TARGET)]

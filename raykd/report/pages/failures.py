@@ -52,8 +52,8 @@ def page(material: Material) -> list[Block]:
     )
     has_slices = bool(worst["viewer"].astype(bool).any())
     words = (
-        f"Over all methods, scans and seeds, {plural(missed, 'structure')} {'was' if missed == 1 else 'were'} missed altogether and "
-        f"{made_up} made up. Below are the {NUM_WORST} worst predictions of every method"
+        f"Over all methods, scans and seeds, {plural(missed, 'structure')} {'was' if missed == 1 else 'were'} missed altogether "
+        f"and {made_up} made up. Below are the {NUM_WORST} worst predictions of every method"
         f"{'; a scan that leads somewhere leads to its slices' if has_slices else ''}."
     )
     unknown: pd.DataFrame = counts if counts["num_unknown"].any() else counts.drop(columns="num_unknown")

@@ -30,12 +30,12 @@ def page(material: Material) -> list[Block]:
     if material.evidence.deployed["client_id"].nunique() < 2:
         return []
     spread = fairness(material.comparison)
-    worst, even = spread.loc[spread["worst"].idxmax()], spread.loc[spread["gap"].idxmin()]
+    worst, even = spread.iloc[int(spread["worst"].argmax())], spread.iloc[int(spread["gap"].argmin())]
     words = (
         f"The worst site fares best under {_named(worst)}: {worst['worst_site']} with "
         f"{interval(Estimate(worst['worst'], worst['worst_low'], worst['worst_high']))}. Sites are closest together under "
-        f"{_named(even)}: {number(even['gap'])} of Dice between the best and the worst. The worst site is picked by its mean, so its "
-        "interval is that of the site, not of the picking."
+        f"{_named(even)}: {number(even['gap'])} of Dice between the best and the worst. The worst site is picked by its mean, so "
+        "its interval is that of the site, not of the picking."
     )
     return [Text(words), table(material, "The worst site, and what differs between sites, scans and seeds", spread, SPREADS)]
 

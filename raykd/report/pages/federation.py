@@ -24,8 +24,8 @@ def page(material: Material) -> list[Block]:
     pooling = " and ".join(sorted(evidence.pooling_methods))
     exception = f", except under {pooling}, which pools them as a yardstick" if pooling else ""
     words = (
-        f"Every site keeps its scans{exception}. It differs from the others in voxel spacing, scanner, number of labelled scans and "
-        f"line. {teacher_sentence(evidence)}"
+        f"Every site keeps its scans{exception}. It differs from the others in voxel spacing, scanner, number of labelled scans "
+        f"and line. {teacher_sentence(evidence)}"
     )
     return [Text(words), _table(material)]
 
@@ -44,9 +44,7 @@ def _table(material: Material) -> Table:
         "Line",
     )
     rows: list[tuple[tuple[str, ...], Keys]] = [(_repository_row(evidence.scenario.get("repository") or {}), {})]
-    rows += [
-        (_client_row(evidence, row), material.keys(client_id=int(row["client_id"]))) for row in first.to_dict("records")
-    ]
+    rows += [(_client_row(evidence, row), material.keys(client_id=int(row["client_id"]))) for row in first.to_dict("records")]
     return Table("Who has what", headings, tuple(Row(tuple(map(Cell, words)), keys) for words, keys in rows), is_sortable=False)
 
 

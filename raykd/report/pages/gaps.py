@@ -45,7 +45,9 @@ def page(material: Material) -> list[Block]:
         gains = gains.assign(verdict=gains["verdict"].replace({"not worse": "open"}))
         title = f"DSC of {method} minus {other}, thickest slices first"
         deltas = tuple(_deltas(material, method, gains))[:NUM_DRAWN]
-        blocks.append(Figures((Drawing(title, differences(deltas, title, f"{method} is better"), gains.drop(columns="client_id")),)))
+        blocks.append(
+            Figures((Drawing(title, differences(deltas, title, f"{method} is better"), gains.drop(columns="client_id")),))
+        )
         blocks.append(table(material, f"{method} beside {other}, site by site", gains, GAINS))
     words = "The lag is that of a site behind the best one under the reference; intervals are over test scans."
     return [Text(words), *blocks] if blocks else []

@@ -57,7 +57,14 @@ def _drawings(material: Material, curve: pd.DataFrame) -> Iterator[Drawing]:
     for level, rows in curve.groupby("level", sort=False):
         title = str(level) or "DSC against labelled scans"
         svg = score_against(
-            rows, "num_labels", "dsc", material, title=title, x_title="labelled scans, all sites", say=lambda n: f"{n:.3g}", joined=True
+            rows,
+            "num_labels",
+            "dsc",
+            material,
+            title=title,
+            x_title="labelled scans, all sites",
+            say=lambda n: f"{n:.3g}",
+            joined=True,
         )
         yield Drawing(title, svg, rows)
 
@@ -77,7 +84,10 @@ def _sentences(saved: pd.DataFrame) -> Iterator[str]:
         if np.isinf(row["labels_needed"]):
             yield f"{start} would need more than were tried{where}."
         else:
-            needed, spared = (count_interval(Estimate(*(row[name + end] for end in ("", "_low", "_high")))) for name in ("labels_needed", "labels_saved"))
+            needed, spared = (
+                count_interval(Estimate(*(row[name + end] for end in ("", "_low", "_high"))))
+                for name in ("labels_needed", "labels_saved")
+            )
             bound = "at most " if row["bound"] == "at most" else ""
             yield f"{start} needs {bound}{needed}: it saves {'at least ' if bound else ''}{spared}{where}."
 

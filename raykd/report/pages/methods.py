@@ -43,7 +43,9 @@ def page(material: Material) -> list[Block]:
     ranks = _ranks(material)
     if len(ranks) > 1:
         blocks += [
-            Text("How firm that order is: all methods are ranked anew in every resample of the test scans that all were judged on."),
+            Text(
+                "How firm that order is: all methods are ranked anew in every resample of the test scans that all were judged on."
+            ),
             table(material, "Ranks by DSC, with the range that holds 95% of resamples", ranks, RANKED),
         ]
     return blocks

@@ -17,8 +17,8 @@ def page(material: Material) -> list[Block]:
         return []
     radiological = " and radiological orientation" if material.evidence.has_bodies else ""
     words = (
-        f"Slices across the coarsest axis, on each site's own voxels in true proportion{radiological}; the bar is 20 mm. Scroll with "
-        "the slider, the wheel over a picture, or the arrow keys."
+        f"Slices across the coarsest axis, on each site's own voxels in true proportion{radiological}; the bar is 20 mm. Scroll "
+        "with the slider, the wheel over a picture, or the arrow keys."
     )
     labels = tuple(dict.fromkeys(label for viewer in viewers for label in viewer.labels))
     return [Text(words), Outlines(labels), *viewers]

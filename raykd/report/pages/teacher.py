@@ -42,18 +42,23 @@ def page(material: Material) -> list[Block]:
     counts = effect["effect"].value_counts()
     words = (
         f"{method} learns from the teacher, {reference} does not. Of {len(effect)} pairs of site and structure the teacher helps in "
-        f"{counts.get('helps', 0)}, harms in {counts.get('harms', 0)}, and {counts.get('open', 0)} stay open: their intervals hold zero. "
-        "What else sets the two methods apart is in the gain too. The teacher is judged as it was handed out, before any round."
+        f"{counts.get('helps', 0)} and harms in {counts.get('harms', 0)}; in {counts.get('open', 0)} the interval holds zero. What "
+        "else sets the two methods apart is in the gain too. The teacher is judged as it was handed out, before any round."
     )
     title = f"DSC of {method} minus {reference}, the largest gain first"
     drawn = effect.sort_values("gain", ascending=False).head(NUM_DRAWN)
-    drawing = Drawing(title, differences(tuple(_deltas(material, method, drawn)), title, "the teacher helps"), effect.drop(columns="client_id"))
+    drawing = Drawing(
+        title, differences(tuple(_deltas(material, method, drawn)), title, "the teacher helps"), effect.drop(columns="client_id")
+    )
     return [Text(words), Figures((drawing,)), table(material, "The teacher's effect by site and structure", effect, COLUMNS)]
 
 
 def _deltas(material: Material, method: str, effect: pd.DataFrame) -> Iterator[Delta]:
     for row in effect.to_dict("records"):
         condition, structure = str(row["condition"] or ""), str(row["class_name"])
-        keys = {**material.keys(client_id=int(row["client_id"]), structure=structure), **({"condition": condition} if condition else {})}
+        keys = {
+            **material.keys(client_id=int(row["client_id"]), structure=structure),
+            **({"condition": condition} if condition else {}),
+        }
         label = ", ".join(part for part in (str(row["client_name"]), readable(structure), condition) if part)
         yield Delta(label, Estimate(row["gain"], row["gain_low"], row["gain_high"]), material.colour(method), keys)

@@ -51,5 +51,8 @@ def _to_target(material: Material) -> list[Block]:
     reached = cost_to_target(material.comparison, "simulated_s")
     if reached.empty:
         return []
-    words = "Time at the sites' own lines and machines until a score is reached: the highest that all methods of a condition reach in the end."
+    words = (
+        "Time at the sites' own lines and machines until a score is reached: the highest that all methods of a condition reach in "
+        "the end."
+    )
     return [Text(words), table(material, "Time until a score is reached, with 95% intervals", reached, TARGET)]

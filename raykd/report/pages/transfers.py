@@ -21,7 +21,9 @@ def page(material: Material) -> list[Block]:
     never = "" if material.evidence.pooling_methods else " Scans and label maps never leave a site."
     return [
         Text(f"Mean over sites, all rounds and the hand-out before them.{never}"),
-        Figures(tuple(_bars(material, title, way) for title, way in (("Received by a site", "down"), ("Sent by a site", "up"))), "kinds"),
+        Figures(
+            tuple(_bars(material, title, way) for title, way in (("Received by a site", "down"), ("Sent by a site", "up"))), "kinds"
+        ),
         _table(material),
     ]
 

@@ -10,8 +10,8 @@ KEY = "views"
 TITLE = "What each site sees"
 NEEDS = "slices of test cases; set evaluation.previews to 1 or more"
 WORDS = (
-    "A test case in the same plane and extent, in true proportion: as its source has it, as the site acquires it, with the reference, "
-    "and with what the model makes of it. The bar is 20 mm. What was drawn for each case is in the table records."
+    "A test case in the same plane and extent, in true proportion: as its source has it, as the site acquires it, with the "
+    "reference, and with what the model makes of it. The bar is 20 mm. What was drawn for each case is in the table records."
 )
 
 
