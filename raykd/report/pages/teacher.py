@@ -41,7 +41,7 @@ def page(material: Material) -> list[Block]:
         return []
     counts = effect["effect"].value_counts()
     words = (
-        f"{method} learns from the teacher, {reference} does not. Of {len(effect)} pairs of site and structure the teacher helps in "
+        f"{method} learns from the teacher, {reference} does not. Of {len(effect)} pairs of site and structure it helps in "
         f"{counts.get('helps', 0)} and harms in {counts.get('harms', 0)}; in {counts.get('open', 0)} the interval holds zero. What "
         "else sets the two methods apart is in the gain too. The teacher is judged as it was handed out, before any round."
     )
