@@ -174,10 +174,15 @@ def _for_whom(material: Material, found: Contenders) -> Iterator[Markup]:
     }
     said = {client_id: verdict(macro, 0.0) for client_id, macro in gains.items()}
     counts = {word: [client_id for client_id, is_ in said.items() if is_ == word] for word in ("better", "worse")}
-    yield Markup("Against {}, <strong>{} of {}</strong> {}, {} {}; {} stay open.").format(
-        alone, len(counts["better"]), plural(len(gains), "site"), "gain", len(counts["worse"]), "lose",
-        len(gains) - len(counts["better"]) - len(counts["worse"]),
-    )  # fmt: skip
+    num_better, num_worse = len(counts["better"]), len(counts["worse"])
+    yield Markup("Beside {}, <strong>{} of {}</strong> {} better off, {} worse, {} open.").format(
+        alone,
+        num_better,
+        plural(len(gains), "site"),
+        "is" if num_better == 1 else "are",
+        num_worse,
+        len(gains) - num_better - num_worse,
+    )
     told = sorted(gains, key=lambda client_id: -gains[client_id].value)
     told = told if len(told) <= FEW_SITES else [told[0], told[-1]]
     yield Markup("{}{}.").format("" if len(gains) <= FEW_SITES else "From the most to the least: ", Markup("; ").join(

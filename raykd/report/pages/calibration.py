@@ -11,5 +11,5 @@ NEEDS = "predicted probabilities beside classes, which the table of cases does n
 
 
 def page(material: Material) -> list[Block]:
-    """What columns of `cases` named `ece...` or `brier...` say; raykd writes none of its own."""
+    """Empty for every run: only the class of a voxel is scored and kept."""
     return []
