@@ -67,7 +67,7 @@ def _lead(ranking: Sequence[Score]) -> Markup:
         claim=claim,
         value=interval(best.macro),
         sites=plural(len(best.per_client), "site"),
-        cases=plural(best.num_cases, "test scan"),
+        cases=plural(best.num_patients, "test scan"),
     )
 
 
@@ -101,14 +101,14 @@ def compare(scores: pd.DataFrame, method: str, other: str) -> Difference:
 
 
 def _comparison(method: str, words: str, difference: Difference) -> Markup:
-    if difference.num_cases == 0:
+    if difference.num_patients == 0:
         return Markup("It shares no test scan with <strong>{}</strong>, so the two cannot be compared.").format(method)
     macro = difference.macro
     if np.isnan(macro.low):
         verdict = "; whether that is chance stays open, because a site has a single test scan"
     else:
         verdict = "; that may be chance" if macro.low <= 0 <= macro.high else ""
-    evidence = f"{plural(difference.num_cases, 'scan')}, {probability(difference.p_value)}"
+    evidence = f"{plural(difference.num_patients, 'scan')}, {probability(difference.p_value)}"
     return Markup("Against <strong>{}</strong> ({}) it {} <strong>{}</strong>{} on {}{}.").format(
         method,
         words,
@@ -155,7 +155,7 @@ def _caveats(evidence: Evidence, ranking: Sequence[Score]) -> Iterator[str]:
     seeds = evidence.deployed["seed"].nunique()
     if seeds == 1:
         yield "One seed was run, so the intervals leave out how much training itself varies."
-    if ranking[0].num_cases < FEW_CASES * len(ranking[0].per_client):
+    if ranking[0].num_patients < FEW_CASES * len(ranking[0].per_client):
         yield f"With fewer than {FEW_CASES} test scans a site, the true intervals are somewhat wider than the printed ones."
     if len(ranking) > 2:
         yield "The best method was picked on the scans it is judged on, which flatters it where methods are close."
