@@ -74,7 +74,7 @@ class TableSchema:
         return Column(name, NUMBER, ADDED) if is_open else None
 
     def arrow(self, extra: tuple[str, ...] = ()) -> pa.Schema:
-        """The pyarrow schema of the declared columns and of `extra`: the version in its metadata, what a column means in its field's."""
+        """The pyarrow schema of the declared columns and of `extra`, the version in its metadata, meanings in its fields'."""
         fields = [column.field() for column in (*self.columns, *(Column(name, NUMBER, ADDED) for name in extra))]
         return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
