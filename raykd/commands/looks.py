@@ -120,7 +120,7 @@ def _clients(run: Run) -> list[dict[str, Any]]:
     rows = []
     for row in run.clients.to_dict("records"):
         number = int(row["client_id"])
-        trained = last.loc[number] if number in last.index else {}
+        trained: Any = last.loc[number] if number in last.index else {}
         done = _plain(trained["round"]) if len(trained) else None
         told = {"client_id": number, "client": str(row["client_name"]), "round": None if done is None else done + 1}
         of_tables = {

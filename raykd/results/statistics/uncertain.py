@@ -72,5 +72,5 @@ def drawn(name: str, values: Sequence[float], num: int = NUM_RESAMPLES) -> Uncer
     if values[0] == values[-1]:
         return sure(values[0], num)
     if len(values) == 2:
-        return Uncertain(sum(values) / 2, rng.uniform(*values, size=num))
-    return Uncertain(values[1], rng.triangular(*values, size=num))
+        return Uncertain(sum(values) / 2, rng.uniform(values[0], values[1], size=num))
+    return Uncertain(values[1], rng.triangular(values[0], values[1], values[2], size=num))
