@@ -13,10 +13,13 @@ def report(
         list[Path], typer.Argument(metavar="DIR...", help="Directories of runs or studies.", show_default=False)
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="The HTML file; default: report.html in the first directory.")
+        Path | None, typer.Option("--out", metavar="FILE", help="The file to write; default: report.FORMAT in the first directory.")
     ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="html, md (no pictures) or pdf (printed by Chromium).")
+    ] = "html",
 ) -> None:
-    """Writes one self-contained HTML page about runs; the last line printed is its path."""
+    """Writes one self-contained page about runs; the last line printed is its path."""
     from raykd.report import build_report
 
-    typer.echo(str(build_report(directories, out or directories[0] / "report.html")))
+    typer.echo(str(build_report(directories, out or directories[0] / f"report.{format_}", format_)))

@@ -26,6 +26,17 @@ def interval(estimate: Estimate, digits: int = 2) -> str:
     return f"{number(estimate.value, digits)} ({number(estimate.low, digits)} to {number(estimate.high, digits)})"
 
 
+def count_interval(estimate: Estimate) -> str:
+    """A number of labels with its interval in brackets; what is infinite is more than were tried."""
+
+    def words(value: float) -> str:
+        return "more than tried" if value == math.inf else "none" if value == -math.inf else number(value, 1)
+
+    if math.isnan(estimate.low):
+        return words(estimate.value)
+    return f"{words(estimate.value)} ({words(estimate.low)} to {words(estimate.high)})"
+
+
 def signed(value: float, digits: int = 2) -> str:
     """A number that shows its sign, unless it rounds to zero."""
     text = number(value, digits)

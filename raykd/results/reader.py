@@ -129,7 +129,7 @@ def open_run(path: str | Path) -> Run:
     """
     path = Path(path)
     manifest = _read_mapping(path / "manifest.json", json.loads)
-    scenario = _read_mapping(path / "scenario.yaml", yaml.safe_load)
+    scenario = _read_mapping(path / "scenario.yaml", _parse_yaml)
     missing = {"run_id", "status"} - manifest.keys()
     if missing:
         raise RaykdError(f"{path / 'manifest.json'}: it must have {' and '.join(sorted(missing))}; run the scenario again")
@@ -180,6 +180,11 @@ def _runs_below(path: Path, depth: int) -> Iterator[Path]:
                 yield from _runs_below(child, depth - 1)
 
 
+def _parse_yaml(text: str) -> Any:
+    """As `yaml.safe_load`, by the C library where PyYAML has it, which is ten times faster."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both loaders are safe)
+
+
 def _read_mapping(path: Path, parse: Any) -> dict[str, Any]:
     if not path.is_file():
         raise RaykdError(f"{path.parent}: not a run directory, or a run that hardly started: it has no {path.name}")
@@ -210,7 +215,11 @@ def read_parts(run_dir: Path, name: str) -> pa.Table:
         if written > SCHEMA_VERSION:
             raise RaykdError(f"{path}: has table schema {written}, this raykd reads up to {SCHEMA_VERSION}; install a later one")
         parts.append(part)
-    return pa.concat_tables(parts, promote_options="default")
+    try:
+        return pa.concat_tables(parts, promote_options="default")
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise RaykdError(f"{run_dir / 'tables' / name}: its columns are not those of raykd ({reason}); run the scenario again") from None
 
 
 def read_schema(run_dir: Path, name: str) -> pa.Schema:

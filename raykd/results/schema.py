@@ -112,7 +112,7 @@ CLIENTS = (
     Column("num_unlabelled", INTEGER, "training cases without one"),
     Column("num_validation", INTEGER, "cases held out for choices made in training"),
     Column("num_test", INTEGER, "cases held out for judging"),
-    Column("num_previews", INTEGER, "test cases whose slices are kept"),
+    Column("num_previews", INTEGER, "first test cases whose slices are kept; those of the worst are kept too"),
     Column("network", TEXT, "its student's network"),
     Column("num_params", INTEGER, "values in its student"),
     Column("link_up_mbps", NUMBER, "client to server", "Mbit/s"),

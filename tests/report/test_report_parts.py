@@ -8,12 +8,13 @@ from synthetic_runs import CLIENTS, scenario, write_run
 
 from raykd.report import build_report
 from raykd.report.costs import cost_of
-from raykd.report.evidence import collect, label_runs
-from raykd.report.slices import outline
+from raykd.report.evidence import collect
+from raykd.report.pictures import outline
 from raykd.report.svg import Scale, spanning
 from raykd.report.views import spacing_words
 from raykd.report.wording import data_size, duration, interval, number, plural, probability, short, signed
 from raykd.results.reader import Run
+from raykd.results.settings import label_runs
 from raykd.results.statistics import Estimate
 from raykd.results.writer import RunWriter
 
