@@ -135,7 +135,7 @@ def test_a_tracker_is_fed_while_the_run_goes_on(
     assert export(run_dir, "--to", "tensorboard", "--follow")[0] == 0
     thread.join()
     tags = [(point.tag, point.step) for point in told[:-1]]
-    assert tags[-1] == ("rounds/num_completed", 3) and len(tags) == len(set(tags)) and told[-1] == "done"
+    assert ("rounds/num_completed", 3) in tags[-3:] and len(tags) == len(set(tags)) and told[-1] == "done"
 
 
 def test_mlflow_keeps_a_run_once(run_dir: Path, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

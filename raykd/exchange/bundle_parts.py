@@ -33,7 +33,7 @@ class Normalise:
     def __call__(self, image_CIJK: Tensor) -> Tensor:
         image: Any = image_CIJK.clone()
         image[0] = normalise(torch.as_tensor(image_CIJK, dtype=torch.float32))
-        return image  # type: ignore[no-any-return]
+        return image
 
 
 class WholeVolumes:

@@ -29,8 +29,9 @@ class Point:
 def points_of(run: Run) -> Iterator[Point]:
     """Every point that the tables hold so far: losses, scores, bytes, seconds, clients, events and the teacher's loss."""
     for tag, values in _curves(run):
-        for step, value in values.dropna().items():
-            yield Point(tag, int(step), float(value))
+        known = values.dropna()
+        for step, value in zip(known.index.astype(int).tolist(), known.tolist(), strict=True):
+            yield Point(tag, step, float(value))
 
 
 def settings_of(run: Run) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def summary_of(run: Run) -> dict[str, Any]:
         _voxel_mm3(run.clients),
         dict(zip(run.clients["client_id"], run.clients["client_name"].astype(str), strict=True)),
     )
-    per_case = []
+    per_case: list[dict[str, Any]] = []
     for (client_id, case_id), rows in deployed.groupby(["client_id", "case_id"], observed=True, sort=False):
         name = f"{names.get(client_id, client_id)}/{case_id}"
         metrics = {str(row["class_index"]): _metrics(row, voxels.get(client_id, math.nan)) for row in rows.to_dict("records")}
@@ -67,7 +68,7 @@ def _voxel_mm3(clients: pd.DataFrame) -> dict[Any, float]:
     return dict(zip(clients["client_id"], edges, strict=True))
 
 
-def _metrics(row: dict[str, Any], voxel_mm3: float) -> dict[str, float]:
+def _metrics(row: dict[Hashable, Any], voxel_mm3: float) -> dict[str, float]:
     dice = float(row["dsc"])
     if row["is_ref_empty"] is True and row["is_pred_empty"] is True:
         dice = math.nan

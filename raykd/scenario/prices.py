@@ -71,7 +71,7 @@ class Compute(Strict):
     """An hour of a machine that trains, at a site or at the server, without its energy."""
     power_kw: Price = Field(json_schema_extra={"unit": "kW"})
     """What such a machine draws while it trains, cooling included."""
-    hours_factor: PositivePrice = Field(ONE, json_schema_extra={"unit": ""})
+    hours_factor: PositivePrice = Field(default=ONE, json_schema_extra={"unit": ""})
     """Hours of such a machine for one hour of training measured in the runs: below 1 where sites have faster machines."""
 
 
@@ -85,16 +85,16 @@ class Energy(Strict):
 class Repository(Strict):
     """What the richly annotated source costs, whose teacher several federations may share."""
 
-    price: Price = Field(ZERO, json_schema_extra={"unit": "{currency}"})
+    price: Price = Field(default=ZERO, json_schema_extra={"unit": "{currency}"})
     """Of assembling and outlining it, or of a licence, once."""
-    num_federations: PositivePrice = Field(ONE, json_schema_extra={"unit": ""})
+    num_federations: PositivePrice = Field(default=ONE, json_schema_extra={"unit": ""})
     """How many federations share that price and its teacher's training."""
 
 
 class Joining(Strict):
     """What it costs a site to take part."""
 
-    joining: Price = Field(ZERO, json_schema_extra={"unit": "{currency}/site"})
+    joining: Price = Field(default=ZERO, json_schema_extra={"unit": "{currency}/site"})
     """Contract, ethics, installation and support, once a site."""
 
 
