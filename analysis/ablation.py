@@ -1,9 +1,9 @@
 # %% [markdown]
 # # What does each part add?
 #
-# `python analysis/ablation.py runs/DIR FULL` over the runs of `scenarios/studies/paper_ablation-*.yaml`: every other method less FULL,
-# patient by patient, under each condition. A part is worth something where leaving it out is `worse`: the 95 % interval leaves out
-# zero and reaches beyond a margin of 0.01 DSC. P-values are Wilcoxon's with Pratt's zeros, after Holm over the whole table.
+# `python analysis/ablation.py runs/DIR FULL` over the runs of `scenarios/studies/paper_ablation-*.yaml`: every other method less
+# FULL, patient by patient, under each condition. A part is worth something where leaving it out is `worse`: the 95 % interval
+# leaves out zero and reaches beyond a margin of 0.01 DSC. P-values are Wilcoxon's with Pratt's zeros, Holm over the table.
 
 # %%
 from __future__ import annotations

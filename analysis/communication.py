@@ -2,8 +2,8 @@
 # # What does quality cost in bytes?
 #
 # `python analysis/communication.py runs/DIR [TARGET]` over the runs of a study, say `scenarios/studies/links-and-bytes.yaml`: DSC
-# beside what crossed the links, and the bytes and the seconds until a DSC of TARGET is reached (by default the most that all methods
-# of a condition reach). Bytes are counted as serialised, over all sites and both directions, the hand-out of a teacher included.
+# beside what crossed the links, and the bytes and the seconds until a DSC of TARGET is reached (by default the most that all
+# methods of a condition reach). Bytes are counted as serialised, over all sites and both ways, the hand-out of a teacher included.
 
 # %%
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Is it worth its money?
 #
-# `python analysis/economics.py runs/DIR [PRICES METHOD REFERENCE]`: what METHOD saves in annotation to do as well as REFERENCE, less
-# what it costs more, at the prices of a file (`analysis/prices.yaml`, an example to change). Patients are resampled and prices drawn
-# ten thousand times, and every figure is computed in each draw, so that the intervals hold both kinds of doubt.
+# `python analysis/economics.py runs/DIR [PRICES METHOD REFERENCE]`: what METHOD saves in annotation to do as well as REFERENCE,
+# less what it costs more, at the prices of a file (`analysis/prices.yaml`, an example to change). Patients are resampled and prices
+# drawn ten thousand times, and every figure is computed in each draw, so that the intervals hold both kinds of doubt.
 
 # %%
 from __future__ import annotations

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Where does the teacher help, where does it harm, and is it biased?
 #
-# `python analysis/teacher_bias.py runs/DIR [METHOD REFERENCE]`: by site and class, the DSC of the teacher as it was handed out, that
-# of METHOD, which learns from it, and of REFERENCE, which does not; and the teacher's bias in volume, predicted over true less 1. A
-# teacher from thin slices and healthy anatomy tends to over- or under-segment elsewhere, and a student that trusts it inherits that.
+# `python analysis/teacher_bias.py runs/DIR [METHOD REFERENCE]`: by site and class, the DSC of the teacher as it was handed out,
+# that of METHOD, which learns from it, and of REFERENCE, which does not; and the teacher's bias in volume, predicted over true less
+# 1. A teacher from thin slices and healthy anatomy tends to over- or under-segment elsewhere, and a student that trusts it inherits
+# that.
 
 # %%
 from __future__ import annotations

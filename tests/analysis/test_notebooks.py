@@ -9,6 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from raykd.cli import main
+from raykd.scenario.prices import load_prices
+
 ANALYSIS = Path(__file__).parents[2] / "analysis"
 SAID = {
     "communication": ("is_efficient", "share_reached"),
@@ -46,6 +49,21 @@ def test_the_paper_s_table_is_latex_and_numbers(
     rows = [line for line in text.splitlines() if line.startswith("dual\\_kd &")]
     assert len(rows) == 2 and all("\\textbf{0." in row for row in rows) and text.count("\\textbf") == 2
     assert text.count("\\midrule") == 2 and all(line.count("&") == text.splitlines()[2].count("&") for line in rows)
+
+
+def test_the_report_has_a_page_on_money_where_prices_are_given(
+    small_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half a label's hour is not worth 4000 EUR of joining: against local it does not pay, and every price is printed."""
+    prices = ("--economics", str(ANALYSIS / "prices.yaml"), "--format", "md", "--out", str(tmp_path / "report.md"))
+    monkeypatch.setattr(sys, "argv", ["raykd", "report", str(small_study), *prices])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    page = (tmp_path / "report.md").read_text().replace("\\", "").partition("## Is it worth its money")[2].partition("\n## ")[0]
+    assert ended.value.code == 0 and "Against local with 8 labelled scans, dual_kd does not pay" in page
+    assert (
+        all(key in page for key, *_ in load_prices(ANALYSIS / "prices.yaml").assumptions()) and "likeliest 2000 | EUR/site" in page
+    )
 
 
 def test_every_script_is_a_notebook_and_is_tested() -> None:
