@@ -130,6 +130,7 @@ def _show(looks: Iterator[Look]) -> None:
 
 def _drawn(seen: Look) -> RenderableType:
     from rich.console import Group
+    from rich.padding import Padding
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -137,7 +138,7 @@ def _drawn(seen: Look) -> RenderableType:
     state = seen.state
     parts: list[RenderableType] = [Text(headline(seen), style="bold")]
     if state["rounds"]:
-        parts.append(ProgressBar(total=state["rounds"], completed=state["rounds_done"], width=60))
+        parts.append(Padding(ProgressBar(total=state["rounds"], completed=state["rounds_done"], width=60), (0, 0, 1, 0)))
     for title, (heads, *rows) in tables_of(seen):
         table = Table(*heads, title=title, title_justify="left", box=None, header_style="dim")
         for row in rows:

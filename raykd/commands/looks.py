@@ -80,7 +80,7 @@ def look(run_dir: Path) -> Look:
 
 def _left_s(run_dir: Path, state: dict[str, Any]) -> float | None:
     """The rounds left at the median distance between the last rounds' files, which is untouched by a pause before a resume."""
-    if not state["is_written"] or not state["rounds"] or state["rounds_done"] < 2:
+    if not state["is_written"] or not 2 <= state["rounds_done"] < (state["rounds"] or 0):
         return None
     written = sorted(path.stat().st_mtime for path in (run_dir / "tables" / "rounds").glob("[!.]*.parquet"))[-PACE_ROUNDS - 1 :]
     gaps = sorted(after - before for before, after in itertools.pairwise(written))

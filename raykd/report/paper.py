@@ -183,7 +183,7 @@ def _whisker(axes: Axes, at: float, row: Any, column: str, index: int, label: st
     value = row[column]
     span = [[value - row[f"{column}_low"]], [row[f"{column}_high"] - value]]
     error = None if np.isnan(span).any() else np.maximum(span, 0)
-    style = {"marker": _marker(index), "color": _colour(index), "linestyle": "none", "elinewidth": 0.8, "label": label}
+    style: dict[str, Any] = {"marker": _marker(index), "color": _colour(index), "linestyle": "none", "elinewidth": 0.8, "label": label}
     if is_across:
         axes.errorbar([value], [at], xerr=error, **style)
     else:
