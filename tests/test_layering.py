@@ -56,7 +56,7 @@ MAY_USE: dict[str, set[str]] = {
     "runtime": {"torch"},
     "planning": {"torch"},
     "results": {"pyarrow", "pandas", "numpy", "scipy"},
-    "report": {"pandas", "numpy", "matplotlib", "plotly", "jinja2", "markupsafe"},
+    "report": {"pandas", "numpy", "matplotlib", "plotly", "jinja2", "markupsafe", "PIL"},
     "exchange": {"pandas", "numpy", "torch", "monai", "safetensors"},
 }
 """Third-party packages of a layer."""

@@ -67,12 +67,8 @@ def compare(scores: pd.DataFrame, method: str, other: str) -> Difference:
 def _lead(material: Material, found: Contenders) -> Markup:
     scores, best = material.scores["dsc"], found.best
     if not found.alone:
-        words = Markup("<strong>Open</strong>: no run has {alone}, so whether a federation is worth it cannot be said. {best}")
+        words = Markup("{best} Whether a federation is worth it stays <strong>open</strong>: no run to compare has {alone}.")
         return words.format(alone=ALONE, best=_best_sentence(material, found))
-    if found.is_alone_best:
-        return Markup("<strong>No</strong>: no federated method did better here than {alone}. {best}").format(
-            alone=ALONE, best=_best_sentence(material, found)
-        )
     if len(found.alone) > 1:
         return _lead_over_conditions(material, found)
     (label, other) = next((found.labels[condition], alone) for condition, alone in found.alone.items())
@@ -86,22 +82,34 @@ def _lead(material: Material, found: Contenders) -> Markup:
 
 
 def _lead_over_conditions(material: Material, found: Contenders) -> Markup:
-    said = [
-        verdict(compare(material.scores["dsc"], found.labels[condition], alone).macro, 0.0) for condition, alone in found.alone.items()
-    ]
+    """In how many conditions it gains and loses, and from the least gain to the most."""
+    scores = material.scores["dsc"]
+    macros = [compare(scores, found.labels[condition], alone).macro for condition, alone in found.alone.items()]
+    macros = sorted((macro for macro in macros if not np.isnan(macro.value)), key=lambda macro: macro.value)
+    if not macros:
+        return _best_sentence(material, found)
+    said = [verdict(macro, 0.0) for macro in macros]
     num_better, num_worse = said.count("better"), said.count("worse")
-    word = "Yes" if num_better == len(said) else "No" if not num_better else "Sometimes"
+    num_open = len(said) - num_better - num_worse
+    others = [f"loses under {num_worse}"] * bool(num_worse) + [f"under {num_open} the difference may be chance"] * bool(num_open)
     return Markup(
-        "<strong>{word}</strong>: against {alone}, <strong>{method}</strong> gains under <strong>{better} of {conditions}</strong>, loses "
-        "under {worse}, and under the rest the difference may be chance."
+        "<strong>{word}</strong>: against {alone}, <strong>{method}</strong> gains under <strong>{better} of {conditions}</strong>{others}, "
+        "from <strong>{least}</strong> to <strong>{most}</strong> of Dice."
     ).format(
-        word=word, alone=ALONE, method=found.method, better=num_better, conditions=plural(len(said), "condition"), worse=num_worse
+        word="Yes" if num_better == len(said) else "Sometimes" if num_better else "Open" if num_open else "No",
+        alone=ALONE,
+        method=found.method,
+        better=num_better,
+        conditions=plural(len(said), "condition"),
+        others="".join(f", {words}" for words in others),
+        least=_signed(macros[0]),
+        most=_signed(macros[-1]),
     )
 
 
 def _best_sentence(material: Material, found: Contenders) -> Markup:
-    best, num = found.best, len(found.rivals) + 1
-    claim = f"is the best of {num} methods, with" if num > 1 else "reaches"
+    best, num = found.best, len(found.rivals) + 1 if found.is_best else found.num_federated
+    claim = f"is the best of {num} {'' if found.is_best else 'federated '}methods, with" if num > 1 else "reaches"
     return Markup(
         "<strong>{method}</strong> {claim} a mean Dice score of <strong>{value}</strong> over {sites}, "
         "judged on {cases} that no model was trained on."
@@ -155,7 +163,7 @@ def _for_whom(material: Material, found: Contenders) -> Iterator[Markup]:
     evidence, best = material.evidence, found.best
     yield Markup("Its weakest site is <strong>{}</strong> with {}.").format(evidence.name(best.worst_client), interval(best.worst))
     alone = found.alone.get(found.condition)
-    if alone is None or found.is_alone_best:
+    if alone is None:
         return
     scores = material.scores["dsc"]
     gains = {

@@ -18,14 +18,15 @@ class Contenders:
     """The method that does best and those that it is held against.
 
     Attributes:
-        method: the best one that pools no data; the best federated one, unless none does better than sites alone.
+        method: the best that is federated: it pools no data and leaves no site alone, unless that is all that was run.
         condition: where it does best; "" where conditions do not differ.
         best: its score there.
         labels: condition to its label.
         alone: condition to the label of sites training alone, the best of these.
         rivals: labels of the other methods under `condition`, those that pool data left out.
         yardsticks: label to what it stands for.
-        is_alone_best: whether the best is itself sites training alone.
+        num_federated: federated methods under `condition`.
+        is_best: whether no rival does better, sites alone among them.
     """
 
     method: str
@@ -35,7 +36,8 @@ class Contenders:
     alone: dict[str, str]
     rivals: tuple[str, ...]
     yardsticks: dict[str, str]
-    is_alone_best: bool
+    num_federated: int
+    is_best: bool
 
 
 def contenders(material: Material) -> Contenders | None:
@@ -44,18 +46,20 @@ def contenders(material: Material) -> Contenders | None:
     if not scored:
         return None
     fair = [label for label in scored if label not in material.evidence.pooling_methods] or list(scored)
-    method = _best_method(material, scored, fair)
+    federated = [label for label in fair if material.name_of(label) != ALONE] or fair
+    method = _best_method(material, scored, federated)
     labels = {material.condition(label): label for label in fair if material.method(label) == method}
     best = next(scored[label] for label in fair if label in labels.values())
     condition = material.condition(best.method)
     alone: dict[str, str] = {}
     for label in fair:
-        if material.name_of(label) == ALONE and material.condition(label) in labels:
+        if material.name_of(label) == ALONE and material.method(label) != method and material.condition(label) in labels:
             alone.setdefault(material.condition(label), label)
     rivals = tuple(label for label in fair if material.condition(label) == condition and label != best.method)
     return Contenders(
         method, condition, best, labels, alone, rivals, _yardsticks(material, condition, best, list(scored)),
-        is_alone_best=material.name_of(best.method) == ALONE,
+        num_federated=sum(material.condition(label) == condition for label in federated),
+        is_best=all(scored[label].macro.value <= best.macro.value for label in rivals),
     )  # fmt: skip
 
 

@@ -15,8 +15,10 @@ from markupsafe import Markup
 from raykd import __version__
 from raykd.report import figures, wording
 from raykd.report.blocks import FACETS, Keys
+from raykd.report.contenders import contenders
 from raykd.report.material import Material
 from raykd.report.svg import marker
+from raykd.results.statistics import Score
 
 if TYPE_CHECKING:
     from raykd.report.build import Report
@@ -36,7 +38,7 @@ def render_html(report: Report) -> str:
     )
     script = environment.get_template("report.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    ranking = report.material.rankings["dsc"]
+    ranking = first_ranking(report.material)
     return environment.get_template("report.html").render(
         evidence=report.material.evidence,
         answer=report.answer,
@@ -49,6 +51,14 @@ def render_html(report: Report) -> str:
         script_hash=digest,
         version=__version__,
     )
+
+
+def first_ranking(material: Material) -> tuple[Score, ...]:
+    """The scores that the first screen draws: of the condition under which the best method does best."""
+    found = contenders(material)
+    if found is None:
+        return ()
+    return tuple(score for score in material.rankings["dsc"] if material.condition(score.method) == found.condition)
 
 
 def facets(material: Material) -> dict[str, tuple[str, ...]]:

@@ -94,7 +94,7 @@ def _viewer(
     start = max(range(len(indices)), key=lambda at: _fullness(slices[indices[at]]))
     image = next(iter(slices[indices[start]].values()))["image"]
     drawn = [_slice(by_label, at, at == start, shown) for at, by_label in enumerate(slices.values())]
-    title = f"{evidence.name(client_id)}: {evidence.planes[axis]}s of {case_id}"
+    title = f"{evidence.name(client_id)}: {evidence.planes[axis].replace('slice', 'slices')} of {case_id}"
     labels = tuple(dict.fromkeys(label for by_label in slices.values() for label in by_label))
     edge = float(image["slice_mm"]) if pd.notna(image.get("slice_mm")) else np.nan
     places = tuple(f"{index}" if np.isnan(edge) else f"{index}, {index * edge:.0f} mm" for index in indices)

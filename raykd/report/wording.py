@@ -15,8 +15,11 @@ SPACE = "\N{NO-BREAK SPACE}"
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A number with a true minus sign; a dash where there is none."""
-    return NONE if math.isnan(value) else f"{value:.{digits}f}".replace("-", MINUS)
+    """A number with a true minus sign, which zero has not; a dash where there is none."""
+    if math.isnan(value):
+        return NONE
+    text = f"{value:.{digits}f}"
+    return text.replace("-", MINUS) if float(text) else text.lstrip("-")
 
 
 def interval(estimate: Estimate, digits: int = 2) -> str:
