@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from raykd.results.reader import Run
@@ -29,7 +30,7 @@ class Point:
 def points_of(run: Run) -> Iterator[Point]:
     """Every point that the tables hold so far: losses, scores, bytes, seconds, clients, events and the teacher's loss."""
     for tag, values in _curves(run):
-        known = values.dropna()
+        known = values[np.isfinite(values)]
         for step, value in zip(known.index.astype(int).tolist(), known.tolist(), strict=True):
             yield Point(tag, step, float(value))
 

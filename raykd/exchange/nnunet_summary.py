@@ -81,8 +81,10 @@ def _metrics(row: dict[Hashable, Any], voxel_mm3: float) -> dict[str, float]:
 
 def _voxels(volume_mm3: Any, voxel_mm3: float) -> float:
     """A volume in voxels; NaN where it is no whole number of them."""
-    count = math.nan if volume_mm3 is None or pd.isna(volume_mm3) else float(volume_mm3) / voxel_mm3
-    return float(round(count)) if abs(count - round(count) if count == count else math.nan) <= 1e-3 * max(1.0, count) else math.nan
+    if volume_mm3 is None or pd.isna(volume_mm3) or math.isnan(voxel_mm3):
+        return math.nan
+    count = float(volume_mm3) / voxel_mm3
+    return float(round(count)) if abs(count - round(count)) <= 1e-3 * max(1.0, count) else math.nan
 
 
 def _mean(metrics: list[dict[str, float]]) -> dict[str, float]:

@@ -32,6 +32,8 @@ STYLE = {
     "legend.frameon": False, "pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "raykd",
     "figure.constrained_layout.use": True,
 }  # fmt: skip
+POOLED = -2
+"""The client_id of all sites' cases in one place."""
 Drawn = tuple[Figure, pd.DataFrame]
 Question = Callable[[Comparison, int], Drawn | None]
 
@@ -158,9 +160,11 @@ QUESTIONS: dict[str, Question] = {"labels": labels, "bytes": bytes_, "methods": 
 
 
 def best_method(comparison: Comparison) -> str:
-    """The method with the highest macro mean over its cells."""
-    means: dict[str, list[float]] = {}
-    for number, cell in comparison.cells.iterrows():
+    """The method with the highest macro mean over its cells, of those that do not pool what a federation is there to keep apart."""
+    training, means = comparison.with_cells(comparison.table("training")), dict[str, list[float]]()
+    pooled = set(training.loc[training["client_id"] == POOLED, "method"])
+    cells = comparison.cells[~comparison.cells["method"].isin(pooled)]
+    for number, cell in (cells if len(cells) else comparison.cells).iterrows():
         sample = comparison.sample([int(number)])  # type: ignore[call-overload]
         if sample.clients:
             means.setdefault(str(cell["method"]), []).append(float(sample.macro(resampling_rng())[0].value))
@@ -183,7 +187,13 @@ def _whisker(axes: Axes, at: float, row: Any, column: str, index: int, label: st
     value = row[column]
     span = [[value - row[f"{column}_low"]], [row[f"{column}_high"] - value]]
     error = None if np.isnan(span).any() else np.maximum(span, 0)
-    style: dict[str, Any] = {"marker": _marker(index), "color": _colour(index), "linestyle": "none", "elinewidth": 0.8, "label": label}
+    style: dict[str, Any] = {
+        "marker": _marker(index),
+        "color": _colour(index),
+        "linestyle": "none",
+        "elinewidth": 0.8,
+        "label": label,
+    }
     if is_across:
         axes.errorbar([value], [at], xerr=error, **style)
     else:
