@@ -7,7 +7,22 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from raykd.commands import cache, data, doctor, drivers, export, plan, reproduce, results, runs, starter, studies, verify, words
+from raykd.commands import (
+    cache,
+    data,
+    doctor,
+    drivers,
+    export,
+    live,
+    plan,
+    reproduce,
+    results,
+    runs,
+    starter,
+    studies,
+    verify,
+    words,
+)
 from raykd.commands.options import FAILED, REFUSED
 
 app = typer.Typer(
@@ -55,6 +70,7 @@ app.command()(studies.study)
 app.command()(drivers.status)
 app.command()(drivers.attach)
 app.command()(drivers.stop)
+app.command()(live.watch)
 app.command()(words.check)
 app.command()(results.report)
 app.command()(export.export)

@@ -18,8 +18,17 @@ def report(
     format_: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="html, md (no pictures) or pdf (printed by Chromium).")
     ] = "html",
+    economics: Annotated[
+        Path | None,
+        typer.Option(
+            "--economics", metavar="PRICES", help="A YAML file of prices, as analysis/prices.yaml: adds what it is worth."
+        ),
+    ] = None,
 ) -> None:
     """Writes one self-contained page about runs; the last line printed is its path."""
     from raykd.report import build_report
+    from raykd.report.material import Options
+    from raykd.scenario.prices import load_prices
 
-    typer.echo(str(build_report(directories, out or directories[0] / f"report.{format_}", format_)))
+    options = Options(prices=load_prices(economics) if economics else None)
+    typer.echo(str(build_report(directories, out or directories[0] / f"report.{format_}", format_, options)))

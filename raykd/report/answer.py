@@ -121,7 +121,7 @@ def _best_sentence(material: Material, found: Contenders) -> Markup:
         claim=claim,
         value=interval(best.macro),
         sites=plural(len(best.per_client), "site"),
-        cases=plural(best.num_cases, "test scan"),
+        cases=plural(best.num_patients, "test scan"),
     )
 
 
@@ -139,14 +139,14 @@ def _worth(material: Material, found: Contenders) -> Iterator[Markup]:
 
 
 def _comparison(label: str, words: str, difference: Difference) -> Markup:
-    if difference.num_cases == 0:
+    if difference.num_patients == 0:
         return Markup("It shares no test scan with <strong>{}</strong>, so the two cannot be compared.").format(label)
     macro = difference.macro
     if np.isnan(macro.low):
         verdict_ = "; whether that is chance stays open, because a site has a single test scan"
     else:
         verdict_ = "; that may be chance" if macro.low <= 0 <= macro.high else ""
-    evidence = f"{plural(difference.num_cases, 'scan')}, {probability(difference.p_value)}"
+    evidence = f"{plural(difference.num_patients, 'scan')}, {probability(difference.p_value)}"
     return Markup("Against <strong>{}</strong> ({}) it {} <strong>{}</strong> on {}{}.").format(
         label, words, _gains(macro), _size(macro), evidence, verdict_
     )
@@ -225,7 +225,7 @@ def _caveats(material: Material, best: Score) -> Iterator[str]:
         yield "The images are simulated phantoms: the ranking of methods may carry over to real scans, the numbers do not."
     if evidence.deployed["seed"].nunique() == 1:
         yield "One seed was run, so the intervals leave out how much training itself varies."
-    if best.num_cases < FEW_CASES * len(best.per_client):
+    if best.num_patients < FEW_CASES * len(best.per_client):
         yield f"With fewer than {FEW_CASES} test scans a site, the true intervals are somewhat wider than the printed ones."
     if len(ranking) > 2:
         yield "The best method was picked on the scans it is judged on, which flatters it where methods are close."

@@ -12,7 +12,7 @@ from raykd.report.costs import Cost, cost_of
 from raykd.report.evidence import Evidence
 from raykd.report.viewers import viewers_of
 from raykd.report.wording import readable
-from raykd.results.questions import Comparison
+from raykd.results.questions import Comparison, Prices
 from raykd.results.statistics import Metric, Score, case_scores, resampling_rng, score_methods
 
 DRAWN: tuple[Metric, ...] = ("dsc", "nsd", "hd95_mm")
@@ -25,10 +25,12 @@ class Options:
     Attributes:
         max_sites: sites drawn one by one; beyond a dozen a reader compares nothing.
         max_picture_bytes: of all slices, as they are written into the page.
+        prices: what things cost; None: the report says nothing of money.
     """
 
     max_sites: int = 12
     max_picture_bytes: int = 9_000_000
+    prices: Prices | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from raykd.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY
+from raykd.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, dictionary
 from raykd.scenario.errors import RaykdError, did_you_mean
 
 STUDY_DEPTH = 3
@@ -114,6 +114,11 @@ class Tables(TableAccess):
 
     def table(self, name: str) -> pd.DataFrame:
         return _to_frame(name, [read_parts(run.path, name) for run in self.runs])
+
+    @property
+    def dictionary(self) -> pd.DataFrame:
+        """What every column holds, those included that the runs' methods added; see `raykd.results.schema.dictionary`."""
+        return dictionary({name: pa.unify_schemas([read_schema(run.path, name) for run in self.runs]) for name in TABLES})
 
 
 def open_run(path: str | Path) -> Run:
@@ -217,6 +222,11 @@ def read_parts(run_dir: Path, name: str) -> pa.Table:
         raise RaykdError(
             f"{run_dir / 'tables' / name}: its columns are not those of raykd ({reason}); run the scenario again"
         ) from None
+
+
+def read_schema(run_dir: Path, name: str) -> pa.Schema:
+    """The columns of one table of a run, declared and added, with the words that its files have for them."""
+    return read_parts(run_dir, name).schema
 
 
 def _to_frame(name: str, parts: list[pa.Table]) -> pd.DataFrame:

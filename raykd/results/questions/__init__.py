@@ -7,13 +7,16 @@ labels_saved(comparison, "dual_kd", "fedavg")
 from raykd.results.questions.comparison import Comparison
 from raykd.results.questions.costs import communication, cost_to_target
 from raykd.results.questions.differences import ablation, differences, when_does_it_pay
+from raykd.results.questions.economics import Prices, assumptions, running_costs, worth
 from raykd.results.questions.failures import failures, worst_cases
 from raykd.results.questions.labels import label_area, label_curve, labels_saved
 from raykd.results.questions.sites import fairness, site_gains, teacher_effect
 
 __all__ = [
     "Comparison",
+    "Prices",
     "ablation",
+    "assumptions",
     "communication",
     "cost_to_target",
     "differences",
@@ -22,8 +25,10 @@ __all__ = [
     "label_area",
     "label_curve",
     "labels_saved",
+    "running_costs",
     "site_gains",
     "teacher_effect",
     "when_does_it_pay",
     "worst_cases",
+    "worth",
 ]
