@@ -59,7 +59,7 @@ for method in quality.index:
     if method != baseline and baseline in quality.index:
         mine, other = (scores[scores["method"].astype(str) == name] for name in (method, baseline))
         difference = paired_difference(mine, other, np.random.default_rng(0))
-        differences[method] = f"{told(difference.macro)}, p {difference.p_value:.1g}, n {difference.num_cases}"
+        differences[method] = f"{told(difference.macro)}, p {difference.p_value:.1g}, n {difference.num_patients}"
 quality[f"minus {baseline}"] = pd.Series(differences, dtype=object).reindex(quality.index).fillna("")
 
 # %%

@@ -11,6 +11,12 @@ HEAD = """# The tables of a run
 Every table is long and tidy: Parquet parts under `tables/NAME/`, one part a round. Every row carries `run_id`, `scenario`,
 `method` and `seed`. Round 0 is the first; -1 marks what happens before it. Two runs of one scenario and seed agree in every column
 that is not marked *measured*.
+
+The same words are in the files themselves: each field of a Parquet file carries `meaning` and `unit` (and `is_measured`) in its
+metadata, and the file carries `raykd_schema_version`. `raykd.load_runs(...).dictionary` is this page as a frame, with the columns
+that methods add. The version is raised when a column changes its meaning, unit or type, or goes; a column that is new, and may be
+null, does not raise it. Every raykd reads every earlier version, for ever: a run of version 1 is among its tests. A later one is
+refused.
 """
 
 

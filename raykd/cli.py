@@ -14,6 +14,7 @@ from raykd.commands import (
     doctor,
     drivers,
     export,
+    live,
     plan,
     reproduce,
     results,
@@ -71,6 +72,7 @@ app.command()(studies.study)
 app.command()(drivers.status)
 app.command()(drivers.attach)
 app.command()(drivers.stop)
+app.command()(live.watch)
 app.command()(words.check)
 app.command()(results.report)
 app.command()(export.export)

@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "results": {"scenario.errors"},
     # The base of all errors is the one word that every layer shares.
     "report": {"results", "scenario.errors"},
+    "exchange": {"results", "scenario", "models", "numerics", "data.patches", "federation.inference"},
 }
 """Parts of raykd that a layer may import beside itself; anything may import `raykd` itself, for its version."""
 EVERYWHERE = {"failpoints", "storage"}
@@ -59,7 +60,8 @@ MAY_USE: dict[str, set[str]] = {
     "runtime": {"torch"},
     "planning": {"torch"},
     "results": {"pyarrow", "pandas", "numpy", "scipy"},
-    "report": {"pandas", "numpy", "matplotlib", "plotly", "jinja2", "markupsafe"},
+    "report": {"pandas", "numpy", "matplotlib", "plotly", "jinja2", "markupsafe", "PIL"},
+    "exchange": {"pandas", "numpy", "torch", "monai", "safetensors"},
 }
 """Third-party packages of a layer."""
 RAY_MODULES = [module for module in MODULES if module.startswith("runtime/ray_")]

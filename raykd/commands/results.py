@@ -15,13 +15,27 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", help="The HTML file; default: report.html in the first directory, here where that is a URL."
+            "--out",
+            metavar="FILE",
+            help="The file to write; default: report.FORMAT in the first directory, here where that is a URL.",
+        ),
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="html, md (no pictures) or pdf (printed by Chromium).")
+    ] = "html",
+    economics: Annotated[
+        Path | None,
+        typer.Option(
+            "--economics", metavar="PRICES", help="A YAML file of prices, as analysis/prices.yaml: adds what it is worth."
         ),
     ] = None,
 ) -> None:
-    """Writes one self-contained HTML page about runs; the last line printed is its path."""
+    """Writes one self-contained page about runs; the last line printed is its path."""
     from raykd.report import build_report
+    from raykd.report.material import Options
+    from raykd.scenario.prices import load_prices
     from raykd.storage import url_of
 
+    options = Options(prices=load_prices(economics) if economics else None)
     folder = Path() if url_of(directories[0]) else directories[0]
-    typer.echo(str(build_report(directories, out or folder / "report.html")))
+    typer.echo(str(build_report(directories, out or folder / f"report.{format_}", format_, options)))

@@ -21,7 +21,7 @@ from raykd.federation.description import client_row, describe_network, record_ro
 from raykd.federation.evaluation import case_rows
 from raykd.federation.inference import predict_labels
 from raykd.federation.knowledge import cached_knowledge, compute_knowledge, payload_hash
-from raykd.federation.previews import preview_rows
+from raykd.federation.previews import preview_rows, previewed
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Row
 from raykd.federation.session import Session
 from raykd.federation.teacher import model_seed, taught_classes
@@ -190,7 +190,7 @@ class Client:
                         client_id=self.member.client_id,
                         has_surface=job.has_surface,
                     )
-        for case in self.data.test[: job.num_previews]:
+        for case in previewed(self.data.test, cases, job.num_previews):
             source = None if self._original is None else self._original(case)
             previews += preview_rows(
                 case,

@@ -11,7 +11,9 @@ from torch import Tensor
 from raykd.data.case import Case
 from raykd.federation.protocols import Row
 
-NUM_SLICES = 3
+NUM_SLICES = 12
+NUM_PIXELS = 2**20
+"""Of all slices of a layer together; three slices are kept at the least."""
 TIE = 1e-6
 """In voxels; a point this near to the middle between two voxels lies in the first."""
 
@@ -19,10 +21,11 @@ TIE = 1e-6
 def preview_rows(
     case: Case, predictions: Mapping[str, Tensor], *, round_index: int, client_id: int, source: Case | None = None
 ) -> list[Row]:
-    """One row a layer and slice: the image, the reference and each prediction, seen from the site's own slices, and what the
-    source has in the same place.
+    """One row a layer and slice: the image, the reference and each prediction, seen from the site's own slices, and, for the slice
+    with most of the reference, what the source has in the same place.
 
-    The slices lie across the axis with the coarsest spacing, spread over the part that holds labelled voxels.
+    The slices lie across the axis with the coarsest spacing: all of those that hold labelled voxels, or as many as `NUM_SLICES` and
+    `NUM_PIXELS` allow, evenly spread.
 
     Args:
         case: with a label.
@@ -35,16 +38,34 @@ def preview_rows(
     window = _window(case.image_CIJK[0])
     source_window = None if source is None else _window(source.image_CIJK[0])
     rows = []
-    for index in _slices(case.label_IJK, axis):
+    chosen, fullest = _slices(case.label_IJK, axis)
+    for index in chosen:
         image = _eight_bit(case.image_CIJK[0].select(axis, index), window)
         planes = {"image": image, "reference": case.label_IJK.select(axis, index)}
         planes |= {model: classes.select(axis, index) for model, classes in predictions.items()}
         pictures = {layer: _picture(plane, case.spacing_mm, axis) for layer, plane in planes.items()}
-        if source is not None and source_window is not None:
+        if source is not None and source_window is not None and index == fullest:
             plane, spacing_mm = same_plane(source, case, axis, index)
             pictures = {"source": _picture(_eight_bit(plane, source_window), spacing_mm, axis), **pictures}
         rows += [{**base, "slice_index": index, "layer": layer, **picture} for layer, picture in pictures.items()]
     return rows
+
+
+def previewed(test: Sequence[Case], rows: Sequence[Row], num: int) -> list[Case]:
+    """The test cases whose slices are kept: the first `num`, and the one that students do worst on.
+
+    Args:
+        test: the site's cases.
+        rows: of `cases`, as they were evaluated.
+        num: 0 keeps none at all.
+    """
+    kept = list(test[:num])
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        if row["split"] == "test" and row["model"] != "teacher" and row["dsc"] is not None:
+            scores.setdefault(str(row["case_id"]), []).append(float(row["dsc"]))
+    worst = min(scores, key=lambda case_id: sum(scores[case_id]) / len(scores[case_id]), default="")
+    return kept + [case for case in test[num:] if kept and case.case_id == worst]
 
 
 def same_plane(source: Case, case: Case, axis: int, index: int) -> tuple[Tensor, Sequence[float]]:
@@ -105,16 +126,20 @@ def _picture(plane: Tensor, spacing_mm: Sequence[float], axis: int) -> Row:
     }
 
 
-def _slices(label_IJK: Tensor, axis: int) -> list[int]:
-    """Slices at the quarter points of the labelled voxels, counted along the axis; the middle of the volume where there are
-    none.
-    """
-    counts = (label_IJK > 0).sum(dim=[a for a in range(3) if a != axis]).double()
-    if float(counts.sum()) == 0:
-        return [label_IJK.shape[axis] // 2]
-    shares = counts.cumsum(0) / counts.sum()
-    at = [int(torch.searchsorted(shares, torch.tensor((i + 1) / (NUM_SLICES + 1), dtype=torch.float64))) for i in range(NUM_SLICES)]
-    return sorted(set(at))
+def _slices(label_IJK: Tensor, axis: int) -> tuple[list[int], int]:
+    """The slices to show and the one with most labelled voxels; the middle of the volume where there are none."""
+    counts = (label_IJK > 0).sum(dim=[a for a in range(3) if a != axis])
+    labelled = torch.nonzero(counts).flatten().tolist()
+    if not labelled:
+        middle = label_IJK.shape[axis] // 2
+        return [middle], middle
+    fullest = max(labelled, key=lambda index: int(counts[index]))
+    num_pixels = label_IJK.numel() // label_IJK.shape[axis]
+    most = min(NUM_SLICES, max(3, NUM_PIXELS // num_pixels), len(labelled))
+    chosen = {labelled[round(at)] for at in np.linspace(0, len(labelled) - 1, most).tolist()}
+    if fullest not in chosen:
+        chosen = (chosen - {min(chosen, key=lambda index: (abs(index - fullest), index))}) | {fullest}
+    return sorted(chosen), fullest
 
 
 def _window(image_IJK: Tensor) -> Tensor:

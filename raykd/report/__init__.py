@@ -1,5 +1,5 @@
 """The report: what runs have shown, on one page for whoever has to decide."""
 
-from raykd.report.page import build_report
+from raykd.report.build import build_report
 
 __all__ = ["build_report"]

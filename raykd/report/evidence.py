@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from raykd.results.reader import Run, Tables, find_run_dirs, open_run
+from raykd.results.questions import Comparison
+from raykd.results.reader import Run, find_run_dirs, open_run
 from raykd.results.schema import TABLES
-from raykd.results.settings import label_runs
 from raykd.results.statistics import deployed_cases
 from raykd.scenario.errors import RaykdError
 
@@ -25,7 +25,7 @@ class Evidence:
     """The runs of a report.
 
     Attributes:
-        runs: those that are compared.
+        comparison: the runs that are compared, grouped into cells for `raykd.results.questions`.
         tables: table name to frame; the `method` column holds labels that tell apart every setting that differs between runs.
         labels: run_id to the label of its method.
         deployed: test cases of the clients, last round, deployed model.
@@ -33,12 +33,17 @@ class Evidence:
         notes: sentences on what is missing or was left out.
     """
 
-    runs: tuple[Run, ...]
+    comparison: Comparison
     tables: dict[str, pd.DataFrame]
     labels: dict[str, str]
     deployed: pd.DataFrame
     client_names: dict[int, str]
     notes: tuple[str, ...]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Those that are compared."""
+        return self.comparison.runs
 
     @property
     def scenario(self) -> dict[str, Any]:
@@ -88,48 +93,82 @@ def collect(paths: Sequence[Path]) -> Evidence:
     Raises:
         RaykdError: a path holds no run at all, or not a single run can be read.
     """
-    readable: dict[str, Run] = {}
+    opened: dict[str, Run] = {}
     notes: list[str] = []
     for directory in find_run_dirs(paths):
         try:
-            run = open_run(directory)
+            run = _checked(open_run(directory))
+        except RaykdError as error:
+            notes.append(f"Left out, because it cannot be read: {error}.")
+            continue
+        if run.run_id in opened:
+            notes.append(f"Left out, because another run has its run_id '{run.run_id}': {directory.name}.")
+        opened.setdefault(run.run_id, run)
+    runs = list(opened.values())
+    try:
+        return _assemble(runs, notes)
+    except RaykdError:
+        return _assemble(list(_readable(runs, notes)), notes)
+
+
+def _checked(run: Run) -> Run:
+    """The same run. Raises `RaykdError` where its scenario has blocks of another kind than scenarios have."""
+    wrong = [name for name in ("repository", "method", "evaluation", "pools") if not isinstance(run.scenario.get(name) or {}, dict)]
+    clients = run.scenario.get("clients") or []
+    if not isinstance(clients, list) or not all(isinstance(group, dict) for group in clients):
+        wrong.append("clients")
+    if wrong:
+        raise RaykdError(f"{run.path / 'scenario.yaml'}: '{wrong[0]}' is not what a scenario has there; run the scenario again")
+    return run
+
+
+def _readable(runs: Sequence[Run], notes: list[str]) -> Iterator[Run]:
+    """The runs of which every table can be read."""
+    for run in runs:
+        try:
             for name in TABLES:
                 run.table(name)
         except RaykdError as error:
             notes.append(f"Left out, because it cannot be read: {error}.")
-            continue
-        if run.run_id in readable:
-            notes.append(f"Left out, because another run has its run_id '{run.run_id}': {directory.name}.")
-        readable.setdefault(run.run_id, run)
-    if not readable:
-        raise RaykdError("no run could be read, so there is nothing to report on: " + " ".join(notes))
-    runs = _choose(list(readable.values()), notes)
-    return _assemble(runs, notes)
+        else:
+            yield run
 
 
-def _choose(runs: list[Run], notes: list[str]) -> tuple[Run, ...]:
-    """The finished runs, or all where none is finished."""
-    done = [run for run in runs if run.manifest["status"] == "done"]
+def _choose(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[str]]:
+    """The finished runs, or all where none is finished; and what to say of the others."""
+    done = tuple(run for run in runs if run.manifest["status"] == "done")
     unfinished = [run for run in runs if run.manifest["status"] != "done"]
     states = ", ".join(f"{run.path.name} ({run.manifest['status']})" for run in unfinished)
     if unfinished and done:
-        notes.append(f"Left out, because they are not finished: {states}.")
-    elif unfinished:
-        notes.append(f"No run is finished: {states}. The numbers are those of the last round each run evaluated.")
-    return tuple(done or runs)
+        return done, [f"Left out, because they are not finished: {states}."]
+    if unfinished:
+        return tuple(runs), [f"No run is finished: {states}. The numbers are those of the last round each run evaluated."]
+    return done, []
 
 
-def _assemble(runs: tuple[Run, ...], notes: list[str]) -> Evidence:
-    labels = label_runs(runs)
-    tables = {name: Tables(runs).table(name) for name in TABLES}
-    for name, frame in tables.items():
-        tables[name] = frame.assign(method=frame["run_id"].astype(str).map(labels))
+def _assemble(readable: Sequence[Run], notes: Sequence[str]) -> Evidence:
+    """Every table read once.
+
+    Raises:
+        RaykdError: there is no run, or a table of one cannot be read.
+    """
+    if not readable:
+        raise RaykdError("no run could be read, so there is nothing to report on: " + " ".join(notes))
+    runs, unfinished = _choose(readable)
+    comparison = Comparison(runs)
+    frames = {name: comparison.table(name) for name in TABLES}
+    settings = comparison.settings
+    labels = {
+        str(run_id): ", ".join(part for part in (method, condition) if part)
+        for run_id, method, condition in settings[["method", "condition"]].itertuples()
+    }
+    tables = {name: frame.assign(method=frame["run_id"].astype(str).map(labels)) for name, frame in frames.items()}
     deployed = {labels[run.run_id]: str(run.manifest["deployed"]) for run in runs if "deployed" in run.manifest}
     names: dict[int, str] = {}
     for client_id, name, group in tables["clients"][["client_id", "client_name", "group"]].itertuples(index=False):
         names.setdefault(int(client_id), str(name) if pd.notna(name) else f"{group} {client_id}")
-    evidence = Evidence(runs, tables, labels, deployed_cases(tables["cases"], deployed), names, ())
-    return Evidence(**{**vars(evidence), "notes": (*notes, *_gaps(evidence))})
+    evidence = Evidence(comparison, tables, labels, deployed_cases(tables["cases"], deployed), names, ())
+    return replace(evidence, notes=(*notes, *unfinished, *_gaps(evidence)))
 
 
 def _gaps(evidence: Evidence) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -32,6 +32,14 @@ def figure(height: float, description: str, children: Sequence[ET.Element]) -> M
     """A whole figure with the sentence that a screen reader says for it."""
     root = element("svg", *children, viewBox=f"0 0 {WIDTH:.0f} {height:.0f}", role="img", aria_label=description)
     return Markup(ET.tostring(root, encoding="unicode"))
+
+
+def group(children: Sequence[ET.Element], keys: Mapping[str, str]) -> ET.Element:
+    """Marks that are about the same, so that a reader can hide them together."""
+    made = element("g", *children)
+    for name, words in keys.items():
+        made.set(f"data-{name}", words)
+    return made
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", **attributes: str | float) -> ET.Element:

@@ -9,20 +9,23 @@ from typing import Any
 
 import pandas as pd
 
+from raykd.report.blocks import Panel
 from raykd.report.evidence import REPOSITORY, Evidence
-from raykd.report.slices import SLICE, Panel, num_labelled, picture, student_of
+from raykd.report.pictures import SLICE, num_labelled, picture, student_of
 from raykd.report.wording import NONE, number, plural, readable, short
 
 NUM_CASES = 3
-"""Of a site, however many were kept."""
+"""Of a site, however many were kept; one where sites are many."""
+MANY_SITES = 4
 Layers = Mapping[str, pd.Series]
 
 
 @dataclass(frozen=True)
 class View:
-    """A site: what it has, by heading, and for each case a title and its pictures."""
+    """A site or the repository: what it has, by heading, and for each case a title and its pictures."""
 
     name: str
+    is_repository: bool
     facts: tuple[tuple[str, str], ...]
     cases: tuple[tuple[str, tuple[Panel, ...]], ...]
 
@@ -45,8 +48,9 @@ def views(evidence: Evidence, sites: Sequence[int], methods: Sequence[str], show
         facts = _repository_facts(evidence) if client_id == REPOSITORY else {}
         for row in own.to_dict("records"):
             facts = site_facts(row)
-        cases = [_case(evidence, one, shown) for one in _fullest_slices(rows)]
-        yield View(evidence.name(client_id), tuple(facts.items()), tuple(cases))
+        num_cases = NUM_CASES if len(sites) <= MANY_SITES else 1
+        cases = [_case(evidence, one, shown) for one in _fullest_slices(rows)[:num_cases]]
+        yield View(evidence.name(client_id), client_id == REPOSITORY, tuple(facts.items()), tuple(cases))
 
 
 def _of_one_run(previews: pd.DataFrame, client_id: int, methods: Sequence[str]) -> pd.DataFrame:
@@ -59,7 +63,7 @@ def _of_one_run(previews: pd.DataFrame, client_id: int, methods: Sequence[str]) 
 
 def _fullest_slices(rows: pd.DataFrame) -> list[pd.DataFrame]:
     """Of each case, the slice that shows most of the reference."""
-    cases = [case for _, case in rows.groupby("case_id", observed=True, sort=False)][:NUM_CASES]
+    cases = [case for _, case in rows.groupby("case_id", observed=True, sort=False)]
     return [max((one for _, one in case.groupby(SLICE, observed=True)), key=num_labelled) for case in cases]
 
 

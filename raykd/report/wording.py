@@ -15,8 +15,11 @@ SPACE = "\N{NO-BREAK SPACE}"
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A number with a true minus sign; a dash where there is none."""
-    return NONE if math.isnan(value) else f"{value:.{digits}f}".replace("-", MINUS)
+    """A number with a true minus sign, which zero has not; a dash where there is none."""
+    if math.isnan(value):
+        return NONE
+    text = f"{value:.{digits}f}"
+    return text.replace("-", MINUS) if float(text) else text.lstrip("-")
 
 
 def interval(estimate: Estimate, digits: int = 2) -> str:
@@ -24,6 +27,17 @@ def interval(estimate: Estimate, digits: int = 2) -> str:
     if math.isnan(estimate.low):
         return number(estimate.value, digits)
     return f"{number(estimate.value, digits)} ({number(estimate.low, digits)} to {number(estimate.high, digits)})"
+
+
+def count_interval(estimate: Estimate) -> str:
+    """A number of labels with its interval in brackets; what is infinite is more than were tried."""
+
+    def words(value: float) -> str:
+        return "more than tried" if value == math.inf else "none" if value == -math.inf else number(value, 1)
+
+    if math.isnan(estimate.low):
+        return words(estimate.value)
+    return f"{words(estimate.value)} ({words(estimate.low)} to {words(estimate.high)})"
 
 
 def signed(value: float, digits: int = 2) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from raykd.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY
+from raykd.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, dictionary
 from raykd.scenario.errors import RaykdError, did_you_mean
 from raykd.storage import local_copy
 
@@ -121,6 +121,11 @@ class Tables(TableAccess):
     def table(self, name: str) -> pd.DataFrame:
         return _to_frame(name, [read_parts(run.path, name) for run in self.runs])
 
+    @property
+    def dictionary(self) -> pd.DataFrame:
+        """What every column holds, those included that the runs' methods added; see `raykd.results.schema.dictionary`."""
+        return dictionary({name: pa.unify_schemas([read_schema(run.path, name) for run in self.runs]) for name in TABLES})
+
 
 def open_run(path: str | Path) -> Run:
     """Open a run directory, finished or not; of a URL a copy of it, without checkpoints and models.
@@ -216,7 +221,18 @@ def read_parts(run_dir: Path, name: str) -> pa.Table:
         if written > SCHEMA_VERSION:
             raise RaykdError(f"{path}: has table schema {written}, this raykd reads up to {SCHEMA_VERSION}; install a later one")
         parts.append(part)
-    return pa.concat_tables(parts, promote_options="default")
+    try:
+        return pa.concat_tables(parts, promote_options="default")
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise RaykdError(
+            f"{run_dir / 'tables' / name}: its columns are not those of raykd ({reason}); run the scenario again"
+        ) from None
+
+
+def read_schema(run_dir: Path, name: str) -> pa.Schema:
+    """The columns of one table of a run, declared and added, with the words that its files have for them."""
+    return read_parts(run_dir, name).schema
 
 
 def _to_frame(name: str, parts: list[pa.Table]) -> pd.DataFrame:

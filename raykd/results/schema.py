@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pandas as pd
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-"""Raised when a column changes its meaning; written into every file and compared by the reader."""
+"""Raised when a column changes its meaning, its unit or its type, or goes; a new column that may be null leaves it as it is.
+Written into every file. A reader takes every version up to its own, and refuses a later one."""
 
 VERSION_KEY = b"raykd_schema_version"
+MEANING_KEY, UNIT_KEY, MEASURED_KEY = b"meaning", b"unit", b"is_measured"
+"""In the metadata of every field of a file: what the column holds, in which unit, and whether a clock decided it."""
+ADDED = "as the method that adds it says"
 
 INTEGER, NUMBER, TEXT, TRUTH, BYTES = pa.int64(), pa.float64(), pa.string(), pa.bool_(), pa.binary()
 
@@ -36,6 +42,12 @@ class Column:
     is_deterministic: bool = True
     is_repeated: bool = True
 
+    def field(self) -> pa.Field:
+        """The column as pyarrow writes it, with its meaning and unit beside it."""
+        words = {MEANING_KEY: self.meaning, UNIT_KEY: self.unit, MEASURED_KEY: str(not self.is_deterministic).lower()}
+        told = {key: word.encode() for key, word in words.items() if word}
+        return pa.field(self.name, self.type, nullable=not self.is_required, metadata=told)
+
 
 @dataclass(frozen=True)
 class TableSchema:
@@ -59,12 +71,11 @@ class TableSchema:
             if column.name == name:
                 return column
         is_open = any(name.startswith(prefix) and len(name) > len(prefix) for prefix in self.open_prefixes)
-        return Column(name, NUMBER, "as the method that adds it says") if is_open else None
+        return Column(name, NUMBER, ADDED) if is_open else None
 
     def arrow(self, extra: tuple[str, ...] = ()) -> pa.Schema:
-        """The pyarrow schema of the declared columns and of `extra`, with the version in its metadata."""
-        columns = [*self.columns, *(Column(name, NUMBER, "") for name in extra)]
-        fields = [pa.field(c.name, c.type, nullable=not c.is_required) for c in columns]
+        """The pyarrow schema of the declared columns and of `extra`, the version in its metadata, meanings in its fields'."""
+        fields = [column.field() for column in (*self.columns, *(Column(name, NUMBER, ADDED) for name in extra))]
         return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 
@@ -101,7 +112,7 @@ CLIENTS = (
     Column("num_unlabelled", INTEGER, "training cases without one"),
     Column("num_validation", INTEGER, "cases held out for choices made in training"),
     Column("num_test", INTEGER, "cases held out for judging"),
-    Column("num_previews", INTEGER, "test cases whose slices are kept"),
+    Column("num_previews", INTEGER, "first test cases whose slices are kept; those of the worst are kept too"),
     Column("network", TEXT, "its student's network"),
     Column("num_params", INTEGER, "values in its student"),
     Column("link_up_mbps", NUMBER, "client to server", "Mbit/s"),
@@ -236,3 +247,22 @@ TABLES: dict[str, TableSchema] = {
 def measured_columns(table: str) -> tuple[str, ...]:
     """The columns of a table in which two runs of one scenario and seed may differ, `run_id` aside."""
     return tuple(column.name for column in TABLES[table].columns if not column.is_deterministic)
+
+
+def dictionary(schemas: Mapping[str, pa.Schema] | None = None) -> pd.DataFrame:
+    """What every column of every table holds: one row a column with `table`, `column`, `type`, `unit`, `meaning`, `is_measured`
+    and `is_required`.
+
+    Args:
+        schemas: by table, schemas of files, whose further columns are told too and whose own words are told where they have some.
+    """
+    rows = []
+    for name, table in TABLES.items():
+        written = {field.name: field for field in (schemas or {}).get(name, [])}
+        declared = {column.name: column.field() for column in table.columns}
+        for field in ({**declared, **written}).values():
+            told = {**(declared[field.name].metadata if field.name in declared else {}), **(field.metadata or {})}
+            row = {"table": name, "column": field.name, "type": str(field.type), "unit": told.get(UNIT_KEY, b"").decode()}
+            row |= {"meaning": told.get(MEANING_KEY, ADDED.encode()).decode(), "is_measured": told.get(MEASURED_KEY) == b"true"}
+            rows.append({**row, "is_required": not field.nullable})
+    return pd.DataFrame(rows)

@@ -72,7 +72,7 @@ class Evaluation(Strict):
     nsd_tolerance_mm: PositiveFloat = 1.0
     """Surfaces nearer than this count as the same in NSD."""
     previews: NonNegativeInt = 1
-    """Test cases a client whose slices are kept for the report."""
+    """Test cases a client whose slices are kept for the report, beside those of the one it does worst on; 0 keeps none."""
 
 
 class Resources(Strict):

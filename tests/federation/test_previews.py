@@ -14,7 +14,7 @@ from torch import Tensor
 
 from raykd.data.case import Case, affine_from_spacing
 from raykd.data.heterogeneity.resolution import crop_field_of_view, resample_case
-from raykd.federation.previews import preview_rows
+from raykd.federation.previews import preview_rows, previewed
 
 SHAPE = (6, 7, 8)
 SPACINGS = {0: (3.0, 1.0, 1.5), 1: (1.0, 3.0, 1.5), 2: (1.0, 1.5, 3.0)}
@@ -75,17 +75,32 @@ def slices_of(counts: list[int]) -> list[int]:
 
 @pytest.mark.parametrize(
     ("counts", "expected"),
-    [
-        # Running totals reach 1/4, 2/4 and 3/4 of all voxels at these slices.
-        ([0, 10, 10, 10, 10, 0], [1, 2, 3]),
-        ([0, 0, 28, 7, 5, 0], [2, 3]),
-        ([1, 1, 2, 8, 2, 2], [2, 3]),
-        ([0, 0, 0, 0, 9, 0], [4]),
-        ([5, 0, 0, 0, 0, 5], [0, 5]),
-    ],
+    [([0, 10, 1, 10, 10, 0], [1, 2, 3, 4]), ([0, 0, 0, 0, 9, 0], [4]), ([5, 0, 0, 0, 0, 5], [0, 5])],
 )
-def test_slices_are_spread_over_the_labelled_voxels_and_shown_once(counts: list[int], expected: list[int]) -> None:
+def test_every_slice_that_is_labelled_is_shown(counts: list[int], expected: list[int]) -> None:
     assert slices_of(counts) == expected
+
+
+def test_of_many_slices_some_are_kept_evenly_and_the_fullest_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of six, three are the first, the middle (2.5, to the even 2) and the last; the fullest takes the place of the nearest."""
+    monkeypatch.setattr("raykd.federation.previews.NUM_SLICES", 3)
+    assert slices_of([4, 4, 9, 4, 4, 4]) == [0, 2, 5]
+    assert slices_of([4, 4, 4, 9, 4, 4]) == [0, 3, 5]
+    assert slices_of([4, 9, 4, 4, 4, 4]) == [1, 2, 5]
+    monkeypatch.setattr("raykd.federation.previews.NUM_SLICES", 12)
+    monkeypatch.setattr("raykd.federation.previews.NUM_PIXELS", 4 * 7 * 8)  # slices are 7 by 8
+    assert slices_of([4] * 6) == [0, 2, 3, 5]
+
+
+def test_the_case_that_students_do_worst_on_is_kept_beside_the_first() -> None:
+    cases = [replace(a_case(), case_id=name) for name in ("a", "b", "c")]
+    scores = [("a", "global", 0.9), ("b", "global", 0.8), ("b", "personal", 0.1), ("c", "global", 0.5), ("c", "teacher", 0.0)]
+    rows = [{"split": "test", "case_id": name, "model": model, "dsc": dsc} for name, model, dsc in scores]
+    rows.append({"split": "validation", "case_id": "c", "model": "global", "dsc": 0.0})
+    assert [case.case_id for case in previewed(cases, rows, 1)] == ["a", "b"]  # means of b and c: 0.45 and 0.5
+    assert [case.case_id for case in previewed(cases, rows, 2)] == ["a", "b"]
+    assert previewed(cases, rows, 0) == []
+    assert [case.case_id for case in previewed(cases, [], 1)] == ["a"]
 
 
 def test_the_middle_slice_is_shown_where_nothing_is_labelled() -> None:
@@ -166,8 +181,8 @@ def test_a_case_that_no_shift_changed_looks_like_its_source(axis: int) -> None:
     case = a_case(axis)
     rows = preview_rows(case, {}, round_index=0, client_id=0, source=case)
     pairs = {(row["slice_index"], row["layer"]): pixels(row) for row in rows}
-    assert len(pairs) == 9
-    assert all(np.array_equal(shown, pairs[index, "source"]) for (index, layer), shown in pairs.items() if layer == "image")
+    (fullest,) = (index for index, layer in pairs if layer == "source")
+    assert np.array_equal(pairs[fullest, "image"], pairs[fullest, "source"])
 
 
 def test_every_voxel_between_two_places_is_shown_once() -> None:

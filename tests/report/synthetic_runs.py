@@ -27,11 +27,11 @@ SECONDS = {"local": 210.0, "fedavg": 260.0, "fedprox": 290.0, "dual_kd": 410.0}
 KINDS = {"local": (), "fedavg": ("params",), "fedprox": ("params",), "dual_kd": ("params", "logits", "features")}
 
 
-def scenario(method: str, seed: int, **changes: Any) -> dict[str, Any]:
+def scenario(method: str, seed: int, shots: int | None = None, **changes: Any) -> dict[str, Any]:
+    """One of the study; with `shots`, one of a study of label budgets, where every site has so many."""
     groups = [
-        {"group": "community", "count": 2, "source": {"name": "phantom"}, "labels": {"num_shots": 2}},
-        {"group": "university", "count": 1, "source": {"name": "phantom"}, "labels": {"num_shots": 5}},
-        {"group": "rural", "count": 1, "source": {"name": "phantom"}, "labels": {"num_shots": 1}},
+        {"group": group, "count": count, "source": {"name": "phantom"}, "labels": {"num_shots": shots or own}}
+        for group, count, own in (("community", 2, 2), ("university", 1, 5), ("rural", 1, 1))
     ]
     repository = {
         "source": {"name": "phantom", "anatomy": "knee", "num_cases": 24},
@@ -53,8 +53,9 @@ def scenario(method: str, seed: int, **changes: Any) -> dict[str, Any]:
     }
 
 
-def client_rows(names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for index, (_, group, spacing, shots, mbps) in enumerate(CLIENTS):
+def client_rows(names: Sequence[str], budget: int | None = None) -> Iterator[dict[str, Any]]:
+    for index, (_, group, spacing, own, mbps) in enumerate(CLIENTS):
+        shots = budget or own
         yield {
             "client_id": index, "group": group, "client_name": names[index],
             "spacing_i_mm": spacing[0], "spacing_j_mm": spacing[1], "spacing_k_mm": spacing[2],
@@ -104,20 +105,25 @@ def transfer_rows(method: str) -> Iterator[dict[str, Any]]:
                    "num_values": 1_400_000, "num_bytes": 5_600_000, "simulated_s": 5.6 * 8 / (5 * mbps)}  # fmt: skip
 
 
-def preview_rows(method: str, model: str, error: float) -> Iterator[dict[str, Any]]:
+def preview_rows(method: str, model: str, error: float, num_slices: int = 2) -> Iterator[dict[str, Any]]:
+    """A case of each site, its first slice with the most of the reference and the source beside it, and one of the repository."""
     for client_id, (_, _, spacing, *_) in enumerate(CLIENTS):
-        truth, image = knee(spacing, seed=client_id)
-        layers = {
-            "source": (SOURCE_MM, knee(SOURCE_MM, seed=client_id)[1]),
-            "image": (spacing, image),
-            "reference": (spacing, truth),
-            model: (spacing, knee(spacing, seed=client_id, shift=error)[0]),
-            "teacher": (spacing, knee(spacing, seed=client_id, shift=-error / 3)[0]),
-        }
-        yield from pictures(layers, client_id=client_id, case_id="case-0", round=ROUNDS - 1)
+        for at in range(num_slices):
+            truth, image = knee(spacing, seed=client_id + 10 * at)
+            truth[: 2 * at] = 0
+            truth[len(truth) - 12 * at :] = 0
+            layers = {
+                "image": (spacing, image),
+                "reference": (spacing, truth),
+                model: (spacing, knee(spacing, seed=client_id, shift=error)[0]),
+                "teacher": (spacing, knee(spacing, seed=client_id, shift=-error / 3)[0]),
+            }
+            if at == 0:
+                layers = {"source": (SOURCE_MM, knee(SOURCE_MM, seed=client_id)[1]), **layers}
+            yield from pictures(layers, client_id=client_id, case_id="case-0", round=ROUNDS - 1, slice_index=40 + at)
     truth, image = knee(SOURCE_MM, seed=len(CLIENTS))
     held_out = {"image": (SOURCE_MM, image), "reference": (SOURCE_MM, truth), "teacher": (SOURCE_MM, truth)}
-    yield from pictures(held_out, client_id=-1, case_id="repository-3", round=-1)
+    yield from pictures(held_out, client_id=-1, case_id="repository-3", round=-1, slice_index=40)
 
 
 SOURCE_MM = (0.75, 0.5, 0.5)
@@ -126,7 +132,7 @@ SOURCE_MM = (0.75, 0.5, 0.5)
 def pictures(layers: Mapping[str, tuple[Sequence[float], np.ndarray]], **where: Any) -> Iterator[dict[str, Any]]:
     """Coronal slices, K downwards and I rightwards."""
     for layer, (spacing, pixels) in layers.items():
-        yield {**where, "axis": 1, "slice_index": 40, "slice_mm": spacing[1], "row_mm": spacing[2], "col_mm": spacing[0],
+        yield {**where, "axis": 1, "slice_mm": spacing[1], "row_mm": spacing[2], "col_mm": spacing[0],
                "rows": pixels.shape[0], "cols": pixels.shape[1], "layer": layer, "pixels": pixels.tobytes()}  # fmt: skip
 
 
@@ -145,21 +151,32 @@ def knee(spacing: Sequence[float], seed: int, shift: float = 0.0) -> tuple[np.nd
     return label, np.clip(image, 0, 255).astype(np.uint8)
 
 
-def write_run(path: Path, method: str, seed: int, *, names: Sequence[str], skip: Sequence[str] = (), status: str = "done") -> Path:
-    """One run directory; the tables named in `skip` are not written."""
+def write_run(
+    path: Path,
+    method: str,
+    seed: int,
+    *,
+    names: Sequence[str],
+    skip: Sequence[str] = (),
+    status: str = "done",
+    shots: int | None = None,
+    num_slices: int = 2,
+) -> Path:
+    """One run directory; the tables named in `skip` are not written. With `shots`, each doubling of them adds 0.05 of Dice."""
     path.mkdir(parents=True)
-    run_id = f"{method}-{seed}"
+    run_id = f"{method}-{seed}" if shots is None else f"{method}-{shots}-{seed}"
     writer = RunWriter(path, {"run_id": run_id, "scenario": "two-shot-knees", "method": method, "seed": seed})
     manifest = {**new_manifest("5f2c9a1be07d4c31", run_id), "git_commit": "0123456789abcdef0123456789abcdef01234567"}
     manifest |= {"started_at": "2026-01-05T10:00:00+00:00", "ended_at": "2026-01-05T11:12:00+00:00", "status": status}
     writer.write_manifest(manifest)
-    (path / "scenario.yaml").write_text(yaml.safe_dump(scenario(method, seed)), encoding="utf-8")
+    (path / "scenario.yaml").write_text(yaml.safe_dump(scenario(method, seed, shots)), encoding="utf-8")
     rng = np.random.default_rng([seed, *method.encode()])
     model = "personal" if method == "local" else "global"
     wall = SECONDS[method] / ROUNDS
+    bonus = 0.05 * np.log2(shots / 2) if shots else 0.0
     tables: dict[str, list[dict[str, Any]]] = {
-        "clients": list(client_rows(names)),
-        "cases": list(case_rows(METHODS[method] + rng.normal(0, 0.005), rng, model)),
+        "clients": list(client_rows(names, shots)),
+        "cases": list(case_rows(METHODS[method] + bonus + rng.normal(0, 0.005), rng, model)),
         "rounds": [
             {"round": r, "num_selected": 4, "num_completed": 4 - (r == 7), "num_dropped": int(r == 7), "wall_s": wall,
              "simulated_s": 6 * wall, "engine_s": 0.1 * wall, "server_s": 0.05 * wall} for r in range(ROUNDS)
@@ -173,7 +190,7 @@ def write_run(path: Path, method: str, seed: int, *, names: Sequence[str], skip:
             {"round": 7, "client_id": 3, "kind": "dropout", "detail": "did not answer, as the scenario let it"},
             {"round": 12, "client_id": 1, "kind": "retry", "detail": "a worker was lost; the update was repeated as it was"},
         ],
-        "previews": list(preview_rows(method, model, 14 * (0.95 - METHODS[method]))),
+        "previews": list(preview_rows(method, model, 14 * (0.95 - METHODS[method]), num_slices)),
         "teachers": [{"step": s, "loss": 1.2 * 0.995**s, "train_s": 0.1 * s} for s in range(0, 601, 50)],
     }  # fmt: skip
     for table, rows in tables.items():
@@ -182,9 +199,18 @@ def write_run(path: Path, method: str, seed: int, *, names: Sequence[str], skip:
     return path
 
 
-def write_study(path: Path, methods: Sequence[str] = tuple(METHODS), seeds: Sequence[int] = (0, 1), **options: Any) -> Path:
+def write_study(
+    path: Path,
+    methods: Sequence[str] = tuple(METHODS),
+    seeds: Sequence[int] = (0, 1),
+    budgets: Sequence[int | None] = (None,),
+    **options: Any,
+) -> Path:
+    """Runs of every method, label budget and seed."""
     options = {"names": [name for name, *_ in CLIENTS], **options}
     for method in methods:
-        for seed in seeds:
-            write_run(path / f"{method}-seed{seed}", method, seed, **options)
+        for shots in budgets:
+            for seed in seeds:
+                place = f"{method}-seed{seed}" if shots is None else f"{method}-{shots}-seed{seed}"
+                write_run(path / place, method, seed, shots=shots, **options)
     return path

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 from synthetic_runs import CLASSES, CLIENTS, METHODS, preview_rows, write_run, write_study
 
 from raykd.report import build_report
@@ -20,9 +21,9 @@ VOID = {"meta", "input", "br", "hr", "link", "img"}
 class Page(HTMLParser):
     """What a browser would find: text, attributes by tag, and whether every element is closed in order."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | str):
         super().__init__()
-        self.source = path.read_text(encoding="utf-8")
+        self.source = path if isinstance(path, str) else path.read_text(encoding="utf-8")
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
         self.words: list[str] = []
@@ -52,10 +53,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(study_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
-    out = tmp_path_factory.mktemp("report")
-    assert build_report([study_dir], out) == out / "report.html"
-    return Page(out / "report.html")
+def page(html: str) -> Page:
+    return Page(html)
 
 
 def test_every_method_client_and_class_is_told(page: Page) -> None:
@@ -65,8 +64,11 @@ def test_every_method_client_and_class_is_told(page: Page) -> None:
 
 
 def test_the_answer_names_the_best_method_its_worst_site_and_both_yardsticks(page: Page) -> None:
+    assert re.search(r"Yes : dual_kd gains 0\.\d\d \(0\.\d\d to 0\.\d\d\) of Dice against every site training alone", page.text)
     lead = r"dual_kd is the best of 4 methods, with a mean Dice score of 0\.\d\d \(0\.\d\d to 0\.\d\d\) over 4 sites"
     assert re.search(lead, page.text)
+    assert "Is it worth it?" in page.text and "For whom?" in page.text and "At what cost?" in page.text
+    assert re.search(r"Beside local, 4 of 4 sites are better off, 0 worse, 0 open\. rural \+0\.\d\d \(\+0\.\d\d to", page.text)
     assert re.search(r"judged on 24 test scans", page.text)
     assert re.search(r"Its weakest site is rural with 0\.\d\d", page.text)
     assert re.search(r"Against local \(every site training alone on its own labels\) it gains 0\.\d\d", page.text)
@@ -90,7 +92,7 @@ def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
     for _, attributes in page.tags:
         for name in ("src", "href", "action", "srcset"):
             value = attributes.get(name) or ""
-            assert value.startswith(("#", "data:image/png;base64,")) or value == ""
+            assert value.startswith(("#", "data:image/png;base64,", "data:text/csv;charset=utf-8,")) or value == ""
     assert "url(" not in page.source and "@import" not in page.source
     (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
     assert (policy["content"] or "").startswith("default-src 'none'; img-src data:")
@@ -106,26 +108,37 @@ def test_the_policy_admits_the_script_and_no_other(page: Page) -> None:
 def test_headings_sort_the_comparison_by_numbers(page: Page) -> None:
     (region,) = page.all("div", **{"aria-label": "Methods, their quality and their cost"})
     assert region["tabindex"] == "0"
-    assert len(page.all("table", **{"class": "sortable"})) == 3
+    assert len(page.all("table", **{"class": "sortable"})) > 10
     assert len([cell for cell in page.all("td") if "data-value" in cell]) > 4 * 8
 
 
-def test_slices_show_each_image_once_and_three_outlines_a_method(page: Page) -> None:
-    # A source and an image of each site and an image of the repository. What each site sees refers twice to its image, for the
-    # reference and for the prediction; what it looks like once a method.
-    assert len(page.all("image")) == 2 * len(CLIENTS) + 1
-    assert len(page.all("use")) == 2 * (len(CLIENTS) + 1) + len(CLIENTS) * len(METHODS)
+def test_slices_show_each_image_once_and_an_outline_for_every_method(page: Page) -> None:
+    # A source and two slices of each site and an image of the repository. What each site sees refers twice to its image, for the
+    # reference and for the prediction; the viewer once to the slice that is there already.
+    assert len(page.all("image")) == 3 * len(CLIENTS) + 1
+    assert len(page.all("use")) == 2 * (len(CLIENTS) + 1) + len(CLIENTS)
     ids = {attributes["id"] for attributes in page.all("image")}
     assert len(ids) == len(page.all("image"))
     assert {(attributes["href"] or "")[1:] for attributes in page.all("use")} <= ids
     shown = [a for a in page.all("path") if (a.get("class") or "").startswith("outline") and a.get("d") != "M0 3h28"]
-    assert len(shown) == 2 * (len(CLIENTS) + 1) + 3 * len(CLIENTS) * len(METHODS)
+    assert len(shown) == 2 * (len(CLIENTS) + 1) + 2 * len(CLIENTS) * (2 + len(METHODS))
+    students = [a["data-label"] for a in shown if "data-label" in a]
+    assert sorted(set(students)) == sorted(METHODS) and len(students) == 2 * len(CLIENTS) * len(METHODS)
     for layer in ("reference", "student", "teacher"):
         assert page.all("input", type="checkbox", id=f"show-{layer}")
 
 
+def test_a_viewer_starts_at_the_slice_with_most_of_the_reference(page: Page) -> None:
+    sliders = page.all("input", type="range")
+    assert len(sliders) == len(CLIENTS)
+    assert all((slider["min"], slider["max"], slider["value"]) == ("0", "1", "0") for slider in sliders)
+    assert [slider["data-places"] for slider in sliders][3] == "40, 60 mm;41, 62 mm"  # slices of 1.5 mm
+    groups = [a for a in page.all("g") if (a.get("class") or "").startswith("slice")]
+    assert [a["class"] for a in groups] == ["slice", "slice off"] * len(CLIENTS)
+
+
 def test_each_site_s_case_stands_beside_its_source_in_the_same_extent(page: Page) -> None:
-    views = page.source[page.source.index('<section id="views">') : page.source.index('<section id="methods">')]
+    views = page.source[page.source.index('<section id="views"') : page.source.index('<section id="methods"')]
     boxes = re.findall(r'<svg viewBox="([^"]+)"', views)
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", views)
     assert len(boxes) == len(captions) == 3 + 4 * len(CLIENTS)
@@ -138,7 +151,8 @@ def test_each_site_s_case_stands_beside_its_source_in_the_same_extent(page: Page
 
 
 def test_what_is_particular_to_a_site_is_told_beside_its_case(page: Page) -> None:
-    views = page.text[page.text.index("What each site sees") : page.text.index("The methods compared")]
+    start = page.text.rindex("What each site sees")
+    views = page.text[start : page.text.index("The methods compared", start)]
     community, rural = views[views.index("community-0") : views.index("community-1")], views[views.index("rural") :]
     assert "Labels 1 of 8 training scans; 40% of the slices of each;" in rural and "boundaries off by 1 mm" in rural
     assert "Slices 0.5 mm between two slices are covered by neither" in rural
@@ -170,7 +184,7 @@ def test_castings_have_no_left_and_right(tmp_path: Path) -> None:
     part = path.read_text().replace("    name: phantom\n", "    name: phantom\n    anatomy: casting_ct\n")
     path.write_text(part)
     page = Page(build_report([run], tmp_path / "r.html"))
-    assert "Slice across J of case-0" in page.text and "fedavg: slice across J of case-0" in page.text
+    assert "Slice across J of case-0" in page.text and "rural: slices across J of case-0" in page.text
     assert not any(word in page.text for word in ("oronal", "radiological", "R × A × S", "patients"))
 
 
@@ -180,7 +194,8 @@ def test_figures_speak_to_screen_readers(page: Page) -> None:
 
 
 def test_the_same_runs_give_the_same_page(study_dir: Path, page: Page, tmp_path: Path) -> None:
-    assert build_report([study_dir], tmp_path / "again.html").read_text(encoding="utf-8") == page.source
+    assert build_report([study_dir], tmp_path) == tmp_path / "report.html"
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page.source
 
 
 def test_one_run_is_reported_alone(study_dir: Path, tmp_path: Path) -> None:
@@ -191,19 +206,24 @@ def test_one_run_is_reported_alone(study_dir: Path, tmp_path: Path) -> None:
 
 
 def test_names_are_escaped_everywhere(make_study: Callable[..., Path], tmp_path: Path) -> None:
-    evil = "<script>alert(1)</script>"
+    evil = """</style></script><script>alert(1)</script>"'<img src=x onerror=alert(2)>"""
     study = make_study(methods=["fedavg", "dual_kd"], seeds=[0], names=[*NAMES[:3], evil])
+    for path in study.glob("*/scenario.yaml"):
+        settings = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump({**settings, "name": evil, "description": evil}))
     page = Page(build_report([study], tmp_path / "r.html"))
-    assert evil not in page.source
-    assert evil in page.text
+    assert evil not in page.source and "<img" not in page.source
+    assert page.text.count(evil) > 5 and page.open == []
     assert page.source.count("<script") == 1
+    told = build_report([study], tmp_path / "r.md", "md").read_text(encoding="utf-8")
+    assert "<script" not in told.replace("\\<", "") and "alert" in told
 
 
 @pytest.mark.parametrize(
     ("skipped", "sentence"),
     [
-        ("previews", "No slices were kept."),
-        ("transfers", "No transfer was recorded"),
+        ("previews", "What it looks like needs slices of test cases; set evaluation.previews to 1 or more."),
+        ("transfers", "What travelled needs a recorded transfer"),
         ("events", "Nothing out of the ordinary was recorded."),
         ("clients", "The table of clients is missing, so sites go by their numbers."),
         ("cases", "No test case has been evaluated yet"),
@@ -216,7 +236,7 @@ def test_a_missing_table_becomes_a_sentence(tmp_path: Path, skipped: str, senten
     run = write_run(tmp_path / "run", "dual_kd", 0, names=NAMES, skip=[skipped])
     page = Page(build_report([run], tmp_path / "r.html"))
     assert sentence.lower() in page.text.lower()
-    assert page.open == [] and "nan" not in page.text.split()
+    assert page.open == [] and "nan" not in page.text.split() and "a fault to report" not in page.text
 
 
 def test_a_run_that_hardly_started_is_said_to_be_so(tmp_path: Path) -> None:
@@ -225,8 +245,8 @@ def test_a_run_that_hardly_started_is_said_to_be_so(tmp_path: Path) -> None:
     page = Page(build_report([run], tmp_path / "r.html"))
     assert "No run is finished: run (running)." in page.text
     assert "there is no answer" in page.text
-    assert "A learning curve needs at least two evaluated rounds" in page.text
-    assert "No time was recorded" in page.text
+    assert "How they learned needs at least two evaluated rounds" in page.text
+    assert "How long it takes needs a recorded time" in page.text
 
 
 def test_unfinished_and_broken_runs_are_left_out_and_named(tmp_path: Path) -> None:

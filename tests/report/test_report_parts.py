@@ -8,12 +8,13 @@ from synthetic_runs import CLIENTS, scenario, write_run
 
 from raykd.report import build_report
 from raykd.report.costs import cost_of
-from raykd.report.evidence import collect, label_runs
-from raykd.report.slices import outline
+from raykd.report.evidence import collect
+from raykd.report.pictures import outline
 from raykd.report.svg import Scale, spanning
 from raykd.report.views import spacing_words
 from raykd.report.wording import data_size, duration, interval, number, plural, probability, short, signed
 from raykd.results.reader import Run
+from raykd.results.settings import label_runs
 from raykd.results.statistics import Estimate
 from raykd.results.writer import RunWriter
 
@@ -40,7 +41,7 @@ def test_data_size(size: float, words: str) -> None:
 
 
 def test_numbers() -> None:
-    assert number(-0.126) == "−0.13" and number(math.nan) == "–"
+    assert number(-0.004) == "0.00" and number(-0.126) == "−0.13" and number(math.nan) == "–"
     assert signed(0.126) == "+0.13" and signed(-0.126) == "−0.13" and signed(0.001) == "0.00"
     assert interval(Estimate(0.8, 0.75, 0.85)) == "0.80 (0.75 to 0.85)"
     assert interval(Estimate(0.8, math.nan, math.nan)) == "0.80"
@@ -116,7 +117,7 @@ def test_a_method_that_pools_data_is_a_yardstick_not_the_winner(tmp_path: Path) 
     evidence = collect([tmp_path / "s"])
     assert evidence.pooling_methods == {"dual_kd"}
     html = build_report([tmp_path / "s"], tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "<strong>fedavg</strong> reaches" in html
+    assert "<strong>fedavg</strong> reaches" in html and "stays <strong>open</strong>" in html
     assert "Against <strong>dual_kd</strong> (all sites&#39; scans pooled in one place" in html and "it loses" in html
     assert "never leave a site" not in html
 

@@ -36,8 +36,8 @@ PATIENTS, CLASSES = 8, ("a", "b")
 
 
 def write(folder: Path, method: str, shots: int, level: float, *, seed: int = 0, gain: float = 0.0, **setting: Any) -> None:
-    """Two sites, site 1 with thick slices and 0.2 worse; DSC grows to `level` over rounds -1, 0, 1; each round 1000 bytes a
-    site."""
+    """Two sites, site 1 with thick slices and 0.2 worse; DSC grows to `level` over rounds -1, 0, 1; each round 1000 bytes and
+    900 s of training a site."""
     run_id = f"{method}-{shots}-{seed}-{setting}"
     path = folder / run_id.replace(" ", "")
     path.mkdir(parents=True)
@@ -66,6 +66,7 @@ def write(folder: Path, method: str, shots: int, level: float, *, seed: int = 0,
     writer.write("clients", clients, "all")
     writer.write("cases", cases, "all")
     writer.write("rounds", [{"round": r, "wall_s": 10.0, "simulated_s": 60.0} for r in range(2)], "all")
+    writer.write("training", [{"round": r, "client_id": c, "train_s": 900.0} for r in range(2) for c in range(2)], "all")
     transfers = [
         {"round": r, "client_id": c, "direction": way, "kind": "params", "num_bytes": 500, "simulated_s": 5.0}
         for r in range(2) for c in range(2) for way in ("down", "up")

@@ -32,7 +32,7 @@ def test_means_by_hand() -> None:
     assert result.per_client[0].value == pytest.approx(0.8)
     assert result.per_client[1].value == pytest.approx(1.3 / 3)
     assert result.macro.value == pytest.approx((0.8 + 1.3 / 3) / 2)
-    assert (result.worst_client, result.num_cases) == (1, 5)
+    assert (result.worst_client, result.num_patients) == (1, 5)
     assert result.worst == result.per_client[1]
 
 
@@ -55,7 +55,7 @@ def test_seeds_are_averaged_before_cases_are_counted() -> None:
     second = cases(TWO_CLIENTS, seed=1, run_id="1").assign(dsc=lambda t: t["dsc"] + 0.02)
     (once,) = score_methods(case_scores(first.assign(dsc=first["dsc"] + 0.01)), rng())
     (both,) = score_methods(case_scores(pd.concat([first, second])), rng())
-    assert both.num_cases == 5
+    assert both.num_patients == 5
     assert (both.macro.low, both.macro.value, both.macro.high) == pytest.approx((once.macro.low, once.macro.value, once.macro.high))
 
 
@@ -118,7 +118,7 @@ def test_paired_difference() -> None:
     b = a.assign(dsc=a["dsc"] - step, method="n")
     result = paired_difference(case_scores(a), case_scores(b), rng())
     frame = case_scores(a.assign(dsc=step)).set_index("client_id")["score"]
-    assert result.num_cases == 30
+    assert result.num_patients == 30
     assert result.macro.value == pytest.approx((frame[0].mean() + frame[1].mean()) / 2)
     assert result.p_value == pytest.approx(stats.wilcoxon(frame, zero_method="pratt").pvalue, rel=1e-6)
     assert result.macro.low < result.macro.value < result.macro.high
@@ -130,7 +130,7 @@ def test_pairs_share_seed_and_case() -> None:
     a = case_scores(pd.concat([cases(TWO_CLIENTS), cases([(0, "a", 1, 0.0)], seed=1)]))
     b = case_scores(cases([(0, "a", 1, 0.5), (0, "b", 1, 0.5), (0, "z", 1, 0.5)], method="n"))
     result = paired_difference(a, b, rng())
-    assert result.num_cases == 2
+    assert result.num_patients == 2
     assert result.macro.value == pytest.approx(((0.7 - 0.5) + (0.9 - 0.5)) / 2)
 
 
@@ -143,4 +143,4 @@ def test_equal_methods_differ_by_nothing() -> None:
 def test_methods_without_common_cases_have_no_difference() -> None:
     other = case_scores(cases([(0, "z", 1, 0.5)]))
     result = paired_difference(case_scores(cases(TWO_CLIENTS)), other, rng())
-    assert result.num_cases == 0 and np.isnan([result.macro.value, result.p_value]).all()
+    assert result.num_patients == 0 and np.isnan([result.macro.value, result.p_value]).all()

@@ -207,3 +207,27 @@ def test_a_run_directory_starts_empty(tmp_path: Path) -> None:
         create_run_dir(tmp_path / "a/b")
     with pytest.raises(RaykdError, match="cannot be created"):
         create_run_dir(tmp_path / "a/b/run.log/c")
+
+
+def test_every_file_says_what_its_columns_mean(tmp_path: Path) -> None:
+    writer = start(tmp_path / "run")
+    writer.write("training", [{"round": 0, "client_id": 0, "train_s": 2.0, "loss_proximal": 0.5}], "p")
+    schema = pq.read_schema(tmp_path / "run/tables/training/p.parquet")
+    assert schema.field("train_s").metadata == {b"meaning": b"duration of the local update", b"unit": b"s", b"is_measured": b"true"}
+    assert all(schema.field(column.name).metadata[b"meaning"] == column.meaning.encode() for column in TABLES["training"].columns)
+    told = load_runs([tmp_path]).dictionary.set_index(["table", "column"])
+    assert told.loc[("clients", "link_up_mbps"), ["unit", "meaning"]].tolist() == ["Mbit/s", "client to server"]
+    assert told.loc[("training", "loss_proximal"), "meaning"] == "as the method that adds it says"
+    assert told.loc["training"].index[told.loc["training", "is_measured"]].tolist() == ["train_s", "peak_rss_mb"]
+
+
+def test_a_run_of_the_first_version_is_read_for_ever() -> None:
+    """Written before files said what their columns mean; never to be written again."""
+    old = Path(__file__).parent / "old_runs"
+    tables = load_runs([old / "v1"])
+    sizes = {"clients": 3, "rounds": 1, "training": 3, "cases": 62, "transfers": 9, "events": 0, "previews": 6, "records": 6}
+    assert {name: len(tables.table(name)) for name in sizes} == sizes and len(tables.teachers) == 20
+    assert tables.training["share_trust"].notna().all() and tables.cases["volume_ref_mm3"].gt(0).any()
+    assert set(tables.clients["client_name"]) == {"community-0", "community-1", "university"}
+    told = tables.dictionary.set_index(["table", "column"])
+    assert told.loc[("cases", "hd95_mm"), "unit"] == "mm" and ("training", "share_trust") in told.index

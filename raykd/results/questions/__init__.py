@@ -7,6 +7,7 @@ labels_saved(comparison, "dual_kd", "fedavg")
 from raykd.results.questions.comparison import Comparison
 from raykd.results.questions.costs import communication, cost_to_target
 from raykd.results.questions.differences import ablation, differences, when_does_it_pay
+from raykd.results.questions.economics import Prices, assumptions, running_costs, worth
 from raykd.results.questions.failures import failures, worst_cases
 from raykd.results.questions.labels import label_area, label_curve, labels_saved, labels_to_target
 from raykd.results.questions.sites import fairness, site_gains, teacher_effect
@@ -14,7 +15,9 @@ from raykd.results.questions.times import stages, to_target, traffic
 
 __all__ = [
     "Comparison",
+    "Prices",
     "ablation",
+    "assumptions",
     "communication",
     "cost_to_target",
     "differences",
@@ -24,6 +27,7 @@ __all__ = [
     "label_curve",
     "labels_saved",
     "labels_to_target",
+    "running_costs",
     "site_gains",
     "stages",
     "teacher_effect",
@@ -31,4 +35,5 @@ __all__ = [
     "traffic",
     "when_does_it_pay",
     "worst_cases",
+    "worth",
 ]

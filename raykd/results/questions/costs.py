@@ -125,7 +125,8 @@ def _cumulated(comparison: Comparison, cost: Cost) -> dict[int, pd.Series]:
     if cost == "num_bytes":
         table, column = comparison.table("transfers"), "num_bytes"
         table = table[table["client_id"] >= 0]
-        silent = [run.run_id for run in comparison.runs if run.run_id not in set(table["run_id"].astype(str))]
+        sending = set(table["run_id"].astype(str))
+        silent = [run.run_id for run in comparison.runs if run.run_id not in sending]
         empty = pd.DataFrame({"run_id": silent, "round": -1, "num_bytes": 0})
         table = pd.concat([table[["run_id", "round", column]].astype({"run_id": str}), empty])
     else:

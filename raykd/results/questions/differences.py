@@ -58,7 +58,7 @@ def differences(
                     "method": method, "baseline": baseline, "class_name": name, **columns_of("difference", found.macro),
                     "p_value": found.p_value, "p_holm": 0.0,
                     "rank_biserial": found.rank_biserial, **columns_of("shift", found.shift),
-                    "num_patients": found.num_cases,
+                    "num_patients": found.num_patients,
                     "verdict": verdict(found.macro, margin if better else 0.0, higher_is_better=better),
                 })  # fmt: skip
     table = pd.DataFrame(rows)

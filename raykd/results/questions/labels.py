@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -74,8 +75,50 @@ def labels_saved(comparison: Comparison, method: str, reference: str, metric: Me
     Raises:
         RaykdError: no run is of one of the two methods.
     """
-    comparison.known(method), comparison.known(reference)
     rows = []
+    for one in labels_needed(comparison, method, reference, metric):
+        needed = Estimate(one.value, *percentiles(one.draws_B))
+        saved = Estimate(one.budget - needed.value, one.budget - needed.high, one.budget - needed.low)
+        rows.append(
+            {
+                "method": method, "reference": reference, "level": one.level, "reference_labels": one.budget,
+                f"reference_{metric}": one.score, **columns_of("labels_needed", needed), **columns_of("labels_saved", saved),
+                "bound": one.bound,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class LabelsNeeded:
+    """The labels with which a method does as well as a reference does with one of its budgets.
+
+    Attributes:
+        level: what the two have in common, but for labels.
+        budget: of the reference, over all sites.
+        score: that the reference reaches with it.
+        value, draws_B: labels needed, and resamples of them; infinite where the most tried are not enough.
+        bound: as `labels_saved` says.
+        cell, reference_cell: of the two methods, at this budget.
+    """
+
+    level: str
+    budget: float
+    score: float
+    value: float
+    draws_B: Array
+    bound: str
+    cell: int
+    reference_cell: int
+
+
+def labels_needed(comparison: Comparison, method: str, reference: str, metric: Metric = "dsc") -> Iterator[LabelsNeeded]:
+    """What `labels_saved` tells, with its resamples, for those who go on to compute with them.
+
+    Raises:
+        RaykdError: no run is of one of the two methods.
+    """
+    comparison.known(method), comparison.known(reference)
     for level, budgets, cells in _grids(comparison, (method, reference)):
         sample = comparison.sample(cells.to_numpy().ravel().tolist(), metric)
         if not sample.clients:
@@ -83,18 +126,11 @@ def labels_saved(comparison: Comparison, method: str, reference: str, metric: Me
         draws_BV, values_V = sample.macro_draws_BV(resampling_rng()), sample.macro_V
         at = {cell: column for column, cell in enumerate(sample.conditions)}
         mine = [at[cell] for cell in cells.loc[method]]
-        for budget, cell in zip(budgets, cells.loc[reference], strict=True):
-            needed = float(_labels_for(values_V[None, mine], values_V[None, at[cell]], budgets)[0])
-            low, high = percentiles(_labels_for(draws_BV[:, mine], draws_BV[:, at[cell]], budgets))
-            bound = "never" if np.isinf(needed) else "at most" if needed == budgets[0] else ""
-            rows.append(
-                {
-                    "method": method, "reference": reference, "level": level, "reference_labels": budget,
-                    f"reference_{metric}": float(values_V[at[cell]]), **columns_of("labels_needed", Estimate(needed, low, high)),
-                    **columns_of("labels_saved", Estimate(budget - needed, budget - high, budget - low)), "bound": bound,
-                }
-            )  # fmt: skip
-    return pd.DataFrame(rows)
+        for budget, own, cell in zip(budgets, cells.loc[method], cells.loc[reference], strict=True):
+            value = float(_labels_for(values_V[None, mine], values_V[None, at[cell]], budgets)[0])
+            draws_B = _labels_for(draws_BV[:, mine], draws_BV[:, at[cell]], budgets)
+            bound = "never" if np.isinf(value) else "at most" if value == budgets[0] else ""
+            yield LabelsNeeded(level, float(budget), float(values_V[at[cell]]), value, draws_B, bound, int(own), int(cell))
 
 
 def labels_to_target(comparison: Comparison, target: float, metric: Metric = "dsc") -> pd.DataFrame:

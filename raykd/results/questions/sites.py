@@ -50,7 +50,7 @@ def site_gains(comparison: Comparison, method: str, reference: str, metric: Metr
                 "condition": condition, "client_id": client_id, **site_facts(comparison, cells[method], client_id),
                 f"reference_{metric}": mean, metric: means.get(client_id, np.nan), **columns_of("gain", found.macro),
                 "verdict": verdict(found.macro, 0.0, higher_is_better=HIGHER_IS_BETTER[metric]), "lag": lag,
-                "lag_made_up": sign * found.macro.value / lag if lag > 0 else np.nan, "num_patients": found.num_cases,
+                "lag_made_up": sign * found.macro.value / lag if lag > 0 else np.nan, "num_patients": found.num_patients,
             })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -137,5 +137,5 @@ def _effects(
             f"teacher_{metric}": means["teacher"], f"reference_{metric}": means["reference"], metric: means["method"],
             **columns_of("gain", found.macro), "effect": words.get(said, "open"),
             "teacher_volume_bias": float((real["volume_pred_mm3"] / real["volume_ref_mm3"] - 1).mean()),
-            "num_patients": found.num_cases,
+            "num_patients": found.num_patients,
         }  # fmt: skip

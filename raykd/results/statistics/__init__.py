@@ -1,6 +1,7 @@
 """From the `cases` table to statements about methods: patients are the unit, visits and seeds are averaged first.
 
-`scores` says what is compared, `intervals` how sure a mean is, `paired` what sets two methods apart, `ranking` how all fare.
+`scores` says what is compared, `intervals` how sure a mean is, `paired` what sets two methods apart, `ranking` how all fare,
+`uncertain` what becomes of an interval in sums and products.
 """
 
 from raykd.results.statistics.intervals import (
@@ -34,6 +35,7 @@ from raykd.results.statistics.scores import (
     evaluated_cases,
     patient_scores,
 )
+from raykd.results.statistics.uncertain import Uncertain, drawn, sure
 
 __all__ = [
     "FEW_CLIENTS",
@@ -47,10 +49,12 @@ __all__ = [
     "Metric",
     "Sample",
     "Score",
+    "Uncertain",
     "case_scores",
     "columns_of",
     "compare_with",
     "deployed_cases",
+    "drawn",
     "evaluated_cases",
     "hodges_lehmann",
     "holm",
@@ -63,5 +67,6 @@ __all__ = [
     "resampling_rng",
     "score_methods",
     "spreads",
+    "sure",
     "verdict",
 ]

@@ -27,14 +27,14 @@ class Difference:
     Attributes:
         macro: mean over clients of the mean difference of their patients, with its BCa interval.
         p_value: two-sided Wilcoxon signed-rank test of the patients' differences, zeros after Pratt; NaN without patients.
-        num_cases: patients in common.
+        num_patients: patients in common.
         rank_biserial: matched-pairs rank-biserial correlation, -1 to 1: the share of rank sums for a, less that for b.
         shift: the Hodges-Lehmann estimate of the patients' difference, with its interval from the signed ranks.
     """
 
     macro: Estimate
     p_value: float
-    num_cases: int
+    num_patients: int
     rank_biserial: float = np.nan
     shift: Estimate = NOTHING
 
@@ -161,7 +161,7 @@ def _said(difference: Difference, metric: Metric, margin: float) -> dict[str, fl
         "p_value": difference.p_value,
         "rank_biserial": difference.rank_biserial,
         **columns_of("shift", difference.shift),
-        "num_patients": difference.num_cases,
+        "num_patients": difference.num_patients,
         "verdict": verdict(difference.macro, margin if better else 0.0, higher_is_better=better),
     }
 

@@ -24,7 +24,7 @@ class Score:
         worst_client: the client with the worst mean.
         worst: the mean of that client, and the interval of that client's mean.
         per_client: client_id to its mean and interval.
-        num_cases: patients over all clients.
+        num_patients: over all clients.
     """
 
     method: str
@@ -32,7 +32,7 @@ class Score:
     worst_client: int
     worst: Estimate
     per_client: Mapping[int, Estimate]
-    num_cases: int
+    num_patients: int
 
 
 def score_methods(scores: pd.DataFrame, rng: np.random.Generator, *, metric: Metric = "dsc") -> tuple[Score, ...]:

@@ -1,0 +1,38 @@
+# %% [markdown]
+# # What does quality cost in bytes?
+#
+# `python analysis/communication.py runs/DIR [TARGET]` over the runs of a study, say `scenarios/studies/links-and-bytes.yaml`: DSC
+# beside what crossed the links, and the bytes and the seconds until a DSC of TARGET is reached (by default the most that all
+# methods of a condition reach). Bytes are counted as serialised, over all sites and both ways, the hand-out of a teacher included.
+
+# %%
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from raykd.results.questions import Comparison, communication, cost_to_target
+from raykd.results.reader import load_runs
+
+folder, target = Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else None
+comparison = Comparison.of(load_runs([folder]))
+
+# %% DSC and bytes. `is_efficient`: no other method of the condition does as well with fewer bytes.
+table = communication(comparison)
+table[["MB_down_per_site", "MB_up_per_site"]] = (table[["bytes_down_per_site", "bytes_up_per_site"]] / 1e6).round(3)
+shown = ["method", "condition", "dsc", "dsc_low", "dsc_high", "MB_down_per_site", "MB_up_per_site", "is_efficient"]
+sys.stdout.write(table[shown].round(3).to_string(index=False) + "\n\n")
+
+# %% Bytes until the target. Infinite: never; `share_reached`: of the resamples of patients.
+to_target = cost_to_target(comparison, "num_bytes", target)
+if to_target.empty:
+    sys.stdout.write("one round was evaluated, so there is no way to a target; set evaluation.every\n")
+else:
+    for column in ("num_bytes", "num_bytes_low", "num_bytes_high"):
+        to_target[column.replace("num_bytes", "MB")] = (to_target.pop(column) / 1e6).round(3)
+    sys.stdout.write(to_target.round(3).to_string(index=False) + "\n\n")
+
+# %% Seconds at the sites' own links and machines until then; they contain measured compute, so they vary from run to run.
+seconds = cost_to_target(comparison, "simulated_s", target)
+if len(seconds):
+    sys.stdout.write(seconds.round(1).to_string(index=False) + "\n")

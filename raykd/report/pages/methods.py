@@ -1,0 +1,87 @@
+"""All methods side by side: quality with intervals, and what it costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from raykd.report.answer import compare
+from raykd.report.blocks import Block, Cell, Row, Table, Text
+from raykd.report.material import Material
+from raykd.report.tables import Column, digits_of, estimate_cell, table
+from raykd.report.wording import NONE, data_size, duration
+from raykd.results.statistics import Score, rank_methods, resampling_rng
+
+KEY = "methods"
+TITLE = "The methods compared"
+NEEDS = "a run"
+COMPARED = (
+    "Method",
+    "DSC, mean over sites",
+    "DSC, worst site",
+    "Worst site",
+    "DSC, difference to the first",
+    "NSD",
+    "HD95, mm",
+    "Received by a site",
+    "Sent by a site",
+    "Time of the rounds",
+    "Simulated time",
+    "Seeds",
+)
+RANKED = (
+    Column("Method", "method"),
+    Column("Rank", "rank", "count"),
+    Column("Share of resamples in which it is first", "share_first", "share"),
+    Column("Test scans", "num_patients", "count"),
+)
+
+
+def page(material: Material) -> list[Block]:
+    """Quality and cost, and how firm the order is."""
+    blocks: list[Block] = [Text("The smaller lines are 95% intervals. A heading sorts the table."), _comparison(material)]
+    ranks = _ranks(material)
+    if len(ranks) > 1:
+        blocks += [
+            Text(
+                "How firm that order is: all methods are ranked anew in every resample of the test scans that all were judged on."
+            ),
+            table(material, "Ranks by DSC, with the range that holds 95% of resamples", ranks, RANKED),
+        ]
+    return blocks
+
+
+def _comparison(material: Material) -> Table:
+    """One row a method, best DSC first, methods without scores last."""
+    evidence, labels = material.evidence, material.labels
+    by_metric = {metric: {score.method: score for score in ranking} for metric, ranking in material.rankings.items()}
+    seeds = evidence.tables["cases"].groupby("method")["seed"].nunique()
+    rows = []
+    for label in labels:
+        scored, cost = by_metric["dsc"].get(label), material.costs[label]
+        cells = (
+            Cell(label),
+            estimate_cell(scored.macro) if scored else Cell(NONE),
+            estimate_cell(scored.worst) if scored else Cell(NONE),
+            Cell(evidence.name(scored.worst_client) if scored else NONE),
+            _behind(material.scores["dsc"], labels[0], label),
+            *(_macro(by_metric[metric].get(label), metric) for metric in ("nsd", "hd95_mm")),
+            Cell(data_size(cost.bytes_down), cost.bytes_down),
+            Cell(data_size(cost.bytes_up), cost.bytes_up),
+            *(Cell(duration(s), None if np.isnan(s) else s) for s in (cost.wall_s, cost.simulated_s)),
+            Cell(str(seeds.get(label, 0)), float(seeds.get(label, 0))),
+        )
+        rows.append(Row(cells, material.keys(label)))
+    return Table("Methods, their quality and their cost", COMPARED, tuple(rows))
+
+
+def _macro(score: Score | None, metric: str) -> Cell:
+    return estimate_cell(score.macro, digits_of(metric)) if score else Cell(NONE)
+
+
+def _behind(scores: pd.DataFrame, best: str, method: str) -> Cell:
+    return Cell("first", 0.0) if method == best else estimate_cell(compare(scores, method, best).macro, is_signed=True)
+
+
+def _ranks(material: Material) -> pd.DataFrame:
+    return rank_methods(material.scores["dsc"], resampling_rng()) if len(material.scores["dsc"]) else pd.DataFrame()

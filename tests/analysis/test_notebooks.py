@@ -1,0 +1,72 @@
+"""Every script of analysis/ runs on a small study and says what it is there to say."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from raykd.cli import main
+from raykd.scenario.prices import load_prices
+
+ANALYSIS = Path(__file__).parents[2] / "analysis"
+SAID = {
+    "communication": ("is_efficient", "share_reached"),
+    "resolution_gap": ("lag_made_up", "DSC more gain with every doubling", "rural"),
+    "ablation": ("Less than dual_kd", "worse", "without what local lacks: +0.1"),
+    "teacher_bias": ("helps", "biased by more than 10 % in volume: 8 of 8 places"),
+    "economics": (
+        "annotation.hourly_wage",
+        "in EUR a federation",
+        "dual_kd to do as well as local with 8 labelled cases",
+        "of the draws",
+    ),
+    "compare_methods": ("| dual_kd |", "minus local"),
+}
+"""What each script prints among other things; label_efficiency and when_does_it_pay are run in tests/results."""
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_script_answers_its_question(
+    name: str, small_study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, str(small_study)])
+    runpy.run_path(str(ANALYSIS / f"{name}.py"))
+    printed = capsys.readouterr().out
+    assert [words for words in SAID[name] if words not in printed] == [], printed
+
+
+def test_the_paper_s_table_is_latex_and_numbers(
+    small_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["paper_table", str(small_study), str(tmp_path / "table")])
+    runpy.run_path(str(ANALYSIS / "paper_table.py"))
+    text, numbers = (tmp_path / "table.tex").read_text(), pd.read_csv(tmp_path / "table.csv")
+    assert len(numbers) == 8 and numbers["p_holm"].notna().sum() == 6
+    rows = [line for line in text.splitlines() if line.startswith("dual\\_kd &")]
+    assert len(rows) == 2 and all("\\textbf{0." in row for row in rows) and text.count("\\textbf") == 2
+    assert text.count("\\midrule") == 2 and all(line.count("&") == text.splitlines()[2].count("&") for line in rows)
+
+
+def test_the_report_has_a_page_on_money_where_prices_are_given(
+    small_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half a label's hour is not worth 4000 EUR of joining: against local it does not pay, and every price is printed."""
+    prices = ("--economics", str(ANALYSIS / "prices.yaml"), "--format", "md", "--out", str(tmp_path / "report.md"))
+    monkeypatch.setattr(sys, "argv", ["raykd", "report", str(small_study), *prices])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    page = (tmp_path / "report.md").read_text().replace("\\", "").partition("## Is it worth its money")[2].partition("\n## ")[0]
+    assert ended.value.code == 0 and "Against local with 8 labelled scans, dual_kd does not pay" in page
+    assert (
+        all(key in page for key, *_ in load_prices(ANALYSIS / "prices.yaml").assumptions()) and "likeliest 2000 | EUR/site" in page
+    )
+
+
+def test_every_script_is_a_notebook_and_is_tested() -> None:
+    tested = {*SAID, "paper_table", "label_efficiency", "when_does_it_pay"}
+    assert {path.stem for path in ANALYSIS.glob("*.py")} == tested
+    assert all(path.read_text().startswith("# %% [markdown]\n# # ") for path in ANALYSIS.glob("*.py"))

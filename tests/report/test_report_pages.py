@@ -1,0 +1,192 @@
+"""Which pages there are for which runs, and that what they say is what the questions answer."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from synthetic_runs import CLIENTS, write_run, write_study
+from typer.testing import CliRunner
+
+from raykd.cli import app
+from raykd.report import build_report
+from raykd.report.blocks import Choice, Figures, Page, Table, Text, Viewer
+from raykd.report.build import Report, compose
+from raykd.report.markdown import render_markdown
+from raykd.report.material import Options
+from raykd.report.pages import PAGES, failures
+from raykd.report.tables import Column
+from raykd.results.questions import cost_to_target, labels_saved
+from raykd.scenario.errors import RaykdError
+
+NAMES = [name for name, *_ in CLIENTS]
+
+
+@pytest.fixture(scope="module")
+def budgets(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """Two methods, one, two and four labels a site."""
+    study = write_study(tmp_path_factory.mktemp("budgets") / "s", methods=["local", "dual_kd"], seeds=[0], budgets=(1, 2, 4))
+    return compose([study], Options())
+
+
+def page_of(report: Report, key: str) -> Page:
+    return next(page for page in report.pages if page.key == key)
+
+
+def words_of(page: Page) -> str:
+    return " ".join(str(block.words) for block in page.blocks if isinstance(block, Text))
+
+
+def tables_of(page: Page) -> dict[str, Table]:
+    return {block.caption: block for block in page.blocks if isinstance(block, Table)}
+
+
+def cells(found: Table, heading: str) -> list[str]:
+    column = found.headings.index(heading)
+    return [row.cells[column].words for row in found.rows]
+
+
+def test_every_page_is_there_or_is_named_with_what_it_needs(budgets: Report, study_dir: Path) -> None:
+    alone = compose([study_dir / "fedavg-seed0"], Options())
+    for made in (budgets, alone):
+        assert len(made.pages) + len(made.absent) == len(PAGES)
+        assert not [one.needs for one in made.absent if "fault to report" in one.needs]
+    assert {one.title for one in budgets.absent} == {
+        "Where the teacher helps, and where it harms",
+        "Whether a model is as sure as it is right",
+        "Is it worth its money",
+    }
+    absent = {one.title: one.needs for one in alone.absent}
+    assert absent["How many labels it saves"].startswith("runs with two or more label budgets")
+    assert {"When it pays", "What each part adds"} <= set(absent)
+
+
+def test_labels_saved_are_told_with_their_interval(budgets: Report) -> None:
+    """Every doubling adds 0.05, dual_kd 0.2: with the fewest labels it is above local with the most."""
+    page, saved = page_of(budgets, "labels"), labels_saved(budgets.material.comparison, "dual_kd", "local")
+    assert saved["bound"].tolist() == ["at most"] * 3
+    assert (
+        "To do as well as local with 16 labelled scans, dual_kd needs at most 4.0 (4.0 to 4.0): it saves at least 12.0"
+        in words_of(page)
+    )
+    found = tables_of(page)["Labels needed to do as well as another method, with 95% intervals"]
+    assert cells(found, "and saves") == ["0.0", "4.0", "12.0"] and cells(found, "with labelled scans") == ["4", "8", "16"]
+    (figures,) = (block for block in page.blocks if isinstance(block, Figures))
+    assert figures.drawings[0].data.groupby("method")["num_labels"].apply(list).to_dict() == {
+        m: [4, 8, 16] for m in ("dual_kd", "local")
+    }
+
+
+def test_a_study_of_conditions_is_answered_condition_by_condition(budgets: Report) -> None:
+    assert "gains under <strong>3 of 3 conditions</strong>, from <strong>+0.1" in budgets.answer.lead
+    found = tables_of(page_of(budgets, "pays"))["Wins, ties and harms, with 95% intervals"]
+    assert cells(found, "Outcome") == ["▲ wins"] * 3 and cells(found, "Condition") == [f"num_shots {n}" for n in (1, 2, 4)]
+    assert {row.keys["condition"] for row in found.rows} == {"num_shots 1", "num_shots 2", "num_shots 4"}
+
+
+def test_bytes_to_a_level_are_those_of_the_question(budgets: Report) -> None:
+    found = tables_of(page_of(budgets, "communication"))["Bytes until a score is reached, with 95% intervals"]
+    expected = cost_to_target(budgets.material.comparison)
+    values = [row.cells[found.headings.index("Bytes until then")].value for row in found.rows]
+    assert values == expected["num_bytes"].tolist() and min(values) == 0.0  # sites alone send nothing
+
+
+def test_the_worst_scans_lead_to_their_slices(budgets: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures, "NUM_WORST", 1000)  # all of them, and so the one whose slices were kept
+    (worst,) = (
+        block for block in failures.page(budgets.material) if isinstance(block, Table) and block.caption == "The worst predictions"
+    )
+    keys = {viewer.key: viewer for viewer in budgets.material.viewers}
+    assert len(worst.rows) == 6 * len(CLIENTS) * 6 * 3  # cells, sites, scans, structures
+    for row in worst.rows:
+        scan, site = row.cells[:2]
+        led = keys[scan.leads_to] if scan.leads_to else None
+        assert (led is not None) == (scan.words == "case-0")
+        assert led is None or (led.case_id, led.keys["site"]) == (scan.words, site.words)
+
+
+def test_slices_are_thinned_to_the_bytes_allowed(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "fedavg", 0, names=NAMES, num_slices=9)
+
+    def viewers(max_bytes: int) -> list[Viewer]:
+        return [b for b in page_of(compose([run], Options(max_picture_bytes=max_bytes)), "slices").blocks if isinstance(b, Viewer)]
+
+    full = viewers(9_000_000)
+    size = sum(len(viewer.svg) for viewer in full)
+    few = viewers(size // 2)
+    assert [len(viewer.places) for viewer in full] == [9] * 4 and 1 < len(few[0].places) < 9
+    assert sum(len(viewer.svg) for viewer in few) <= size // 2
+    assert all(viewer.places[viewer.start] == full[at].places[0] for at, viewer in enumerate(few))  # the fullest is kept
+
+
+def test_markdown_says_what_the_page_says(report: Report) -> None:
+    told = render_markdown(report)
+    assert [line[3:] for line in told.splitlines() if line.startswith("## ")][:-1] == [page.title for page in report.pages]
+    assert "| Method | DSC, mean over sites |" in told and "**Yes: dual\\_kd gains" in told
+    metrics = next(block for block in page_of(report, "sites").blocks if isinstance(block, Choice))
+    assert all(f"### {name}" in told for name in metrics.sets)
+
+
+def test_what_is_never_reached_is_said_so() -> None:
+    cell = Column("Bytes", "c", "size").cell({"c": math.inf, "c_low": 1e6, "c_high": math.inf})
+    assert (cell.words, cell.detail.replace("\N{NO-BREAK SPACE}", " ")) == ("never", "1.00 MB to never")
+
+
+def _scribble(run: Path) -> None:
+    (run / "scenario.yaml").write_text("clients: many\nrepository: [1]\n")
+
+
+def _other_columns(run: Path) -> None:
+    pq.write_table(pa.table({"run_id": [1.5], "dsc": ["high"]}), run / "tables/cases/all.parquet")
+
+
+def _no_tables(run: Path) -> None:
+    (run / "tables").rename(run / "elsewhere")
+
+
+def _only_first_evaluation(run: Path) -> None:
+    part = run / "tables/cases/all.parquet"
+    content = pq.read_table(part)
+    pq.write_table(content.filter(pa.compute.equal(content["round"], -1)), part)
+
+
+def _file_for_a_folder(run: Path) -> None:
+    (run / "tables/cases/all.parquet").unlink()
+    (run / "tables/cases").rmdir()
+    (run / "tables/cases").write_text("")
+
+
+@pytest.mark.parametrize("break_", [_scribble, _other_columns, _no_tables, _only_first_evaluation, _file_for_a_folder])
+def test_a_broken_run_gives_a_report_or_a_sentence(tmp_path: Path, break_: Callable[[Path], None]) -> None:
+    run = write_run(tmp_path / "broken", "dual_kd", 0, names=NAMES, skip=["previews"])
+    break_(run)
+    try:
+        assert compose([run], Options()).pages
+    except RaykdError as error:
+        assert "no run could be read" in str(error) and str(run) in str(error)
+
+
+def test_wrong_uses_end_in_a_sentence(study_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = study_dir / "fedavg-seed0"
+    with pytest.raises(RaykdError, match="there is no report format 'pfd'; did you mean 'pdf'"):
+        build_report([run], tmp_path / "r", "pfd")
+    monkeypatch.setattr("raykd.report.pdf.find_browser", lambda: "")
+    with pytest.raises(RaykdError, match="apt-get install chromium"):
+        build_report([run], tmp_path / "r.pdf", "pdf")
+    assert not (tmp_path / "r.pdf").exists()
+    done = CliRunner().invoke(app, ["report", str(run), "--format", "md", "--out", str(tmp_path / "r.md")])
+    assert (done.exit_code, done.stdout.strip()) == (0, str(tmp_path / "r.md"))
+
+
+@pytest.mark.slow
+def test_sixty_runs_take_seconds_and_megabytes(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "s", seeds=range(5), budgets=(1, 2, 4), num_slices=12)
+    start = time.process_time()  # of this process alone, whatever else the machine does
+    file = build_report([study], tmp_path / "r.html")
+    assert time.process_time() - start < 30 and file.stat().st_size < 15e6
+    assert "60 runs" in file.read_text(encoding="utf-8")
