@@ -17,7 +17,7 @@ from raykd.results.questions import assumptions, running_costs, worth
 from raykd.results.statistics import Estimate
 
 KEY = "economics"
-TITLE = "Is it worth its money"
+TITLE = "Is it worth its money?"
 NEEDS = "a file of prices; give one with --economics, say analysis/prices.yaml"
 SURE = 0.975
 """The share of draws from which on a sentence says that it pays, as a 95% interval would."""
@@ -54,22 +54,22 @@ def _saved_columns(currency: str) -> tuple[Column, ...]:
         Column("and hours", "annotation_hours", "number", 1),
         *(Column(f"{heading} ({currency})", name, "number", 0) for heading, name in money),
         Column("Draws that pay", "share_pays", "share"),
-        Column("Sites from which it pays", "break_even_sites", "count"),
-        Column("Labels from which it pays", "break_even_labels", "number", 1),
-        Column("Bound on labels needed", "bound"),
+        Column("Sites to break even", "break_even_sites", "count"),
+        Column("Labels to break even", "break_even_labels", "number", 1),
+        Column("Bound", "bound"),
         Column("Condition", "level"),
     )
 
 
 def _cost_columns(currency: str) -> tuple[Column, ...]:
-    money = ("transfer", "compute", "energy", "repository", "joining", "total")
+    money = {"transfer": 2, "compute": 2, "energy": 2, "repository": 0, "joining": 0, "total": 0}
     return (
         Column("Method", "method"),
         Column("Condition", "condition"),
         Column("GB", "gigabytes", "number", 3),
         Column("Machine hours", "hours", "number", 2),
         Column("kWh", "energy_kwh", "number", 2),
-        *(Column(f"{name.capitalize()} ({currency})", name, "number", 2) for name in money),
+        *(Column(f"{name.capitalize()} ({currency})", name, "number", digits) for name, digits in money.items()),
     )
 
 
@@ -104,8 +104,8 @@ def _sentences(saved: pd.DataFrame, currency: str) -> Iterator[str]:
             least = "at least " if row["bound"] == "at most" else ""
             hours = f"{least}{_said(row, 'annotation_hours', 1)} hours of annotation"
             yield (
-                f"{against}, {row['method']} {_verdict(row['share_pays'])}: it saves {hours}, and "
-                f"{currency} {_said(row, 'net', 0)} remain when all costs are taken off. It pays once {labels} labels are saved."
+                f"{against}, {row['method']} {_verdict(row['share_pays'])}: it saves {hours}, "
+                f"which less all costs comes to {currency} {_said(row, 'net', 0)}. It breaks even at {labels} labels saved."
             )
 
 
