@@ -66,7 +66,7 @@ def stages(comparison: Comparison) -> pd.DataFrame:
     late = events[events["kind"] == "straggler"].groupby(keys).size()
     table["num_late"] = late.reindex(table.index, fill_value=0)
     rounds = comparison.table("rounds").astype({"run_id": str}).groupby("run_id")["simulated_s"].sum(min_count=1)
-    all_s = table.index.get_level_values("run_id").map(rounds.to_dict()).to_numpy(float)
+    all_s = rounds.reindex(table.index.get_level_values("run_id")).to_numpy(float)
     table["wait_s"] = (all_s - table["download_s"] - table["work_s"].fillna(0.0) - table["upload_s"]).clip(lower=0.0)
     cells = comparison.with_cells(table.reset_index())
     cells["condition"] = cells["cell"].map(comparison.cells["condition"])
