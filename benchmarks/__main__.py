@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import distillation_step, many_clients, prepare, ray_overhead, step_settings
+from benchmarks import codec_ratios, distillation_step, many_clients, prepare, ray_overhead, step_settings
 
 BENCHMARKS = {
     "distillation_step": distillation_step.main,
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "ray_overhead": ray_overhead.main,
     "many_clients": many_clients.main,
     "prepare": prepare.main,
+    "codec_ratios": codec_ratios.main,
 }
 
 if __name__ == "__main__":
