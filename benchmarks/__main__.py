@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import distillation_step, long_run, many_clients, prepare, ray_overhead, step_settings
+from benchmarks import codec_ratios, distillation_step, long_run, many_clients, prepare, ray_overhead, step_settings
 
 BENCHMARKS = {
     "distillation_step": distillation_step.main,
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "many_clients": many_clients.main,
     "long_run": long_run.main,
     "prepare": prepare.main,
+    "codec_ratios": codec_ratios.main,
 }
 
 if __name__ == "__main__":
