@@ -63,6 +63,8 @@ RAY_MODULES = [module for module in MODULES if module.startswith("runtime/ray_")
 MAY_USE_ALONE = {
     **{module: {"ray"} for module in RAY_MODULES},
     "data/sources/_dicom_segmentation.py": {"pydicom"},
+    "federation/accountant.py": {"opacus"},
+    "federation/private_training.py": {"opacus"},
     "results/reader.py": {"yaml"},
     # One of several threads at a time may borrow torch's global state.
     "numerics/rng.py": {"threading"},

@@ -35,6 +35,7 @@ class State:
         teacher: as evaluated, under `teacher/`; empty where there is none.
         handed_out: what clients received before the first round.
         next_round: the round that comes next.
+        released: by mechanism and client, how often privacy was spent so far.
     """
 
     server: Payload
@@ -43,6 +44,7 @@ class State:
     teacher: Payload = field(default_factory=dict)
     handed_out: Payload = field(default_factory=dict)
     next_round: int = 0
+    released: dict[str, int] = field(default_factory=dict)
 
     def places(self) -> Iterator[tuple[dict[int, Place], int]]:
         """Every entry of a client, by the mapping and the key that hold it."""
@@ -93,6 +95,7 @@ class Checkpoints:
         self._files.note(self.shelf.folder / name, digest)
         self._digests[name] = digest
         index: dict[str, Any] = {"next_round": state.next_round, "start": self._start, "server": server}
+        index |= {"released": state.released} if state.released else {}
         index |= {name: {str(key): place for key, place in getattr(state, name).items()} for name in ("clients", "uploads")}
         packs = {place.pack for place in (server, *self._start.values(), *_clients(state)) if place.parts}
         self._digests = {name: digest for name, digest in self._digests.items() if name in packs}
@@ -113,13 +116,14 @@ class Checkpoints:
                     {int(key): _place(entry) for key, entry in index[name].items()} for name in ("clients", "uploads")
                 )
                 next_round, digests = int(index["next_round"]), dict(index["packs"])
+                released = {str(key): int(number) for key, number in index.get("released", {}).items()}
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
             named = {place.pack for place in (server, *start.values(), *clients.values(), *uploads.values()) if place.parts}
             if named <= digests.keys() and all(self.shelf.is_sound(name, digests[name]) for name in named):
                 self._start, self._digests, self._kept = start, digests, [named]
                 known = {name: unseal(self.shelf.get(place)) for name, place in {"server": server, **start}.items()}
-                return State(clients=clients, uploads=uploads, next_round=next_round, **known)
+                return State(clients=clients, uploads=uploads, next_round=next_round, released=released, **known)
         return None
 
     def _pack_anew(self, state: State) -> None:

@@ -21,6 +21,7 @@ from raykd.federation.evaluation import case_rows
 from raykd.federation.inference import predict_labels
 from raykd.federation.knowledge import cached_knowledge, compute_knowledge, payload_hash
 from raykd.federation.previews import preview_rows
+from raykd.federation.privacy import protected_upload, protects_uploads, records_row
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Row
 from raykd.federation.session import Session
 from raykd.federation.teacher import model_seed, taught_classes
@@ -131,7 +132,8 @@ class Client:
     def local_update(self, job: LocalJob, download: Payload, handed_out: Payload) -> LocalReply:
         """One round's work: the method's local update, timed, its result checked for finite numbers."""
         start = time.perf_counter()
-        update = self.method.local_update(Session(self, job.round_index, handed_out), unseal(job.state), download)
+        session = Session(self, job.round_index, handed_out)
+        update = self.method.local_update(session, unseal(job.state), download)
         train_s = time.perf_counter() - start
         training: Row = {
             "round": job.round_index,
@@ -146,7 +148,20 @@ class Client:
         flaw = _flaw(update)
         payload, state = (update.payload, seal(update.state)) if flaw is None else ({}, job.state)
         events = () if flaw is None else ({"round": job.round_index, "client_id": self.member.client_id, **flaw},)
-        return LocalReply(self.member.client_id, state, seal(payload), len(self.labelled), len(self.unlabelled), training, events)
+        payload, spent = self._protected(session, payload, download)
+        counts = len(self.labelled), len(self.unlabelled)
+        return LocalReply(self.member.client_id, state, seal(payload), *counts, training, events, spent)
+
+    def _protected(self, session: Session, payload: Payload, download: Payload) -> tuple[Payload, tuple[Row, ...]]:
+        """What leaves the site of a payload, and what was spent of its privacy; in a personal round nothing leaves."""
+        rows = (
+            [records_row(self.member.training, self.data.labelled, session.num_private_steps)] if session.num_private_steps else []
+        )
+        words = protects_uploads(self.scenario)
+        if words and payload and not session.is_personal:
+            payload, row = protected_upload(self.scenario, words, payload, download, (session.round_index, session.client_id))
+            rows.append(row)
+        return payload, tuple(rows)
 
     def update_server(self, round_index: int, server: Payload, uploads: Sequence[Upload]) -> Payload:
         """The server's next state after its own work in a round; in round -1, before the first one."""

@@ -13,11 +13,12 @@ from raykd.federation.accounts import round_row, round_transfers
 from raykd.federation.checkpoint import Checkpoints, State
 from raykd.federation.client import POOLED
 from raykd.federation.cohort import Cohort, cohort_events, draw_cohort
+from raykd.federation.privacy import entries_of, privacy_rows, protected_sum
 from raykd.federation.protocols import Backend, EvaluationJob, Jobs, LocalJob, LocalReply, Progress, ResultSink, Row, ServerJob
-from raykd.federation.shelf import EMPTY, Shelf, ShelvedPayload, ShelvedUploads
+from raykd.federation.shelf import EMPTY, Shelf, ShelvedPayload, ShelvedUploads, sealed
 from raykd.federation.start import BEFORE, first_state, repository_networks
 from raykd.federation.transport import Sizes, seal, sizes_of, transfer_rows, unseal
-from raykd.methods._base import Method
+from raykd.methods._base import Method, Upload
 from raykd.numerics.params import Payload, rename
 from raykd.scenario.errors import RunFailed
 from raykd.scenario.registry import METHODS
@@ -154,8 +155,10 @@ class Driver:
         failpoint("round.after_replies")
         returned = time.perf_counter()
         uploads = self._uploads(round_index, replies, state)
+        server, protected = state.server, None
         if uploads and not is_personal:
-            state.server = self._aggregate(round_index, state.server, uploads)
+            protected = self._with_noise(round_index, server, uploads)
+            state.server = self._aggregate(round_index, server, protected)
         aggregated = time.perf_counter()
         failpoint("round.after_aggregate")
         served = Cohort(tuple(c for c in cohort.completed if c not in goes_on), ()) if is_personal else cohort
@@ -166,6 +169,8 @@ class Driver:
         times = {"wall_s": aggregated - start, "server_s": (prepared - start) + (aggregated - returned)}
         row = round_row(self.members, round_index, cohort, replies, crossed, self.backend.num_slots, **times)
         self._write_round(round_index, row, replies, crossed, cohort)
+        spent = privacy_rows(self.scenario, round_index, entries_of(replies, protected), state.released)
+        self._write("privacy", spent, f"round-{round_index:05d}")
 
     def _job(self, client_id: int, round_index: int, state: State, goes_on: bool) -> LocalJob:
         """A client's work in a round, from its own model where it `goes_on`."""
@@ -178,12 +183,17 @@ class Driver:
         federation = self.scenario.federation
         return not self.method.pools_data and round_index >= federation.rounds - federation.personal_rounds
 
-    def _aggregate(self, round_index: int, server: Payload, uploads: ShelvedUploads) -> Payload:
+    def _with_noise(self, round_index: int, server: Payload, uploads: Sequence[Upload]) -> Sequence[Upload]:
+        """The uploads as the server may use them: with noise where it is the server that adds it."""
+        broadcast = self.method.broadcast(server)
+        return protected_sum(self.scenario, round_index, uploads, lambda c: broadcast | self.method.download(server, c))
+
+    def _aggregate(self, round_index: int, server: Payload, uploads: Sequence[Upload]) -> Payload:
         """The server's next state, after its own work where the method gives it some."""
         server = self.method.aggregate(server, uploads, round_index)
         if not self.method.serves:
             return server
-        return unseal(self.backend.update_server(ServerJob(round_index, seal(server), uploads.sealed())))
+        return unseal(self.backend.update_server(ServerJob(round_index, seal(server), sealed(uploads))))
 
     def _receive(self, answers: Iterator[LocalReply], state: State) -> tuple[list[LocalReply], dict[int, Sizes]]:
         """Shelves what comes as it comes. Gives the replies in client order without what was shelved, and the sizes of uploads."""

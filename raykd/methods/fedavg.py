@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
-from raykd.methods._base import LocalContext, LocalUpdate, Method, MethodSettings, Upload, average, supervised_loss
+from raykd.methods._base import LocalContext, LocalUpdate, Method, MethodSettings, Noise, Upload, average, supervised_loss
 from raykd.numerics.aggregation import Weighting
 from raykd.numerics.params import Payload
 from raykd.scenario.registry import METHODS
@@ -14,6 +14,9 @@ from raykd.scenario.registry import METHODS
 @METHODS.register("fedavg")
 class FedAvg(Method):
     """Clients train the received model on their labelled cases; the server averages their parameters."""
+
+    noise: ClassVar[Noise] = "sum"
+    learns_by_gradients_alone = True
 
     class Settings(MethodSettings):
         name: Literal["fedavg"]

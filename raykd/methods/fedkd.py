@@ -37,6 +37,9 @@ SENT, RECEIVED, ADAPTERS = "control/sent", "control/received", "control/adapters
 class FedKD(FedAvg):
     """FedAvg of a student that a larger private network at every site teaches and is taught by; its updates travel cut."""
 
+    noise = "none"
+    learns_by_gradients_alone = False
+
     class Settings(FedAvg.Settings):
         name: Literal["fedkd"]  # type: ignore[assignment]
         response_weight: NonNegativeFloat = 1.0

@@ -64,6 +64,11 @@ class TableAccess:
         return self.table("events")
 
     @property
+    def privacy(self) -> pd.DataFrame:
+        """One row a client, mechanism and round: the epsilon spent so far."""
+        return self.table("privacy")
+
+    @property
     def previews(self) -> pd.DataFrame:
         """One row a layer of a slice of a test case."""
         return self.table("previews")

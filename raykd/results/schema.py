@@ -167,6 +167,19 @@ EVENTS = (
     _key("kind", "dropout (drawn), joined, left, idle, excluded (not finite), worker_lost", TEXT),
     Column("detail", TEXT, "a sentence", is_repeated=False),
 )
+PRIVACY = (
+    ROUND,
+    CLIENT,
+    _key("mechanism", "where noise was added: upload (each), sum (of a round's uploads), records (gradients of local steps)", TEXT),
+    _key("unit", "what is hidden: client, whether it learnt anything; patient, whether its cases were there", TEXT),
+    Column("clip_norm", NUMBER, "largest Euclidean norm of what one unit contributes"),
+    Column("noise_multiplier", NUMBER, "standard deviation of the noise in units of clip_norm"),
+    Column("sample_rate", NUMBER, "probability of a unit to take part in a release; 1: no amplification is claimed"),
+    Column("num_releases", INTEGER, "so far: uploads, or steps"),
+    Column("epsilon", NUMBER, "spent so far, by the accountant; null: unbounded, no noise"),
+    Column("delta", NUMBER, "with which epsilon holds"),
+    Column("update_norm", NUMBER, "norm before clipping, for the experimenter: not protected"),
+)
 PREVIEWS = (
     ROUND,
     CLIENT,
@@ -206,6 +219,7 @@ TABLES: dict[str, TableSchema] = {
         TableSchema("cases", "a case, class, model and evaluation", (*COMMON, *CASES)),
         TableSchema("transfers", "a payload crossing a link", (*COMMON, *TRANSFERS)),
         TableSchema("events", "something worth telling", (*COMMON, *EVENTS)),
+        TableSchema("privacy", "what a client's privacy has cost by a round", (*COMMON, *PRIVACY)),
         TableSchema("previews", "a layer of a slice of a test case", (*COMMON, *PREVIEWS)),
         TableSchema("records", "a value drawn for a case, before the first round", (*COMMON, *RECORDS)),
         TableSchema("teachers", "a point of a training curve on the repository", (*COMMON, *TEACHERS)),

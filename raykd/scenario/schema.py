@@ -22,6 +22,7 @@ from raykd.scenario.fields import (
     Strict,
     TargetSpacing,
 )
+from raykd.scenario.privacy import Privacy
 from raykd.scenario.sites import Client, ClientGroup, Pool
 from raykd.scenario.training import Augmentation, Student, Training
 
@@ -131,6 +132,8 @@ class Scenario(Strict):
     training: Training = Training()
     """How every site trains, unless its group says otherwise."""
     federation: Federation = Federation()
+    privacy: Privacy | None = None
+    """Noise that hides single sites, or single patients of a site, in what is uploaded; absent: none."""
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
 
