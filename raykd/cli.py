@@ -7,7 +7,22 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from raykd.commands import cache, data, doctor, drivers, export, plan, reproduce, results, runs, starter, studies, verify, words
+from raykd.commands import (
+    cache,
+    data,
+    doctor,
+    drivers,
+    export,
+    leaks,
+    plan,
+    reproduce,
+    results,
+    runs,
+    starter,
+    studies,
+    verify,
+    words,
+)
 from raykd.commands.options import FAILED, REFUSED
 
 app = typer.Typer(
@@ -58,6 +73,7 @@ app.command()(drivers.stop)
 app.command()(words.check)
 app.command()(results.report)
 app.command()(export.export)
+app.command()(leaks.leaks)
 app.command("list")(words.list_)
 app.command()(words.schema)
 app.add_typer(data.app, name="data")

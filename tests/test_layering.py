@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "federation": {"scenario", "numerics", "data", "models", "methods"},
     "runtime": {"federation", "scenario", "methods._base", "methods._context"},
     "planning": {"scenario", "numerics", "data", "models", "methods._base", "methods._context", "federation", "runtime"},
+    "leaks": {"scenario", "numerics", "data", "models", "methods._base", "methods._context", "federation"},
     "results": {"scenario.errors"},
     # The base of all errors is the one word that every layer shares.
     "report": {"results", "scenario.errors"},
@@ -54,6 +55,7 @@ MAY_USE: dict[str, set[str]] = {
     "federation": {"torch", "numpy", "monai", "safetensors"},
     "runtime": {"torch"},
     "planning": {"torch"},
+    "leaks": {"torch"},
     "results": {"pyarrow", "pandas", "numpy", "scipy"},
     "report": {"pandas", "numpy", "matplotlib", "plotly", "jinja2", "markupsafe"},
 }

@@ -106,7 +106,20 @@ class Checkpoints:
         self._forget(packs)
 
     def latest(self) -> State | None:
-        """The newest complete checkpoint; None where there is none."""
+        """The newest complete checkpoint, from which the run goes on; None where there is none."""
+        for state, index in self._complete():
+            self._start = {name: _place(entry) for name, entry in index["start"].items()}
+            named = _packs([_place(index["server"]), *self._start.values(), *_clients(state)])
+            self._digests, self._kept = dict(index["packs"]), [named]
+            return state
+        return None
+
+    def kept(self) -> Iterator[State]:
+        """Every complete checkpoint that there is, the newest first."""
+        return (state for state, _ in self._complete())
+
+    def _complete(self) -> Iterator[tuple[State, dict[str, Any]]]:
+        """Complete checkpoints with their indices, the newest first."""
         for path in sorted(self.shelf.folder.glob("round-*.json"), reverse=True):
             try:
                 index = json.loads(path.read_bytes())
@@ -119,12 +132,10 @@ class Checkpoints:
                 released = {str(key): int(number) for key, number in index.get("released", {}).items()}
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
-            named = {place.pack for place in (server, *start.values(), *clients.values(), *uploads.values()) if place.parts}
+            named = _packs([server, *start.values(), *clients.values(), *uploads.values()])
             if named <= digests.keys() and all(self.shelf.is_sound(name, digests[name]) for name in named):
-                self._start, self._digests, self._kept = start, digests, [named]
                 known = {name: unseal(self.shelf.get(place)) for name, place in {"server": server, **start}.items()}
-                return State(clients=clients, uploads=uploads, next_round=next_round, released=released, **known)
-        return None
+                yield State(clients=clients, uploads=uploads, next_round=next_round, released=released, **known), index
 
     def _pack_anew(self, state: State) -> None:
         """Copies what still counts out of the oldest pack once more lies in packs than is needed."""
@@ -146,6 +157,11 @@ class Checkpoints:
         for path in sorted(self.shelf.folder.glob("round-*.json"), reverse=True)[NUM_KEPT:]:
             path.unlink()
         self.shelf.keep(set().union(*self._kept))
+
+
+def _packs(places: Iterable[Place]) -> set[str]:
+    """The packs that hold something of these places."""
+    return {place.pack for place in places if place.parts}
 
 
 def _clients(state: State) -> Iterable[Place]:

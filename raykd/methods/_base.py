@@ -27,7 +27,6 @@ from raykd.numerics.segmentation_losses import dice_ce_loss
 from raykd.scenario.fields import Strict
 from raykd.scenario.schema import Scenario
 
-
 Noise = Literal["none", "upload", "sum"]
 """What of the uploads of a method noise can protect."""
 

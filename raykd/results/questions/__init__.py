@@ -9,6 +9,7 @@ from raykd.results.questions.costs import communication, cost_to_target
 from raykd.results.questions.differences import ablation, differences, when_does_it_pay
 from raykd.results.questions.failures import failures, worst_cases
 from raykd.results.questions.labels import label_area, label_curve, labels_saved
+from raykd.results.questions.leaks import leaks_found, privacy_spent
 from raykd.results.questions.sites import fairness, site_gains, teacher_effect
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "label_area",
     "label_curve",
     "labels_saved",
+    "leaks_found",
+    "privacy_spent",
     "site_gains",
     "teacher_effect",
     "when_does_it_pay",
