@@ -27,8 +27,8 @@ class Effort:
     """
 
     num_steps: int = 200
-    learning_rate: float = 0.1
-    smoothness: float = 1e-3
+    learning_rate: float = 0.2
+    smoothness: float = 3e-2
 
 
 def total_variation(image_BCIJK: Tensor) -> Tensor:
