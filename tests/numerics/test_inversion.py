@@ -14,7 +14,7 @@ from raykd.numerics.inversion import Effort, cosine_distance, invert_gradient, i
 from raykd.numerics.membership import auc, auc_interval, pooled_auc
 from raykd.numerics.rng import generator, numpy_generator
 
-EFFORT = Effort(num_steps=150, learning_rate=0.1, smoothness=1e-3)
+EFFORT = Effort(num_steps=60, learning_rate=0.2, smoothness=1e-3)
 
 
 def _smooth_image() -> Tensor:
