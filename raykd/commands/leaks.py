@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,7 +55,7 @@ def _print(found: pd.DataFrame, round_index: int, run_dir: Path) -> None:
     )
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: Mapping[Any, Any]) -> str:
     interval = "" if row["low"] is None or row["low"] != row["low"] else f" [{row['low']:.2f}, {row['high']:.2f}]"
     unseen = "" if row["unseen"] is None or row["unseen"] != row["unseen"] else f", held-out cases {row['unseen']:.2f}"
     reach = f"{row['metric']} {row['value']:.2f}{interval} (blind {row['blind']:.2f}{unseen})"
