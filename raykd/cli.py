@@ -14,6 +14,7 @@ from raykd.commands import (
     doctor,
     drivers,
     export,
+    leaks,
     live,
     plan,
     reproduce,
@@ -76,6 +77,7 @@ app.command()(live.watch)
 app.command()(words.check)
 app.command()(results.report)
 app.command()(export.export)
+app.command()(leaks.leaks)
 app.command("list")(words.list_)
 app.command()(words.schema)
 app.add_typer(data.app, name="data")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raykd.federation.privacy_rules import privacy_problems
 from raykd.federation.transport import unseal
 from raykd.methods._base import Method, ServerStart, Upload
 from raykd.numerics.params import KINDS
@@ -271,3 +272,28 @@ def test_a_warm_local_start_is_counted_once_down_every_link(record: Record) -> N
     transfers = record("method={name: local, is_warm: true}").outcome.table("transfers")
     found = transfers[["round", "client_id", "direction", "kind"]].itertuples(index=False, name=None)
     assert list(found) == [(-1, 0, "down", "params"), (-1, 1, "down", "params"), (-1, 2, "down", "params")]
+
+
+@every_method
+def test_noise_protects_what_a_method_uploads_or_is_refused(name: str, record: Record, load: Callable[..., Any]) -> None:
+    """A new method is refused until it says what of its uploads noise may be added to; then its server must bear noise."""
+    words = "privacy={client: {clip_norm: 1.0, noise_multiplier: 0.05}}"
+    problems = list(privacy_problems(_method(name, words, load=load)))
+    if problems:
+        assert METHODS.get(name).noise == "none" and all(path == "privacy.client" for path, _ in problems)
+        return
+    short = ("federation.rounds=1", "evaluation.surface_metrics=never", "evaluation.previews=0")
+    outcome = record(f"method={{name: {name}}}", words, *short).outcome
+    assert all(np.isfinite(array).all() for model in outcome.models for array in outcome.tensors(model[:-12]).values())
+    num_uploads = len(outcome.table("transfers").query("direction == 'up'")["client_id"].unique())
+    assert len(outcome.table("privacy")) == num_uploads
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if METHODS.get(name).learns_by_gradients_alone])
+def test_a_method_that_learns_by_gradients_alone_looks_at_nothing_else(name: str, record: Record) -> None:
+    """Under noise on gradients a site refuses every other look at its cases, which would end the run."""
+    short = ("federation.rounds=1", "evaluation.surface_metrics=never", "evaluation.previews=0")
+    words = "privacy={records: {max_grad_norm: 1.0, noise_multiplier: 1.0}}"
+    outcome = record(f"method={{name: {name}}}", words, *short).outcome
+    books = outcome.table("privacy")
+    assert books["num_releases"].tolist() == outcome.table("training")["num_steps"].tolist()

@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "federation": {"scenario", "numerics", "data", "models", "methods", "codecs"},
     "runtime": {"federation", "scenario", "methods._base", "methods._context"},
     "planning": {"scenario", "numerics", "data", "models", "methods._base", "methods._context", "federation", "runtime"},
+    "leaks": {"scenario", "numerics", "data", "models", "methods._base", "methods._context", "federation"},
     "results": {"scenario.errors"},
     # The base of all errors is the one word that every layer shares.
     "report": {"results", "scenario.errors"},
@@ -59,6 +60,7 @@ MAY_USE: dict[str, set[str]] = {
     "federation": {"torch", "numpy", "monai", "safetensors"},
     "runtime": {"torch"},
     "planning": {"torch"},
+    "leaks": {"torch"},
     "results": {"pyarrow", "pandas", "numpy", "scipy"},
     "report": {"pandas", "numpy", "matplotlib", "plotly", "jinja2", "markupsafe", "PIL"},
     "exchange": {"pandas", "numpy", "torch", "monai", "safetensors"},
@@ -69,6 +71,8 @@ RAY_MODULES = [module for module in MODULES if module.startswith("runtime/ray_")
 MAY_USE_ALONE = {
     **{module: {"ray"} for module in RAY_MODULES},
     "data/sources/_dicom_segmentation.py": {"pydicom"},
+    "federation/accountant.py": {"opacus"},
+    "federation/private_training.py": {"opacus"},
     "results/reader.py": {"yaml"},
     # One of several threads at a time may borrow torch's global state.
     "numerics/rng.py": {"threading"},

@@ -227,7 +227,7 @@ def batches(
     for _ in range(num_steps):
         drawn = [next(labelled_order) for _ in range(num_labelled)] + [next(unlabelled_order) for _ in range(num_unlabelled)]
         patches = [draw_patch(case, shape, augmentation, rng, foreground=foreground) for case in drawn]
-        yield _collate(patches, num_labelled)
+        yield collate(patches, num_labelled)
 
 
 def _endless(cases: Sequence[TrainingCase], rng: torch.Generator) -> Iterator[TrainingCase]:
@@ -236,7 +236,8 @@ def _endless(cases: Sequence[TrainingCase], rng: torch.Generator) -> Iterator[Tr
             yield cases[index]
 
 
-def _collate(patches: Sequence[Patch], num_labelled: int) -> Batch:
+def collate(patches: Sequence[Patch], num_labelled: int) -> Batch:
+    """Patches as a batch, those with a label first."""
     image = torch.stack([patch.image_IJK for patch in patches])[:, None]
     labels = [patch.label_IJK.long() for patch in patches[:num_labelled] if patch.label_IJK is not None]
     label = torch.stack(labels) if labels else torch.zeros((0, *image.shape[2:]), dtype=torch.long)

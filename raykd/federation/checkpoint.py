@@ -42,6 +42,7 @@ class State:
         air: what is under way at the sites between rounds.
         totals: `num_bytes` over all links and `simulated_s` so far.
         has_ended: whether a budget was met, so that no round comes next.
+        released: by mechanism and client, how often privacy was spent so far.
     """
 
     server: Payload
@@ -58,6 +59,8 @@ class State:
         """All mappings to places, by the name that an index has for them."""
         own = {"clients": self.clients, "uploads": self.uploads}
         return own | {f"air_{name}": getattr(self.air, name) for name in IN_THE_AIR}
+
+    released: dict[str, int] = field(default_factory=dict)
 
     def places(self) -> Iterator[tuple[dict[int, Place], int]]:
         """Every entry of a client, by the mapping and the key that hold it."""
@@ -108,6 +111,7 @@ class Checkpoints:
         self._files.note(self.shelf.folder / name, digest)
         self._digests[name] = digest
         index: dict[str, Any] = {"next_round": state.next_round, "start": self._start, "server": server}
+        index |= {"released": state.released} if state.released else {}
         index |= {name: {str(key): place for key, place in held.items()} for name, held in state.held().items()}
         index |= {"air": state.air.to_json(), "totals": state.totals, "has_ended": state.has_ended}
         packs = {place.pack for place in (server, *self._start.values(), *_clients(state)) if place.parts}
@@ -119,7 +123,20 @@ class Checkpoints:
         self._forget(packs)
 
     def latest(self) -> State | None:
-        """The newest complete checkpoint; None where there is none."""
+        """The newest complete checkpoint, from which the run goes on; None where there is none."""
+        for state, index in self._complete():
+            self._start = {name: _place(entry) for name, entry in index["start"].items()}
+            named = _packs([_place(index["server"]), *self._start.values(), *_clients(state)])
+            self._digests, self._kept = dict(index["packs"]), [named]
+            return state
+        return None
+
+    def kept(self) -> Iterator[State]:
+        """Every complete checkpoint that there is, the newest first."""
+        return (state for state, _ in self._complete())
+
+    def _complete(self) -> Iterator[tuple[State, dict[str, Any]]]:
+        """Complete checkpoints with their indices, the newest first."""
         for path in sorted(self.shelf.folder.glob("round-*.json"), reverse=True):
             try:
                 index = json.loads(path.read_bytes())
@@ -129,17 +146,16 @@ class Checkpoints:
                 air = Air.from_json(index["air"], {name: held[f"air_{name}"] for name in IN_THE_AIR})
                 next_round, digests = int(index["next_round"]), dict(index["packs"])
                 totals, has_ended = dict(index["totals"]), bool(index["has_ended"])
+                released = {str(key): int(number) for key, number in index.get("released", {}).items()}
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
-            places = (server, *start.values(), *(place for places in held.values() for place in places.values()))
-            named = {place.pack for place in places if place.parts}
+            named = _packs([server, *start.values(), *(place for places in held.values() for place in places.values())])
             if named <= digests.keys() and all(self.shelf.is_sound(name, digests[name]) for name in named):
-                self._start, self._digests, self._kept = start, digests, [named]
                 known = {name: unseal(self.shelf.get(place)) for name, place in {"server": server, **start}.items()}
-                teacher, handed_out = known["teacher"], known["handed_out"]
-                clients, uploads = held["clients"], held["uploads"]
-                return State(known["server"], clients, uploads, teacher, handed_out, next_round, air, totals, has_ended)
-        return None
+                state = State(known["server"], held["clients"], held["uploads"], known["teacher"], known["handed_out"])
+                state.next_round, state.released = next_round, released
+                state.air, state.totals, state.has_ended = air, totals, has_ended
+                yield state, index
 
     def _pack_anew(self, state: State) -> None:
         """Copies what still counts out of the oldest pack once more lies in packs than is needed."""
@@ -161,6 +177,11 @@ class Checkpoints:
         for path in sorted(self.shelf.folder.glob("round-*.json"), reverse=True)[NUM_KEPT:]:
             path.unlink()
         self.shelf.keep(set().union(*self._kept))
+
+
+def _packs(places: Iterable[Place]) -> set[str]:
+    """The packs that hold something of these places."""
+    return {place.pack for place in places if place.parts}
 
 
 def _clients(state: State) -> Iterable[Place]:

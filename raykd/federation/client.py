@@ -22,6 +22,7 @@ from raykd.federation.evaluation import case_rows
 from raykd.federation.inference import predict_labels
 from raykd.federation.knowledge import cached_knowledge, compute_knowledge, payload_hash
 from raykd.federation.previews import preview_rows, previewed
+from raykd.federation.privacy import protected_upload, protects_uploads, records_row
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Row
 from raykd.federation.session import Session
 from raykd.federation.teacher import model_seed, taught_classes
@@ -148,16 +149,31 @@ class Client:
             "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
         flaw = _flaw(update)
-        upload, state = ({}, job.state) if flaw else self._sealed(update, session, download, memory)
+        payload, spent = self._protected(session, {} if flaw else update.payload, download)
+        upload, state = ({}, job.state) if flaw else self._sealed(payload, update.state, session, download, memory)
         events = () if flaw is None else ({"round": job.round_index, "client_id": self.member.client_id, **flaw},)
-        return LocalReply(self.member.client_id, state, upload, len(self.labelled), len(self.unlabelled), training, events)
+        counts = len(self.labelled), len(self.unlabelled)
+        return LocalReply(self.member.client_id, state, upload, *counts, training, events, spent)
 
-    def _sealed(self, update: LocalUpdate, session: Session, download: Payload, memory: Payload) -> tuple[Envelope, Envelope]:
+    def _protected(self, session: Session, payload: Payload, download: Payload) -> tuple[Payload, tuple[Row, ...]]:
+        """What leaves the site of a payload, and what was spent of its privacy; in a personal round nothing leaves."""
+        rows = (
+            [records_row(self.member.training, self.data.labelled, session.num_private_steps)] if session.num_private_steps else []
+        )
+        words = protects_uploads(self.scenario)
+        if words and payload and not session.is_personal:
+            payload, row = protected_upload(self.scenario, words, payload, download, (session.round_index, session.client_id))
+            rows.append(row)
+        return payload, tuple(rows)
+
+    def _sealed(
+        self, payload: Payload, state: Payload, session: Session, download: Payload, memory: Payload
+    ) -> tuple[Envelope, Envelope]:
         """An upload and a state as bytes; codecs write what crosses a link, and keep what they lost in the state."""
         if self.method.pools_data or session.is_personal:
-            return seal(update.payload), seal(update.state | memory)
-        upload, kept = seal_upload(self.scenario, self.member, session.round_index, update.payload, download, memory)
-        return upload, seal(update.state | kept)
+            return seal(payload), seal(state | memory)
+        upload, kept = seal_upload(self.scenario, self.member, session.round_index, payload, download, memory)
+        return upload, seal(state | kept)
 
     def update_server(self, round_index: int, server: Payload, uploads: Sequence[Upload]) -> Payload:
         """The server's next state after its own work in a round; in round -1, before the first one."""

@@ -20,8 +20,9 @@ from raykd.federation.coding import opened_upload, seal_download
 from raykd.federation.cohort import Cohort, cohort_events, draw_cohort
 from raykd.federation.judge import Judge, is_personal_round
 from raykd.federation.ledger import Ledger
+from raykd.federation.privacy import entries_of, privacy_rows, protected_sum
 from raykd.federation.protocols import Backend, Jobs, LocalJob, LocalReply, Progress, ResultSink, Row, ServerJob, Stopped
-from raykd.federation.shelf import Shelf, ShelvedUploads
+from raykd.federation.shelf import Shelf, ShelvedUploads, sealed_uploads
 from raykd.federation.start import BEFORE, first_state, repository_networks
 from raykd.federation.transport import Envelope, Sizes, seal, sizes_of, unseal
 from raykd.methods._base import Method, Upload
@@ -196,8 +197,10 @@ class Driver:
         failpoint("round.after_replies")
         returned = time.perf_counter()
         uploads = self._uploads(round_index, replies, state)
+        server, protected = state.server, None
         if uploads and not is_personal:
-            state.server = self._aggregate(round_index, state.server, uploads)
+            protected = self._with_noise(round_index, server, uploads)
+            state.server = self._aggregate(round_index, server, protected)
         aggregated = time.perf_counter()
         failpoint("round.after_aggregate")
         crossed += round_transfers(self.members, round_index, served, download, extras, uploaded, self.scenario.seed)
@@ -209,6 +212,8 @@ class Driver:
             events += cohort_events(cohort, self._availability, round_index)
         training = training_rows(self.members, clock, replies)
         self._write_round(round_index, state, row, training, crossed, events)
+        released = privacy_rows(self.scenario, round_index, entries_of(replies, protected), state.released)
+        self._ledger.add("privacy", released, f"round-{round_index:05d}")
 
     def _served(self, cohort: Cohort, goes_on: set[int], is_personal: bool) -> Cohort:
         """To whom something is sent in a round: to nobody where one trainer holds all data."""
@@ -235,12 +240,17 @@ class Driver:
         """What a client alone is sent beside the broadcast."""
         return seal_download(self.scenario, self.method.download(server, client_id))
 
+    def _with_noise(self, round_index: int, server: Payload, uploads: Sequence[Upload]) -> Sequence[Upload]:
+        """The uploads as the server may use them: with noise where it is the server that adds it."""
+        broadcast = self.method.broadcast(server)
+        return protected_sum(self.scenario, round_index, uploads, lambda c: broadcast | self.method.download(server, c))
+
     def _aggregate(self, round_index: int, server: Payload, uploads: Sequence[Upload]) -> Payload:
         """The server's next state, after its own work where the method gives it some."""
         server = self.method.aggregate(server, uploads, round_index)
-        if not (self.method.serves and isinstance(uploads, ShelvedUploads)):
+        if not self.method.serves:
             return server
-        return unseal(self.backend.update_server(ServerJob(round_index, seal(server), uploads.sealed())))
+        return unseal(self.backend.update_server(ServerJob(round_index, seal(server), sealed_uploads(uploads))))
 
     def _receive(
         self, answers: Iterator[LocalReply], state: State, sealed: Envelope, deadline: Deadline, is_personal: bool

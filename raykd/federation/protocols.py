@@ -70,6 +70,8 @@ class LocalReply:
     num_unlabelled: int
     training: Row
     events: tuple[Row, ...] = ()
+    privacy: tuple[Row, ...] = ()
+    """What noise was added, by mechanism: how many releases, at which sampling rate."""
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from torch import nn
 from raykd.data.patches import batches, training_case
 from raykd.federation.evaluation import support_scores
 from raykd.federation.knowledge import payload_hash
+from raykd.federation.private_training import patients, poisson_batches, private_gradients
 from raykd.federation.teacher import taught_classes
 from raykd.methods._base import supervised_loss
 from raykd.methods._context import KnowledgeRequest, Role
 from raykd.models._base import SegmentationNetwork, draws_masks
-from raykd.numerics.local_sgd import Batch, Hook, LocalResult, Loss, Schedule, build_optimiser, in_bfloat16, local_sgd
+from raykd.numerics.local_sgd import Batch, Gradients, Hook, LocalResult, Loss, Schedule, build_optimiser, in_bfloat16, local_sgd
 from raykd.numerics.params import Payload, load_state, select, state_of
 from raykd.numerics.rng import generator, seeded_layers
 from raykd.scenario.errors import RaykdError
@@ -54,6 +55,9 @@ class Session:
         self.annotated = client.annotated
         self.teacher_classes = taught_classes(client.scenario)
         self._cases = client.labelled + client.unlabelled
+        privacy = client.scenario.privacy
+        self._private = privacy.records if privacy and self.client_id >= 0 else None
+        self.num_private_steps = 0
 
     def fit(
         self,
@@ -71,6 +75,8 @@ class Session:
         purpose: str = "patches",
     ) -> tuple[Payload, LocalResult]:
         training, wanted = self._client.member.training, self.num_steps if num_steps is None else num_steps
+        if num_unlabelled or batches is not None:
+            self._refuse_private("trains on more than labelled patches")
         drawn = self._training_patches(wanted, num_unlabelled, purpose) if batches is None else batches
         schedule = Schedule(
             training.learning_rate, training.schedule, self.num_rounds * self.num_steps, self.round_index * self.num_steps
@@ -82,6 +88,7 @@ class Session:
         return state_of(network), result
 
     def adapt(self, teacher: Payload, num_steps: int) -> Payload:
+        self._refuse_private("adapts a teacher")
         schedule = Schedule(self._client.member.training.learning_rate, "cosine", num_steps)
         network = self._client.load("teacher", teacher)
         drawn = self._training_patches(num_steps, 0, "adaptation-patches")
@@ -113,6 +120,7 @@ class Session:
             momentum=training.momentum,
         )
         on_device = (batch.to(client.device) for batch in drawn)
+        gradients = self._private_gradients(optimiser, purpose) if self._private else None
         if training.precision == "bf16":
             loss = in_bfloat16(loss, client.device)
         rng = generator(client.scenario.seed, f"{purpose}-layers", self.round_index, self.client_id)
@@ -125,20 +133,47 @@ class Session:
                 optimiser,
                 schedule,
                 clip_norm=training.clip_norm,
+                gradients=gradients,
                 before_step=before_step,
                 after_step=after_step,
             )
         self.num_steps_taken += result.num_steps
+        self.num_private_steps += result.num_steps if gradients else 0
         return result
+
+    def _private_gradients(self, optimiser: torch.optim.Optimizer, purpose: str) -> Gradients | None:
+        """Clipped and noised gradients in the place of plain ones; None where there is nothing to learn from."""
+        client, groups = self._client, patients(self._client.data.labelled)
+        if self._private is None or not groups:
+            return None
+        rng = generator(client.scenario.seed, f"{purpose}-privacy", self.round_index, self.client_id)
+        return private_gradients(optimiser, self._private, len(groups), client.member.training.batch_size, rng)
+
+    def _refuse_private(self, what: str) -> None:
+        """Raises `RaykdError` where noise on gradients is meant to protect patients and a method uses their cases otherwise."""
+        if self._private:
+            name = self._client.scenario.method.name
+            raise RaykdError(f"privacy.records protects gradients of labelled patches alone, and method {name} {what}")
 
     def _training_patches(self, num_steps: int, num_unlabelled: int, purpose: str) -> Iterator[Batch]:
         """Patches drawn at this round's and client's address with the scenario's augmentation; none where there is nothing."""
         training = self._client.member.training
+        if self._private:
+            return poisson_batches(
+                [[self._cases[index] for index in own] for own in patients(self._client.data.labelled)],
+                batch_size=training.batch_size,
+                shape=training.patch_shape,
+                augmentation=training.augmentation,
+                num_steps=num_steps,
+                foreground=training.foreground,
+                rng=generator(self._client.scenario.seed, purpose, self.round_index, self.client_id),
+            )
         return self._draw(num_steps, training.batch_size, num_unlabelled, training.augmentation, purpose)
 
     def patches(
         self, num_batches: int, *, num_labelled: int = 2, num_unlabelled: int = 0, purpose: str = "look"
     ) -> Iterator[Batch]:
+        self._refuse_private("looks at patches besides")
         drawn = self._draw(num_batches, num_labelled, num_unlabelled, AS_THEY_ARE, purpose)
         return (batch.to(self._client.device) for batch in drawn)
 
@@ -188,6 +223,7 @@ class Session:
         self._cases = self._client.with_knowledge(teacher, request, is_original=teacher is self.teacher)
 
     def support_scores(self, model: Payload, role: Role) -> list[tuple[float, int]]:
+        self._refuse_private("scores models on labelled cases")
         client, key = self._client, (payload_hash(model), role)
         if key in client.known_scores:
             return client.known_scores[key]

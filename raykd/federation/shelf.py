@@ -18,7 +18,7 @@ from typing import NamedTuple, overload
 import numpy as np
 from torch import Tensor
 
-from raykd.federation.transport import Envelope, unseal
+from raykd.federation.transport import Envelope, seal, unseal
 from raykd.methods._base import Upload
 from raykd.numerics.params import MEMORY
 
@@ -196,3 +196,10 @@ class ShelvedUploads(Sequence[Upload]):
     def sealed(self) -> tuple[tuple[int, Envelope, int, int], ...]:
         """All of them as they were sent."""
         return tuple((client_id, self._shelf.get(place), known, unknown) for client_id, place, known, unknown in self.entries)
+
+
+def sealed_uploads(uploads: Sequence[Upload]) -> tuple[tuple[int, Envelope, int, int], ...]:
+    """Client, payload, and numbers of labelled and unlabelled cases of every upload."""
+    if isinstance(uploads, ShelvedUploads):
+        return uploads.sealed()
+    return tuple((u.client_id, seal(dict(u.payload)), u.num_labelled, u.num_unlabelled) for u in uploads)

@@ -13,7 +13,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ from raykd.scenario.fields import Strict
 from raykd.scenario.schema import Scenario
 
 A = TypeVar("A")
+Noise = Literal["none", "upload", "sum"]
+"""What of the uploads of a method noise can protect."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,13 @@ class Method(ABC):
     """Whether the server works on the repository's cases: `start_server` before the first round, `update_server` in each."""
     needs_proxy: bool = False
     """Whether server and clients must share the images of the scenario's `proxy`."""
+    noise: ClassVar[Noise] = "none"
+    """What can be protected by noise: nothing; each `upload`, which then is real numbers alone, in as many as are always sent,
+    that may turn out negative; or their `sum` too, because under uniform weighting the server takes their plain mean and nothing
+    else of them."""
+    learns_by_gradients_alone: ClassVar[bool] = False
+    """Whether what a site uploads follows from the gradients of its labelled patches in `fit` and from nothing else of its data, so
+    that clipping and noise in the local steps protect its patients."""
     deployed: ClassVar[str] = "global"
     """The model that a site would use in the end: global, personal or teacher."""
 

@@ -23,6 +23,9 @@ from raykd.scenario.fields import NonNegativeFloat, PositiveInt
 class SemiSupervised(FedAvg):
     """FedAvg of sites that learn from labelled and unlabelled cases, whichever they have."""
 
+    noise = "upload"
+    learns_by_gradients_alone = False
+
     class Settings(FedAvg.Settings):
         name: Literal["semi_supervised"]  # type: ignore[assignment]
         num_unlabelled: PositiveInt = 2
@@ -65,6 +68,8 @@ class SemiSupervised(FedAvg):
 class LabelsAtServer(FedAvg):
     """FedAvg of sites that need no label, with a server that trains on the repository's."""
 
+    noise = "upload"
+    learns_by_gradients_alone = False
     serves = True
     learns_from_repository = True
 

@@ -31,6 +31,8 @@ COUNTS, ANCHOR = "control/counts", "control/anchor"
 class CBAFed(FedAvg):
     """FedAvg whose clients also learn from pseudo-labels that pass thresholds of their classes."""
 
+    noise = "none"
+    learns_by_gradients_alone = False
     kinds = ("params", "control")
 
     class Settings(FedAvg.Settings):

@@ -15,6 +15,8 @@ from raykd.scenario.registry import METHODS
 class Centralised(FedAvg):
     """Supervised training on pooled data: what the federation would reach if images could move."""
 
+    noise = "none"
+    learns_by_gradients_alone = False
     pools_data = True
 
     class Settings(FedAvg.Settings):

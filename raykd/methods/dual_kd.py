@@ -41,6 +41,7 @@ from raykd.scenario.schema import Scenario
 class DualKD(Method):
     """Students learn from few labels and from a teacher's response and features, and are averaged."""
 
+    noise = "sum"
     needs_teacher = True
 
     Settings = DualKDSettings

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from raykd.methods._base import (
     LocalContext,
     LocalUpdate,
     Method,
     MethodSettings,
+    Noise,
     Upload,
     average,
     supervised_loss,
@@ -23,6 +24,9 @@ from raykd.scenario.registry import METHODS
 @METHODS.register("fedavg")
 class FedAvg(Method):
     """Clients train the received model on their labelled cases; the server averages their parameters."""
+
+    noise: ClassVar[Noise] = "sum"
+    learns_by_gradients_alone = True
 
     class Settings(MethodSettings):
         name: Literal["fedavg"]

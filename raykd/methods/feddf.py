@@ -32,6 +32,7 @@ Known = Sequence[Sequence[int] | None]
 class FedDF(FedAvg):
     """FedAvg whose average learns from the ensemble of the clients' models on the scenario's `proxy`. Traffic is that of FedAvg."""
 
+    noise = "upload"
     serves = True
     needs_proxy = True
 

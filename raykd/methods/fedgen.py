@@ -41,6 +41,8 @@ COUNTS = "control/label_counts"
 class FedGen(FedAvg):
     """FedAvg whose clients also classify what a generator makes of all sites' classifiers; it begins in the second round."""
 
+    noise = "none"
+    learns_by_gradients_alone = False
     kinds = ("params", "control")
 
     class Settings(FedAvg.Settings):

@@ -38,6 +38,8 @@ class FedKD(FedAvg):
     """FedAvg of a student that a larger private network at every site teaches and is taught by; its updates travel cut."""
 
     codecs_may_write_params = False
+    noise = "none"
+    learns_by_gradients_alone = False
 
     class Settings(FedAvg.Settings):
         name: Literal["fedkd"]  # type: ignore[assignment]

@@ -30,6 +30,7 @@ CONSENSUS = "consensus"
 class FedMD(OwnStudents):
     """Sites share what they say of public patches and nothing else; their students may be any networks."""
 
+    noise = "upload"
     needs_proxy = True
     kinds = ("logits", "control")
 

@@ -20,6 +20,7 @@ WORK = "control/work"
 class FedNova(FedAvg):
     """FedAvg of updates a step, so that a site that takes more steps does not pull the average its way. SGD only."""
 
+    noise = "none"
     optimisers = ("sgd",)
     kinds = ("params", "control")
 

@@ -30,6 +30,7 @@ MEAN, COUNT = "prototypes/mean", "prototypes/count"
 class FedProto(OwnStudents):
     """Sites share the mean feature of every class and nothing else; their students may differ but for that layer's channels."""
 
+    noise = "upload"
     kinds = ("prototypes",)
 
     class Settings(MethodSettings):

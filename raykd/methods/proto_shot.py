@@ -26,6 +26,7 @@ from raykd.scenario.registry import METHODS
 class ProtoShot(Method):
     """The teacher's features, and prototypes of the site's few labels in the place of its head."""
 
+    noise = "upload"
     deployed = "personal"
     averages = False
     kinds = ("prototypes",)

@@ -33,6 +33,9 @@ from raykd.scenario.registry import METHODS
 class RSCFed(FedAvg):
     """FedAvg of the consensus of random subsets of clients, with a mean teacher for unlabelled cases."""
 
+    noise = "upload"
+    learns_by_gradients_alone = False
+
     class Settings(FedAvg.Settings):
         name: Literal["rscfed"]  # type: ignore[assignment]
         num_subsets: PositiveInt = 3

@@ -31,6 +31,9 @@ from raykd.scenario.registry import METHODS
 class SemiFL(LabelsAtServer, FedAvgM):
     """The server trains on the repository's labels, then sites on pseudo-labels of the model that it sent them, and so on."""
 
+    noise = "upload"
+    learns_by_gradients_alone = False
+
     class Settings(LabelsAtServer.Settings):
         name: Literal["semi_fl"]  # type: ignore[assignment]
         mix_weight: NonNegativeFloat = 1.0

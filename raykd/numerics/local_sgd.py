@@ -42,11 +42,20 @@ class Batch:
         moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved, features={layer: value.to(device) for layer, value in self.features.items()})
 
+    def part(self, start: int, end: int) -> Batch:
+        """Some of the labelled patches as a batch of their own."""
+        own = slice(start, min(end, self.num_labelled))
+        cut: dict[str, Any] = {name: value[own] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        features = {layer: value[own] for layer, value in self.features.items()}
+        return replace(self, **cut, features=features, num_labelled=own.stop - start, annotated=self.annotated[own])
+
 
 Hook = Callable[[nn.Module], None]
 """Told of the model within a step."""
 Loss = Callable[[nn.Module, Batch], dict[str, Tensor]]
 """Terms by name (`supervised`, `response`, ...), already weighted; their sum is what is minimised."""
+Gradients = Callable[[nn.Module, Batch, Loss], dict[str, Tensor]]
+"""Leaves the gradients of a step in the parameters and gives the terms of its loss."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,7 @@ def local_sgd(
     schedule: Schedule,
     *,
     clip_norm: float = 0.0,
+    gradients: Gradients | None = None,
     before_step: Hook | None = None,
     after_step: Hook | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
@@ -105,6 +115,7 @@ def local_sgd(
         optimiser: over the parameters to train.
         schedule: sets the learning rate before each step.
         clip_norm: largest gradient norm; 0 clips nothing.
+        gradients: how gradients come about; None: by one backward pass over the batch.
         before_step: called with the model when its gradients are there and clipped, and may change them.
         after_step: called with the model when its parameters have moved.
         on_step: told the number of each finished step and its terms.
@@ -118,9 +129,7 @@ def local_sgd(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate
         optimiser.zero_grad(set_to_none=True)
-        terms = loss(model, batch)
-        total = torch.stack(list(terms.values())).sum()
-        total.backward()
+        terms = (gradients or _backward)(model, batch, loss)
         if clip_norm > 0:
             nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], clip_norm)
         if before_step is not None:
@@ -135,6 +144,12 @@ def local_sgd(
         if on_step is not None:
             on_step(num_steps, values)
     return LocalResult(num_steps, {name: value / num_steps for name, value in sums.items()}, sum_learning_rate)
+
+
+def _backward(model: nn.Module, batch: Batch, loss: Loss) -> dict[str, Tensor]:
+    terms = loss(model, batch)
+    torch.stack(list(terms.values())).sum().backward()
+    return terms
 
 
 def in_bfloat16(loss: Loss, device: str) -> Loss:

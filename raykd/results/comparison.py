@@ -66,7 +66,7 @@ def tolerance_of(column: str) -> tuple[float, float] | None:
 
 def table_differences(one: Run, other: Run) -> Iterator[Difference]:
     """Every column in which two runs differ, but for what is measured, the run's name, and workers that were lost."""
-    for name in TABLES:
+    for name in (name for name, schema in TABLES.items() if schema.is_of_run):
         left, right = (_comparable(run, name) for run in (one, other))
         if len(left) != len(right):
             yield Difference(

@@ -70,6 +70,16 @@ class TableAccess:
         return self.table("events")
 
     @property
+    def privacy(self) -> pd.DataFrame:
+        """One row a client, mechanism and round: the epsilon spent so far."""
+        return self.table("privacy")
+
+    @property
+    def leaks(self) -> pd.DataFrame:
+        """One row an attack on a client's upload."""
+        return self.table("leaks")
+
+    @property
     def previews(self) -> pd.DataFrame:
         """One row a layer of a slice of a test case."""
         return self.table("previews")

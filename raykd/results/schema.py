@@ -58,12 +58,14 @@ class TableSchema:
         row: what one row is.
         columns: the declared columns, the common ones first.
         open_prefixes: beginnings of further float columns that a method may add.
+        is_of_run: False for what is found out about a run afterwards.
     """
 
     name: str
     row: str
     columns: tuple[Column, ...]
     open_prefixes: tuple[str, ...] = ()
+    is_of_run: bool = True
 
     def column(self, name: str) -> Column | None:
         """The column of this name, declared or allowed by its beginning; None: the table does not have it."""
@@ -197,6 +199,38 @@ EVENTS = (
     _key("kind", "dropout (drawn), straggler, joined, left, idle, excluded (not finite), stopped, worker_lost", TEXT),
     Column("detail", TEXT, "a sentence", is_repeated=False),
 )
+PRIVACY = (
+    ROUND,
+    CLIENT,
+    _key("mechanism", "where noise was added: upload (each), sum (of a round's uploads), records (gradients of local steps)", TEXT),
+    _key("unit", "what is hidden: client, whether it learnt anything; patient, whether its cases were there", TEXT),
+    Column("clip_norm", NUMBER, "largest Euclidean norm of what one unit contributes"),
+    Column("noise_multiplier", NUMBER, "standard deviation of the noise in units of clip_norm"),
+    Column("sample_rate", NUMBER, "probability of a unit to take part in a release; 1: no amplification is claimed"),
+    Column("num_releases", INTEGER, "so far: uploads, or steps"),
+    Column("epsilon", NUMBER, "spent so far, by the accountant; null: unbounded, no noise"),
+    Column("delta", NUMBER, "with which epsilon holds"),
+    Column("update_norm", NUMBER, "norm before clipping, for the experimenter: not protected"),
+)
+LEAKS = (
+    ROUND,
+    CLIENT,
+    _key("attack", "gradient_inversion, prototype_inversion, membership_loss or membership_calibrated", TEXT),
+    Column("knows", TEXT, "what the attacker holds beside the upload"),
+    _key(
+        "metric",
+        "correlation, ssim, psnr_db (of an image with the training patch most like it) or auc (members against others)",
+        TEXT,
+    ),
+    _key("value", "what the attack reached", NUMBER),
+    Column("low", NUMBER, "2.5th percentile under resampling of cases; null: too few of them"),
+    Column("high", NUMBER, "97.5th percentile"),
+    Column("blind", NUMBER, "what is reached without the upload: by the mean of held-out patches, or by chance"),
+    Column("unseen", NUMBER, "the same image with as many patches of held-out cases"),
+    Column("num_members", INTEGER, "training patches, or training cases"),
+    Column("num_others", INTEGER, "held-out patches, or held-out cases"),
+    Column("is_leaking", TRUTH, "value is clearly above blind and unseen, or low above chance; null: too few cases"),
+)
 PREVIEWS = (
     ROUND,
     CLIENT,
@@ -237,6 +271,8 @@ TABLES: dict[str, TableSchema] = {
         TableSchema("transfers", "a payload crossing a link", (*COMMON, *TRANSFERS)),
         TableSchema("crossings", "a tensor that crossed the boundary between server and clients in a round", (*COMMON, *CROSSINGS)),
         TableSchema("events", "something worth telling", (*COMMON, *EVENTS)),
+        TableSchema("privacy", "what a client's privacy has cost by a round", (*COMMON, *PRIVACY)),
+        TableSchema("leaks", "an attack on a client's upload, made afterwards", (*COMMON, *LEAKS), is_of_run=False),
         TableSchema("previews", "a layer of a slice of a test case", (*COMMON, *PREVIEWS)),
         TableSchema("records", "a value drawn for a case, before the first round", (*COMMON, *RECORDS)),
         TableSchema("teachers", "a point of a training curve on the repository", (*COMMON, *TEACHERS)),

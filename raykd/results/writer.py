@@ -108,6 +108,16 @@ class RunWriter:
             self.mirror.settle()
         return lost
 
+    def add(self, table: str, rows: Sequence[Mapping[str, Any]], part: str) -> None:
+        """Add a part to a table of a run that has ended, and seal its checksums again.
+
+        Raises:
+            RaykdError: a file of the run is damaged.
+        """
+        self._checksums.take_up()
+        self.write(table, rows, part)
+        self._checksums.seal()
+
     def end(self, status: str, reason: str | None = None) -> None:
         """Say in the manifest how the run ended, and seal the checksums of all its files."""
         self.update_manifest(status=status, reason=reason)

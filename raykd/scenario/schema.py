@@ -22,6 +22,7 @@ from raykd.scenario.fields import (
     Strict,
     TargetSpacing,
 )
+from raykd.scenario.privacy import Privacy
 from raykd.scenario.sites import Client, ClientGroup, Pool
 from raykd.scenario.timing import Clock, Federation, timing_problems
 from raykd.scenario.traffic import Traffic, own_uploads
@@ -122,6 +123,8 @@ class Scenario(Strict):
     traffic: Traffic = Traffic()
     """Codecs, by direction and kind of payload; absent: everything travels as it is."""
     clock: Clock = Clock()
+    privacy: Privacy | None = None
+    """Noise that hides single sites, or single patients of a site, in what is uploaded; absent: none."""
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
 
@@ -175,6 +178,9 @@ class Scenario(Strict):
         held_out = sum(group.count * group.num_validation for group in self.clients)
         for path, rule in timing_problems(self.federation, self.clock, sites, held_out):
             raise PydanticCustomError("timing", "{rule}", {"rule": rule, "at": path})
+        if self.privacy is not None and self.federation.schedule.name == "buffered":
+            rule = "must be absent where schedule is buffered: what is spent is reckoned by rounds that sites have in common"
+            raise PydanticCustomError("privacy", rule, {"at": "privacy"})
         return self
 
     def members(self) -> tuple[Client, ...]:

@@ -10,6 +10,7 @@ from raykd.results.questions.differences import ablation, differences, when_does
 from raykd.results.questions.economics import Prices, assumptions, running_costs, worth
 from raykd.results.questions.failures import failures, worst_cases
 from raykd.results.questions.labels import label_area, label_curve, labels_saved, labels_to_target
+from raykd.results.questions.leaks import leaks_found, privacy_spent
 from raykd.results.questions.sites import fairness, site_gains, teacher_effect
 from raykd.results.questions.times import stages, to_target, traffic
 
@@ -27,6 +28,8 @@ __all__ = [
     "label_curve",
     "labels_saved",
     "labels_to_target",
+    "leaks_found",
+    "privacy_spent",
     "running_costs",
     "site_gains",
     "stages",

@@ -1,0 +1,1 @@
+"""What uploads give away, found out by attacking those that a run has kept."""

@@ -1,0 +1,91 @@
+"""Whether an uploaded model tells the cases that it was trained on from cases of the same site that were held back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from raykd.data.case import Case
+from raykd.data.patches import batches, training_case
+from raykd.federation.client import Client
+from raykd.federation.session import AS_THEY_ARE
+from raykd.leaks.evidence import Evidence
+from raykd.leaks.inversion import Row, is_whole
+from raykd.methods._base import supervised_loss
+from raykd.models._base import SegmentationNetwork
+from raykd.numerics.membership import Scores, auc_interval, pooled_auc
+from raykd.numerics.params import Payload, load_state, select
+from raykd.numerics.rng import generator, numpy_generator
+
+NUM_BATCHES = 4
+"""Of two patches, by which a case is judged."""
+MIN_CASES = 3
+"""Members and others that an interval needs at least, over all sites that it is of."""
+KNOWS = {"membership_loss": "uploaded model", "membership_calibrated": "received and uploaded model"}
+
+
+def membership_scores(evidence: Evidence) -> dict[str, Scores] | str:
+    """By attack, scores of the labelled training cases and of the test cases; a sentence where the upload holds no whole model.
+
+    `membership_loss` is the negative loss (Yeom et al., IEEE CSF 2018, https://arxiv.org/abs/1709.01604); `membership_calibrated`
+    by how much the update lowered it, which takes off how hard a case is (Watson et al., ICLR 2022,
+    https://arxiv.org/abs/2111.08440).
+    """
+    client, sent, received = evidence.client, select(evidence.upload, "params"), select(evidence.received, "params")
+    network = client.fresh_network("student")
+    if not is_whole(network, sent):
+        return "no membership inference: what is uploaded is no whole model"
+    if not client.data.labelled or not client.data.test:
+        return "no membership inference: the site has no labelled training case, or no test case"
+    sides = client.data.labelled, client.data.test
+    after = [_losses(client, network, sent, cases) for cases in sides]
+    scores: dict[str, Scores] = {"membership_loss": ([-x for x in after[0]], [-x for x in after[1]])}
+    if is_whole(network, received):
+        before = [_losses(client, network, received, cases) for cases in sides]
+        gains = [[b - a for b, a in zip(*pair, strict=True)] for pair in zip(before, after, strict=True)]
+        scores["membership_calibrated"] = gains[0], gains[1]
+    return scores
+
+
+def membership_row(attack: str, groups: dict[int, Scores], seed: int, address: tuple[int, int]) -> Row:
+    """Success of an attack on one client, or on several taken together without comparing cases of different sites.
+
+    Args:
+        attack: which.
+        groups: scores by client.
+        seed: of the resampling.
+        address: round and client of the row.
+    """
+    num_members, num_others = (sum(len(scores[side]) for scores in groups.values()) for side in (0, 1))
+    row: Row = {"attack": attack, "knows": KNOWS[attack], "metric": "auc", "value": pooled_auc(groups), "blind": 0.5}
+    row |= {"num_members": num_members, "num_others": num_others}
+    if min(num_members, num_others) < MIN_CASES:
+        return row  # a single case resampled is itself again: an interval would say nothing
+    low, high = auc_interval(groups, numpy_generator(seed, f"leaks-{attack}", *address))
+    return row | {"low": low, "high": high, "is_leaking": low > 0.5}
+
+
+def _losses(client: Client, network: SegmentationNetwork, params: Payload, cases: tuple[Case, ...]) -> list[float]:
+    """The supervised loss of a model on patches of every case, as they are drawn in training but not augmented."""
+    load_state(network, params)
+    network.eval()
+    return [_loss(client, network, case) for case in cases]
+
+
+def _loss(client: Client, network: Any, case: Case) -> float:
+    training, loss = client.member.training, supervised_loss(client.annotated)
+    drawn = batches(
+        [training_case(case)],
+        (),
+        shape=training.patch_shape,
+        augmentation=AS_THEY_ARE,
+        num_steps=NUM_BATCHES,
+        num_labelled=2,
+        num_unlabelled=0,
+        foreground=training.foreground,
+        rng=generator(client.scenario.seed, "leaks-case", client.member.client_id, case.case_id),
+    )
+    with torch.no_grad():
+        values = [float(sum(loss(network, batch).values())) for batch in drawn]
+    return sum(values) / len(values)

@@ -1,0 +1,94 @@
+"""Attacks succeed where everything speaks for them, and fail where the upload says nothing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from raykd.numerics.image_similarity import correlation, psnr_db, ssim
+from raykd.numerics.inversion import Effort, cosine_distance, invert_gradient, invert_prototypes, total_variation
+from raykd.numerics.membership import auc, auc_interval, pooled_auc
+from raykd.numerics.rng import generator, numpy_generator
+
+EFFORT = Effort(num_steps=60, learning_rate=0.2, smoothness=1e-3)
+
+
+def _smooth_image() -> Tensor:
+    i, j, k = torch.meshgrid(*(torch.linspace(-1, 1, 6),) * 3, indexing="ij")
+    return (torch.sin(2 * i) + j * k)[None, None]
+
+
+def _network() -> nn.Module:
+    network = nn.Sequential(
+        nn.Conv3d(1, 8, 3, padding=1), nn.Sigmoid(), nn.Flatten(), nn.Linear(8 * 216, 2 * 216), nn.Unflatten(1, (2, 6, 6, 6))
+    )
+    with torch.no_grad():
+        for index, parameter in enumerate(network.parameters()):
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator(index, "test-start")))
+    return network
+
+
+def test_an_image_is_found_from_its_gradient_and_not_from_noise() -> None:
+    image, network = _smooth_image(), _network()
+    label_BIJK = (image[:, 0] > 0).long()
+    loss = nn.functional.cross_entropy(network(image), label_BIJK)
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
+    update = {name: value for (name, _), value in zip(network.named_parameters(), gradients, strict=True)}
+    noise = {name: torch.randn(value.shape, generator=generator(0, name)) for name, value in update.items()}
+
+    def found(from_what: dict[str, Tensor]) -> float:
+        rng = generator(5, "test")
+        made = invert_gradient(network, from_what, (1, 6, 6, 6), 2, effort=EFFORT, rng=rng)
+        return correlation(made[0, 0], image[0, 0])
+
+    assert found(update) > 0.8
+    assert abs(found(noise)) < 0.5
+
+
+def test_an_image_of_the_wanted_mean_features_is_found() -> None:
+    """Features are the intensity and its square; two classes at -1 and 2 of which each has half of the cells."""
+    mean_LF, share_L = torch.tensor([[-1.0, 1.0], [2.0, 4.0]]), torch.tensor([0.5, 0.5])
+    made = invert_prototypes(
+        lambda image: torch.cat([image, image.square()], dim=1),
+        mean_LF,
+        share_L,
+        (6, 6, 6),
+        effort=Effort(num_steps=300, learning_rate=0.1, smoothness=0.0),
+        rng=generator(0, "test"),
+    )
+    low, high = (made < 0.5), (made >= 0.5)
+    assert float(made[low].mean()) == pytest.approx(-1.0, abs=0.2) and float(made[high].mean()) == pytest.approx(2.0, abs=0.2)
+    assert float(high.float().mean()) == pytest.approx(0.5, abs=0.1)
+
+
+def test_parts_of_the_objective_by_hand() -> None:
+    assert float(
+        cosine_distance([torch.tensor([3.0]), torch.tensor([4.0])], [torch.tensor([3.0]), torch.tensor([0.0])])
+    ) == pytest.approx(0.4)
+    ramp = torch.arange(3.0).reshape(1, 1, 3, 1, 1).expand(1, 1, 3, 3, 3)
+    assert float(total_variation(ramp)) == 1.0
+
+
+def test_similarity_of_an_image_with_itself_and_with_an_offset() -> None:
+    image = torch.randn(8, 8, 8, generator=generator(0, "test"))
+    assert correlation(2 * image + 3, image) == pytest.approx(1.0) and correlation(torch.ones(8, 8, 8), image) == 0.0
+    assert ssim(2 * image + 3, image) == pytest.approx(1.0, abs=1e-4)
+    flat = torch.zeros(8, 8, 8)
+    assert psnr_db(flat, image) == pytest.approx(10 * math.log10(64 / float(image.var(unbiased=False))), rel=1e-5)
+
+
+def test_the_area_under_the_curve_counts_pairs() -> None:
+    assert auc([2.0, 3.0], [1.0, 2.0]) == (3 + 0.5) / 4
+    assert pooled_auc({0: ([2.0], [1.0]), 1: ([0.0], [5.0])}) == 0.5
+
+
+def test_the_interval_of_perfect_scores_is_a_point_and_that_of_equal_ones_holds_chance() -> None:
+    rng = numpy_generator(0, "test")
+    assert auc_interval({0: ([5.0, 6.0, 7.0], [1.0, 2.0])}, rng) == (1.0, 1.0)
+    draws = np.random.default_rng(0).normal(size=(2, 20))
+    low, high = auc_interval({0: (draws[0].tolist(), draws[1].tolist())}, rng)
+    assert low < 0.5 < high

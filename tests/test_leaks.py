@@ -1,0 +1,87 @@
+"""`raykd leaks`: what it attacks is what was sent, its table is the run's own, and a run without uploads is refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from raykd.cli import app
+from raykd.leaks.evidence import evidence_of
+from raykd.results.checksums import findings
+from raykd.results.comparison import table_differences
+from raykd.results.questions import Comparison, leaks_found
+from raykd.results.reader import Tables, open_run
+from raykd.scenario.errors import RaykdError
+
+Record = Callable[..., Any]
+
+
+def copied(recording: Any, folder: Path) -> Path:
+    """A run of its own, since the recording is other tests' too."""
+    shutil.copytree(recording.outcome.path, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def attacked(record: Record, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = copied(record("method={name: fedavg}"), tmp_path_factory.mktemp("leaks") / "run")
+    result = CliRunner().invoke(app, ["leaks", str(folder), "--steps", "3"], catch_exceptions=False)
+    assert result.exit_code == 0
+    return folder, result.output
+
+
+def test_the_update_that_is_done_again_is_the_one_that_was_sent(record: Record) -> None:
+    """So that the patches that reconstructions are compared with are those that the site trained on."""
+    for evidence in evidence_of(record("method={name: fedavg}").outcome.path):
+        assert sum(len(batch.image_BCIJK) for batch in evidence.trained_on) == 4
+        assert evidence.round_index == 1
+        again = evidence.client.network_of("student").state_dict()
+        assert all(torch.equal(again[key.removeprefix("params/")], value) for key, value in evidence.upload.items())
+
+
+def test_every_client_is_attacked_and_all_together(attacked: tuple[Path, str]) -> None:
+    table = open_run(attacked[0]).leaks
+    assert sorted(table["client_id"].unique()) == [-2, 0, 1, 2]
+    of_one = table[table["client_id"] == 0]
+    assert sorted(of_one["attack"].astype(str).unique()) == ["gradient_inversion", "membership_calibrated", "membership_loss"]
+    images = of_one[of_one["attack"] == "gradient_inversion"]
+    assert images["unseen"].notna().all() and (images["num_members"] == images["num_others"]).all()
+    assert of_one[of_one["metric"] == "auc"]["is_leaking"].isna().all()  # one case on each side
+    assert attacked[1].splitlines()[-1].endswith("got beyond what is known anyway")
+
+
+def test_the_run_stays_sound_and_what_was_found_is_no_part_of_it(attacked: tuple[Path, str], record: Record) -> None:
+    assert findings(attacked[0]) == []
+    assert list(table_differences(open_run(attacked[0]), record("method={name: fedavg}").outcome.run)) == []
+
+
+def test_the_same_attack_finds_the_same(attacked: tuple[Path, str]) -> None:
+    before = open_run(attacked[0]).leaks
+    CliRunner().invoke(app, ["leaks", str(attacked[0]), "--steps", "3", "--json"], catch_exceptions=False)
+    assert open_run(attacked[0]).leaks.equals(before)
+
+
+def test_the_question_tells_verdicts_and_warns_of_leaks_alone(attacked: tuple[Path, str]) -> None:
+    found = leaks_found(Comparison.of(Tables((open_run(attacked[0]),))))
+    assert set(found["verdict"]) <= {"leaks", "nothing found", "too few cases"}
+    assert ((found["warning"] != "") == (found["verdict"] == "leaks")).all()
+
+
+def test_prototypes_are_inverted_with_the_sites_own_model(record: Record, tmp_path: Path) -> None:
+    folder = copied(record("method={name: fedproto}"), tmp_path / "run")
+    CliRunner().invoke(app, ["leaks", str(folder), "--steps", "2", "--quiet"], catch_exceptions=False)
+    table = open_run(folder).leaks
+    assert set(table["attack"].astype(str)) == {"prototype_inversion"} and set(table["client_id"]) == {0, 1, 2}
+    assert table["knows"].astype(str).str.contains("worst case").all()
+
+
+@pytest.mark.parametrize("words", [("method={name: local}",), ("method={name: centralised}",)])
+def test_a_run_without_uploads_is_refused(words: tuple[str, ...], record: Record) -> None:
+    with pytest.raises(RaykdError, match="nothing to attack"):
+        list(evidence_of(record(*words).outcome.path))
