@@ -23,7 +23,7 @@ PLUGINS = {
     "shift": "What an element of `shifts` can be: a further difference between sites.",
     "network": "What `network` can be: the architecture of a teacher or a student.",
     "method": "What `method` can be: how sites learn together.",
-    "codec": "What an element of a list under `traffic` can be: how numbers are written before they cross a link ([traffic](traffic.md)).",
+    "codec": "What an element of a list under `traffic` can be: how numbers [travel](traffic.md).",
 }
 NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 

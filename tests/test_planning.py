@@ -52,7 +52,7 @@ def crossing(rows: Any) -> dict[tuple[bool, str, str], tuple[int, int, int]]:
         ("method={name: teacher_only}",),
         ("method={name: centralised}",),
         ("method={name: fedavg}", "federation={rounds: 3, personal_rounds: 1, participation: 0.7, client_dropout: 0.3}"),
-        ("traffic={up: {params: [{name: top_k, share: 0.05}, {name: qsgd}]}, down: {params: [{name: int8}], teacher: [{name: fp16}]}}",),
+        ("traffic={up: {params: [{name: top_k}, {name: qsgd}]}, down: {params: [{name: int8}], teacher: [{name: fp16}]}}",),
         ("method={name: fedavg}", "traffic={up: {params: [{name: power_sgd}, {name: fp16}]}}"),
     ],
     ids=lambda overrides: " ".join(overrides) or "dual_kd",

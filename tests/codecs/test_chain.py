@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from raykd.codecs._base import Codec, Coded, CodecSettings
+from raykd.codecs._base import Codec, CodecSettings, Coded
 from raykd.federation.transport import Envelope, is_coded, seal, seal_coded, sizes_of, unseal
 from raykd.models._base import build_network
 from raykd.numerics.params import Payload, state_of

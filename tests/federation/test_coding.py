@@ -20,7 +20,8 @@ from raykd.scenario.errors import ScenarioError
 
 ROOT = Path(__file__).parents[2]
 FEDAVG = "method={name: fedavg}"
-CODED = "traffic={up: {params: [{name: top_k, share: 0.05}, {name: qsgd}]}, down: {params: [{name: int8}], teacher: [{name: fp16}]}}"
+UP, DOWN = "{params: [{name: top_k, share: 0.05}, {name: qsgd}]}", "{params: [{name: int8}], teacher: [{name: fp16}]}"
+CODED = f"traffic={{up: {UP}, down: {DOWN}}}"
 LOW_RANK = "traffic={up: {params: [{name: power_sgd}, {name: fp16}]}}"
 Record = Callable[..., Any]
 
