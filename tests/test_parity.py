@@ -14,6 +14,7 @@ import pytest
 from raykd.launch import Plan, launch
 from raykd.scenario.registry import METHODS
 
+pytestmark = pytest.mark.timeout(1500)  # all methods run in one fixture
 NAMES = METHODS.names()
 STRESS = ("federation.client_dropout=0.3", "federation.rounds=2")
 

@@ -26,7 +26,8 @@ from raykd.federation.flights import Flight
 from raykd.federation.protocols import Backend, Jobs, LocalJob, Row
 from raykd.federation.shelf import EMPTY, Place, Shelf, ShelvedPayload
 from raykd.federation.transport import Sizes, is_coded, sizes_of
-from raykd.methods._base import Method, Upload, parameter_keys
+from raykd.methods._base import Method, Upload
+from raykd.methods._layout import parameter_keys
 from raykd.numerics.params import Payload
 from raykd.numerics.rng import numpy_generator
 from raykd.numerics.staleness import rebased, staleness_weight

@@ -6,7 +6,9 @@ never saw: nothing is appended to a volume but where it is smaller than a patch,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ from raykd.numerics.known_classes import merge_probs
 from raykd.numerics.label_map import best_class
 from raykd.numerics.rng import seeded_layers
 
+T = TypeVar("T")
 Window = tuple[int, int, int]
 """Voxels along I, J, K of the pieces in which a volume goes through a network."""
 OVERLAP = 0.5
@@ -69,16 +72,37 @@ def predict_features(
         window: as for `predict_logits`, but side by side, so that each begins at a whole voxel of every layer.
     """
     network.eval()
-
-    def of_windows(batch: Tensor) -> dict[str, Tensor]:
-        _, features = network.forward_with_features(_at_least_two(batch), tuple(layers))
-        return {layer: value[: len(batch)] for layer, value in features.items()}
-
+    padded, piece = _pieces(network, pad_to_multiple(image_IJK[None, None], network.total_stride), window)
+    shape, found = padded.shape[2:], dict[str, Tensor]()
+    starts = itertools.product(*(_starts(size, edge) for size, edge in zip(shape, piece, strict=True)))
     with torch.inference_mode():
-        padded, piece = _pieces(network, pad_to_multiple(image_IJK[None, None], network.total_stride), window)
-        where = {"sw_device": _device(network), "device": "cpu"}
-        features: dict[str, Tensor] = sliding_window_inference(padded, piece, 2, of_windows, overlap=0, **where)
-    return {layer: value[0] for layer, value in features.items()}
+        for pair in _batched(starts, 2):
+            windows = torch.cat([_window_at(padded, start, piece) for start in pair])
+            _, features = network.forward_with_features(_at_least_two(windows).to(_device(network)), tuple(layers))
+            for layer, values in features.items():
+                stride = network.layers[layer]
+                whole = found.setdefault(layer, torch.empty(values.shape[1], *(n // s for n, s in zip(shape, stride, strict=True))))
+                for start, value in zip(pair, values.cpu(), strict=False):
+                    i, j, k = (slice(a // s, a // s + n) for a, s, n in zip(start, stride, value.shape[1:], strict=True))
+                    whole[:, i, j, k] = value
+    return found
+
+
+def _starts(size: int, edge: int) -> list[int]:
+    """Where windows begin that lie side by side, the last of which ends with the volume."""
+    return [*range(0, size - edge, edge), size - edge]
+
+
+def _window_at(padded: Tensor, start: Sequence[int], piece: Sequence[int]) -> Tensor:
+    i, j, k = (slice(first, first + edge) for first, edge in zip(start, piece, strict=True))
+    return padded[..., i, j, k]
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """The items in tuples of so many, as `itertools.batched` of Python 3.12."""
+    left = iter(items)
+    while batch := tuple(itertools.islice(left, size)):
+        yield batch
 
 
 def predict_labels(

@@ -1,7 +1,8 @@
 """Federated algorithms, one file each, and what one is written with, here or in a package of somebody else."""
 
-from raykd.methods._base import LocalUpdate, Method, MethodSettings, ServerStart, Upload, average, parameter_keys, supervised_loss
+from raykd.methods._base import LocalUpdate, Method, MethodSettings, ServerStart, Upload, average, supervised_loss
 from raykd.methods._context import KnowledgeRequest, LocalContext
+from raykd.methods._layout import parameter_keys
 
 __all__ = [
     "KnowledgeRequest",

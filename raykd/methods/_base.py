@@ -6,7 +6,6 @@ business.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 import sys
@@ -15,11 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from raykd.methods._context import LocalContext
-from raykd.models._base import SegmentationNetwork, build_network
+from raykd.models._base import SegmentationNetwork
 from raykd.numerics.aggregation import Weighting, aggregation_weights
 from raykd.numerics.local_sgd import Batch, LocalResult, Loss
 from raykd.numerics.params import Payload, select, weighted_mean
@@ -283,27 +281,3 @@ def average(uploads: Sequence[Upload], weighting: Weighting) -> Payload:
         weighting, [upload.num_labelled for upload in uploads], [upload.num_unlabelled for upload in uploads]
     )
     return weighted_mean((select(upload.payload, "params") for upload in uploads), weights)
-
-
-@functools.cache
-def _layout(network: Any, num_classes: int) -> SegmentationNetwork:
-    return build_network(network, num_classes, 0)
-
-
-def layout(method: Method) -> SegmentationNetwork:
-    """A student of the federation, to read names of parameters from; its values mean nothing."""
-    return _layout(method.student_network(), len(method.scenario.classes) + 1)
-
-
-def parameter_keys(method: Method) -> tuple[str, ...]:
-    """The payload keys of the student's trainable parameters; what else a model holds are buffers."""
-    return tuple(f"params/{name}" for name, _ in layout(method).named_parameters())
-
-
-def feature_channels(method: Method, layer: str) -> int:
-    """Channels of a named layer of the student."""
-    network = layout(method).eval()
-    i, j, k = network.total_stride
-    image_BCIJK = torch.zeros((2, 1, i, j, 2 * k))  # a bottleneck of two voxels: a normalisation of one has no spread
-    with torch.no_grad():
-        return int(network.forward_with_features(image_BCIJK, (layer,))[1][layer].shape[1])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from raykd.methods._base import ServerStart, Upload, average, parameter_keys, takes_older_updates
+from raykd.methods._base import ServerStart, Upload, average, takes_older_updates
+from raykd.methods._layout import parameter_keys
 from raykd.methods.fedavg import FedAvg
 from raykd.numerics.params import Payload, select
 from raykd.numerics.server_optimisers import Tensors, pseudo_gradient

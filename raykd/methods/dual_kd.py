@@ -13,20 +13,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from raykd.methods._base import (
-    LocalContext,
-    LocalUpdate,
-    Method,
-    ServerStart,
-    Upload,
-    average,
-    feature_channels,
-    takes_older_updates,
-)
+from raykd.methods._base import LocalContext, LocalUpdate, Method, ServerStart, Upload, average, takes_older_updates
 from raykd.methods._context import KnowledgeRequest
 from raykd.methods._dual_kd_objective import adapters_of_hint, at_step, distillation_of, joined, sent_terms
 from raykd.methods._dual_kd_settings import DualKDSettings
 from raykd.methods._knowledge import adapters_of, gather_features, gather_responses
+from raykd.methods._layout import feature_channels
 from raykd.numerics.dual_distillation import trust_in_teacher
 from raykd.numerics.local_sgd import Batch, Loss
 from raykd.numerics.params import Payload, interpolate, rename, select, state_of

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.methods._base import LocalContext, LocalUpdate, Method, MethodSettings, ServerStart, Upload, layout
+from raykd.methods._base import LocalContext, LocalUpdate, Method, MethodSettings, ServerStart, Upload
+from raykd.methods._layout import layout
 from raykd.methods._unlabelled import supervised_term, views
 from raykd.models._base import TappedNetwork
 from raykd.numerics.adaptive_weights import refined_weights

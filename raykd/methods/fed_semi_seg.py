@@ -15,7 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raykd.methods._base import LocalContext, LocalUpdate, Method, MethodSettings, Upload, feature_channels
+from raykd.methods._base import LocalContext, LocalUpdate, Method, MethodSettings, Upload
+from raykd.methods._layout import feature_channels
 from raykd.methods._unlabelled import supervised_term, views
 from raykd.models._base import SegmentationNetwork
 from raykd.numerics.adaptive_weights import prototype_similarity, softmax_weights

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from raykd.methods._base import LocalContext, LocalUpdate, layout, supervised_loss
+from raykd.methods._base import LocalContext, LocalUpdate, supervised_loss
+from raykd.methods._layout import layout
 from raykd.methods.fedavg import FedAvg
 from raykd.models._base import norm_keys
 from raykd.numerics.params import Payload, select

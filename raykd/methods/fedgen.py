@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.methods._base import LocalContext, LocalUpdate, Upload, average, layout
+from raykd.methods._base import LocalContext, LocalUpdate, Upload, average
+from raykd.methods._layout import layout
 from raykd.methods.fedavg import FedAvg
 from raykd.models._base import head_channels
 from raykd.numerics.class_generator import (

@@ -15,7 +15,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.methods._base import LocalContext, LocalUpdate, Method, MethodSettings, ServerStart, Upload, feature_channels
+from raykd.methods._base import LocalContext, LocalUpdate, Method, MethodSettings, ServerStart, Upload
+from raykd.methods._layout import feature_channels
 from raykd.models._base import SegmentationNetwork
 from raykd.models._server_head import ServerHead
 from raykd.numerics.feature_losses import match_grid

@@ -7,7 +7,8 @@ from typing import Literal
 
 import torch
 
-from raykd.methods._base import LocalContext, LocalUpdate, Upload, parameter_keys, supervised_loss
+from raykd.methods._base import LocalContext, LocalUpdate, Upload, supervised_loss
+from raykd.methods._layout import parameter_keys
 from raykd.methods.fedavg import FedAvg
 from raykd.numerics.aggregation import aggregation_weights, local_progress, normalised_average
 from raykd.numerics.params import Payload, select

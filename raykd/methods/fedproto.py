@@ -13,7 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raykd.methods._base import LocalContext, LocalUpdate, MethodSettings, ServerStart, Upload, feature_channels, layout
+from raykd.methods._base import LocalContext, LocalUpdate, MethodSettings, ServerStart, Upload
+from raykd.methods._layout import feature_channels, layout
 from raykd.methods._own_students import OwnStudents
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.params import Payload, select

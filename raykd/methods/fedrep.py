@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from raykd.methods._base import LocalContext, LocalUpdate, layout, supervised_loss
+from raykd.methods._base import LocalContext, LocalUpdate, supervised_loss
+from raykd.methods._layout import layout
 from raykd.methods.fedavg import FedAvg
 from raykd.models._base import head_keys
 from raykd.numerics.local_sgd import LocalResult

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raykd.methods._base import LocalContext, LocalUpdate, ServerStart, Upload, average, feature_channels
+from raykd.methods._base import LocalContext, LocalUpdate, ServerStart, Upload, average
+from raykd.methods._layout import feature_channels
 from raykd.methods.fedavg import FedAvg
 from raykd.models._base import SegmentationNetwork
 from raykd.numerics.aggregation import aggregation_weights

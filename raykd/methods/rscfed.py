@@ -14,7 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raykd.methods._base import LocalContext, LocalUpdate, Upload, parameter_keys
+from raykd.methods._base import LocalContext, LocalUpdate, Upload
+from raykd.methods._layout import parameter_keys
 from raykd.methods._semi_supervised import MeanTeacher
 from raykd.methods._unlabelled import supervised_term, views
 from raykd.methods.fedavg import FedAvg

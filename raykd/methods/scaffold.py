@@ -12,7 +12,8 @@ from typing import Literal
 
 from torch import nn
 
-from raykd.methods._base import LocalContext, LocalUpdate, ServerStart, Upload, average, parameter_keys, supervised_loss
+from raykd.methods._base import LocalContext, LocalUpdate, ServerStart, Upload, average, supervised_loss
+from raykd.methods._layout import parameter_keys
 from raykd.methods.fedavg import FedAvg
 from raykd.numerics.params import Payload, select, weighted_mean
 from raykd.scenario.fields import PositiveFloat

@@ -286,12 +286,8 @@ def measured_columns(table: str) -> tuple[str, ...]:
 
 
 def dictionary(schemas: Mapping[str, pa.Schema] | None = None) -> pd.DataFrame:
-    """What every column of every table holds: one row a column with `table`, `column`, `type`, `unit`, `meaning`, `is_measured`
-    and `is_required`.
-
-    Args:
-        schemas: by table, schemas of files, whose further columns are told too and whose own words are told where they have some.
-    """
+    """What every column holds: `table`, `column`, `type`, `unit`, `meaning`, `is_measured`, `is_required`; of files with these
+    `schemas`, by table, their further columns, too, and their own words where they have some."""
     rows = []
     for name, table in TABLES.items():
         written = {field.name: field for field in (schemas or {}).get(name, [])}

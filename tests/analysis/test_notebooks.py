@@ -59,7 +59,13 @@ def test_the_report_has_a_page_on_money_where_prices_are_given(
     monkeypatch.setattr(sys, "argv", ["raykd", "report", str(small_study), *prices])
     with pytest.raises(SystemExit) as ended:
         main()
-    page = (tmp_path / "report.md").read_text().replace("\\", "").partition("## Is it worth its money?")[2].partition("\n## ")[0]
+    page = (
+        (tmp_path / "report.md")
+        .read_text(encoding="utf-8")
+        .replace("\\", "")
+        .partition("## Is it worth its money?")[2]
+        .partition("\n## ")[0]
+    )
     assert ended.value.code == 0 and "Against local with 8 labelled scans, dual_kd does not pay" in page
     assert (
         all(key in page for key, *_ in load_prices(ANALYSIS / "prices.yaml").assumptions()) and "likeliest 2000 | EUR/site" in page

@@ -14,7 +14,7 @@ from raykd.execution import run_plans
 from raykd.launch import Plan, check_plans
 from raykd.resume import resume_plan
 from raykd.runtime.in_process import InProcessBackend
-from raykd.scenario.errors import ScenarioError
+from raykd.scenario.errors import RunFailed, ScenarioError
 
 ROOT = Path(__file__).parents[2]
 FEDAVG = "method={name: fedavg}"
@@ -99,7 +99,7 @@ def test_a_run_that_was_cut_off_goes_on_with_what_was_under_way(
         pass
 
     plan = Plan(tmp_path / "run", "fedavg", load(FEDAVG, *SPEEDS, BUFFER_OF_TWO), ROOT)
-    with pytest.raises(Cut):
+    with pytest.raises(RunFailed, match="Cut"):
         run_plans([plan], CutOff(silent), silent, threading.Event())
     run_plans([resume_plan(plan.run_dir)], InProcessBackend(silent), silent, threading.Event())
     resumed = outcome_at(plan.run_dir)

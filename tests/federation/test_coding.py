@@ -16,7 +16,7 @@ from raykd.launch import Plan, check_plans
 from raykd.numerics.params import select
 from raykd.resume import resume_plan
 from raykd.runtime.in_process import InProcessBackend
-from raykd.scenario.errors import ScenarioError
+from raykd.scenario.errors import RunFailed, ScenarioError
 
 ROOT = Path(__file__).parents[2]
 FEDAVG = "method={name: fedavg}"
@@ -99,7 +99,7 @@ def test_a_resumed_run_remembers_what_was_not_sent(
     assert_same_tables: Callable[..., None],
 ) -> None:
     scenario = load(*overrides)
-    with pytest.raises(Cut):
+    with pytest.raises(RunFailed, match="Cut"):
         run_plans([Plan(tmp_path / "run", scenario.method.name, scenario, ROOT)], CutOff(_silent), _silent, threading.Event())
     run_plans([resume_plan(tmp_path / "run")], InProcessBackend(_silent), _silent, threading.Event())
     straight, resumed = record(*overrides).outcome, outcome_at(tmp_path / "run")

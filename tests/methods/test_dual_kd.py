@@ -205,12 +205,12 @@ def teacher_passes(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_row_28_a_frozen_teacher_is_asked_once_for_each_case_of_the_run(
     teacher_passes: Callable[[str], dict[int, tuple[int, int]]],
 ) -> None:
-    """Six training cases of 24 windows, four stochastic passes and one clean pass each, all in the first round."""
-    assert teacher_passes(FROZEN_DUAL) == {0: (4 * 6 * 24, 6), 1: (0, 0)}
+    """Six training cases of 24 windows, four stochastic passes; 28 clean ones of windows side by side; all in the first round."""
+    assert teacher_passes(FROZEN_DUAL) == {0: (4 * 6 * 24, 28), 1: (0, 0)}
 
 
 def test_row_28_the_number_of_passes_is_a_setting(teacher_passes: Callable[[str], dict[int, tuple[int, int]]]) -> None:
-    assert teacher_passes(FROZEN_DUAL.replace("num_passes: 4", "num_passes: 6"))[0] == (6 * 6 * 24, 6)
+    assert teacher_passes(FROZEN_DUAL.replace("num_passes: 4", "num_passes: 6"))[0] == (6 * 6 * 24, 28)
 
 
 def test_row_28_what_a_teacher_said_is_read_from_the_cache_in_the_next_run(
@@ -242,7 +242,7 @@ def test_row_5_only_dropout_is_random_in_a_stochastic_pass() -> None:
 def test_row_5_the_target_is_the_mean_of_the_noisy_passes() -> None:
     """Every pass is overheard: its noise is clipped at two deviations, and the mean of what was said is the target."""
     network, passes = _network(dropout=0.5), []
-    network.register_forward_hook(lambda module, inputs, output: passes.append((inputs[0], output)))
+    network.register_forward_hook(lambda module, inputs, output: passes.append((inputs[0], output.clone())))
     said = soft_label(network, IMAGE, num_passes=4, input_noise=0.1, rng=generator(0, "noise"))
     noise = torch.cat([image for image, _ in passes])[:, 0] - IMAGE
     assert len(noise) == 4

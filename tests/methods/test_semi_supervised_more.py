@@ -119,14 +119,14 @@ def test_labelled_clients_count_more_and_set_the_scale_of_their_subset(load: Loa
 
 
 def _state_upload(method: Any, client_id: int, value: float, labelled: int = 0, unlabelled: int = 0) -> Upload:
-    from raykd.methods._base import layout
+    from raykd.methods._layout import layout
 
     state = {key: torch.full_like(tensor, value) for key, tensor in state_of(layout(method)).items()}
     return Upload(client_id, state, labelled, unlabelled)
 
 
 def _key(method: Any) -> str:
-    from raykd.methods._base import parameter_keys
+    from raykd.methods._layout import parameter_keys
 
     return parameter_keys(method)[0]
 

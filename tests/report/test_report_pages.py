@@ -59,7 +59,7 @@ def test_every_page_is_there_or_is_named_with_what_it_needs(budgets: Report, stu
     assert {one.title for one in budgets.absent} == {
         "Where the teacher helps, and where it harms",
         "Whether a model is as sure as it is right",
-        "Is it worth its money",
+        "Is it worth its money?",
     }
     absent = {one.title: one.needs for one in alone.absent}
     assert absent["How many labels it saves"].startswith("runs with two or more label budgets")

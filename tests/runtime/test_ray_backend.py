@@ -124,7 +124,7 @@ def test_a_client_that_hangs_is_given_up_at_its_deadline_and_done_elsewhere(
     tmp_path: Path,
 ) -> None:
     once = trap(_hang, 1)
-    _run_on_workers(load("method={name: fedavg}", "resources.deadline_s=8"), tmp_path / "run", once)
+    _run_on_workers(load("method={name: fedavg}", "resources.deadline_s=20"), tmp_path / "run", once)
     disturbed = outcome_at(tmp_path / "run")
     assert_same_tables(disturbed, run("method={name: fedavg}"), but=("events",))
     (detail,) = disturbed.table("events")["detail"]
