@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,20 +45,14 @@ def label_area(comparison: Comparison, metric: Metric = "dsc") -> pd.DataFrame:
         One row a level and method: `area` with its interval, `num_budgets`, `num_patients`.
     """
     rows = []
-    for level, budgets, cells in _grids(comparison):
-        sample = comparison.sample(cells.to_numpy().ravel().tolist(), metric)
-        if not sample.clients:
-            continue
-        draws_BV, values_V = sample.macro_draws_BV(resampling_rng()), sample.macro_V
-        at = {cell: column for column, cell in enumerate(sample.conditions)}
-        for method, row in cells.iterrows():
-            columns = [at[cell] for cell in row]
-            area_B = _area(draws_BV[:, columns], budgets)
-            value = float(_area(values_V[None, columns], budgets)[0])
+    for grid in _grids(comparison, metric):
+        level, budgets = grid.level, grid.budgets
+        for method, row in grid.cells.iterrows():
+            values_L, draws_BL = grid.scores(row)
+            area_B = _area(draws_BL, budgets)
+            value = float(_area(values_L[None], budgets)[0])
             area = columns_of("area", Estimate(value, *percentiles(area_B)))
-            rows.append(
-                {"method": method, "level": level, **area, "num_budgets": len(budgets), "num_patients": sample.num_patients}
-            )
+            rows.append({"method": method, "level": level, **area, "num_budgets": len(budgets), "num_patients": grid.num_patients})
     return pd.DataFrame(rows)
 
 
@@ -119,18 +113,16 @@ def labels_needed(comparison: Comparison, method: str, reference: str, metric: M
         RaykdError: no run is of one of the two methods.
     """
     comparison.known(method), comparison.known(reference)
-    for level, budgets, cells in _grids(comparison, (method, reference)):
-        sample = comparison.sample(cells.to_numpy().ravel().tolist(), metric)
-        if not sample.clients:
-            continue
-        draws_BV, values_V = sample.macro_draws_BV(resampling_rng()), sample.macro_V
-        at = {cell: column for column, cell in enumerate(sample.conditions)}
-        mine = [at[cell] for cell in cells.loc[method]]
-        for budget, own, cell in zip(budgets, cells.loc[method], cells.loc[reference], strict=True):
-            value = float(_labels_for(values_V[None, mine], values_V[None, at[cell]], budgets)[0])
-            draws_B = _labels_for(draws_BV[:, mine], draws_BV[:, at[cell]], budgets)
+    for grid in _grids(comparison, metric, (method, reference)):
+        budgets, rows = grid.budgets, dict(grid.cells.iterrows())
+        own, others = rows[method], rows[reference]
+        (mine_L, mine_BL), (theirs_L, theirs_BL) = grid.scores(own), grid.scores(others)
+        for index, budget in enumerate(budgets):
+            value = float(_labels_for(mine_L[None], theirs_L[None, index], budgets)[0])
+            draws_B = _labels_for(mine_BL, theirs_BL[:, index], budgets)
             bound = "never" if np.isinf(value) else "at most" if value == budgets[0] else ""
-            yield LabelsNeeded(level, float(budget), float(values_V[at[cell]]), value, draws_B, bound, int(own), int(cell))
+            cells = int(own.to_numpy()[index]), int(others.to_numpy()[index])
+            yield LabelsNeeded(grid.level, float(budget), float(theirs_L[index]), value, draws_B, bound, *cells)
 
 
 def labels_to_target(comparison: Comparison, target: float, metric: Metric = "dsc") -> pd.DataFrame:
@@ -146,16 +138,12 @@ def labels_to_target(comparison: Comparison, target: float, metric: Metric = "ds
         not enough; the fewest tried: fewer may do), and `share_reached`: the share of resamples of patients that reach it.
     """
     rows = []
-    for level, budgets, cells in _grids(comparison):
-        sample = comparison.sample(cells.to_numpy().ravel().tolist(), metric)
-        if not sample.clients:
-            continue
-        draws_BV, values_V = sample.macro_draws_BV(resampling_rng()), sample.macro_V
-        at = {cell: column for column, cell in enumerate(sample.conditions)}
-        for method, row in cells.iterrows():
-            columns = [at[cell] for cell in row]
-            needed = float(_labels_for(values_V[None, columns], np.array([target]), budgets)[0])
-            needed_B = _labels_for(draws_BV[:, columns], np.full(len(draws_BV), target), budgets)
+    for grid in _grids(comparison, metric):
+        level, budgets = grid.level, grid.budgets
+        for method, row in grid.cells.iterrows():
+            values_L, draws_BL = grid.scores(row)
+            needed = float(_labels_for(values_L[None], np.array([target]), budgets)[0])
+            needed_B = _labels_for(draws_BL, np.full(len(draws_BL), target), budgets)
             told = columns_of("labels_needed", Estimate(needed, *percentiles(needed_B)))
             rows.append(
                 {"method": method, "level": level, "target": target, **told, "share_reached": float(np.isfinite(needed_B).mean())}
@@ -163,14 +151,47 @@ def labels_to_target(comparison: Comparison, target: float, metric: Metric = "ds
     return pd.DataFrame(rows)
 
 
-def _grids(comparison: Comparison, methods: tuple[str, ...] = ()) -> Iterator[tuple[str, Array, pd.DataFrame]]:
-    """For every level: the budgets, at least two, that all (these) methods have, and their cells, methods x budgets."""
+@dataclass(frozen=True)
+class Grid:
+    """The methods and label budgets of one level that can be compared, with their scores.
+
+    Attributes:
+        level: what they have in common.
+        budgets: labels over all sites, at least two.
+        cells: methods x budgets.
+        num_patients: judged in all of them.
+        columns: by cell, where its scores are.
+        values_V, draws_BV: macro means, and resamples of them.
+    """
+
+    level: str
+    budgets: Array
+    cells: pd.DataFrame
+    num_patients: int
+    columns: Mapping[object, int]
+    values_V: Array
+    draws_BV: Array
+
+    def scores(self, row: pd.Series[int]) -> tuple[Array, Array]:
+        """The scores (L) of a row of cells, and resamples of them (B, L)."""
+        columns = [self.columns[cell] for cell in row]
+        return self.values_V[columns], self.draws_BV[:, columns]
+
+
+def _grids(comparison: Comparison, metric: Metric, methods: tuple[str, ...] = ()) -> Iterator[Grid]:
+    """For every level with some: the budgets, at least two, that all (these) methods have, and patients judged at all of them."""
     for level, cells in comparison.levels():
         chosen = cells[cells["method"].isin(methods)] if methods else cells
         chosen = chosen.reset_index().drop_duplicates(["method", "num_labels"])
-        grid = chosen.pivot(index="method", columns="num_labels", values="cell").dropna(axis=1)
-        if grid.shape[1] >= 2 and set(methods) <= set(grid.index) and float(grid.columns.to_numpy()[0]) > 0:
-            yield level, grid.columns.to_numpy(np.float64), grid.astype(int)
+        grid = chosen.pivot(index="method", columns="num_labels", values="cell").dropna(axis=1).astype(int)
+        if grid.shape[1] < 2 or not set(methods) <= set(grid.index) or float(grid.columns.to_numpy()[0]) <= 0:
+            continue
+        sample = comparison.sample(grid.to_numpy().ravel().tolist(), metric)
+        if sample.clients:
+            columns = {cell: column for column, cell in enumerate(sample.conditions)}
+            draws_BV = sample.macro_draws_BV(resampling_rng())
+            budgets = grid.columns.to_numpy(np.float64)
+            yield Grid(level, budgets, grid, sample.num_patients, columns, sample.macro_V, draws_BV)
 
 
 def _area(curves_BL: Array, labels_L: Array) -> Array:
