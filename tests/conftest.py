@@ -20,7 +20,7 @@ os.environ.pop("RAY_ADDRESS", None)
 
 ROOT = Path(__file__).parent.parent
 FIELD_OF_VIEW_MM = (100, 100, 100)
-QUICK = {"adapt_steps": 2}
+QUICK = {"adapt_steps": 2, "num_passes": 2, "num_server_steps": 4}
 """Defaults of methods that would take most of the time of a tiny run."""
 SAFETENSORS_TYPES = {
     "F64": "<f8",
@@ -154,7 +154,7 @@ def _tiny() -> dict[str, Any]:
 
     data: dict[str, Any] = yaml.safe_load((ROOT / "scenarios/smoke.yaml").read_text())
     data["repository"]["source"].update(num_cases=2, field_of_view_mm=list(FIELD_OF_VIEW_MM))
-    data["repository"]["teacher"].update(network={"name": "unet", "width": 8}, num_steps=4, patch_shape=[8, 16, 16])
+    data["repository"]["teacher"].update(network={"name": "unet", "width": 8}, num_steps=4, patch_shape=[8, 32, 32])
     for group in data["clients"]:
         group["source"].update(num_cases=3, field_of_view_mm=list(FIELD_OF_VIEW_MM))
         group["num_test"] = 1
@@ -162,7 +162,7 @@ def _tiny() -> dict[str, Any]:
         "source": {"name": "phantom", "num_cases": 2, "field_of_view_mm": list(FIELD_OF_VIEW_MM)},
         "spacing_mm": [3.0, 2.0, 2.0],
     }
-    data["training"] = {"num_local_steps": 2, "batch_size": 2, "patch_shape": [8, 16, 16]}
+    data["training"] = {"num_local_steps": 2, "batch_size": 2, "patch_shape": [8, 32, 32]}
     data["evaluation"] = {**data.get("evaluation", {}), "previews": 0}
     return {**data, "name": "tiny"}
 

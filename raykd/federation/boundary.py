@@ -114,8 +114,9 @@ def _contents(kind: str, blob: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
 def _entries(blob: Any) -> Iterator[tuple[str, str, str, int]]:
     """Name, type, shape and bytes of every tensor as it is sent, and the bytes that are none."""
     tensors, num_bytes = entries_of(blob)
-    tensors.pop("__metadata__", None)
     for name, entry in tensors.items():
+        if name == "__metadata__":
+            continue
         start, end = entry["data_offsets"]
         yield name, entry["dtype"], "x".join(map(str, entry["shape"])) or "scalar", end - start
     yield HEADER, "JSON", "", num_bytes

@@ -238,7 +238,8 @@ class Driver:
 
     def _extra(self, server: Payload, client_id: int) -> Envelope:
         """What a client alone is sent beside the broadcast."""
-        return seal_download(self.scenario, self.method.download(server, client_id))
+        own = self.method.download(server, client_id)
+        return seal_download(self.scenario, own) if own else {}
 
     def _with_noise(self, round_index: int, server: Payload, uploads: Sequence[Upload]) -> Sequence[Upload]:
         """The uploads as the server may use them: with noise where it is the server that adds it."""

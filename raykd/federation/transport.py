@@ -4,9 +4,11 @@ those bytes.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,10 +86,16 @@ def unseal(envelope: Envelope, reference: Mapping[str, Tensor] | None = None) ->
     return payload
 
 
-def entries_of(blob: np.ndarray) -> tuple[dict[str, Any], int]:
+def entries_of(blob: np.ndarray) -> tuple[Mapping[str, Any], int]:
     """What the header of a blob tells of its tensors, by name, metadata included, and the bytes that it takes itself."""
     end = 8 + int(blob[:8].view("<u8")[0])
-    return json.loads(blob[8:end].tobytes()), end
+    return _read_header(blob[8:end].tobytes()), end
+
+
+@functools.lru_cache(maxsize=32)
+def _read_header(header: bytes) -> Mapping[str, Any]:
+    """A header as JSON; those of a round are alike but for what codecs say in them, and are read once."""
+    return MappingProxyType(json.loads(header))
 
 
 def coded_header(blob: np.ndarray) -> str | None:

@@ -164,21 +164,21 @@ def test_fedmd_is_each_site_alone_where_nothing_is_digested(run: Run) -> None:
 
 
 def test_fedmd_sends_scores_at_half_precision_and_no_parameter(record: Run) -> None:
-    """Three classes of 8 patches of (8, 16, 16), by two along J and K; the consensus comes back in the next round."""
+    """Three classes of 8 patches of (8, 32, 32), by two along J and K; the consensus comes back in the next round."""
     recording = record("method={name: fedmd}")
     outcome = recording.outcome
     assert _crossed(outcome, "up") == [(0, "logits"), (1, "logits")]
     assert _crossed(outcome, "down") == [(1, "control"), (1, "logits")]
     sent = outcome.table("transfers").query("kind == 'logits'")
-    assert set(sent["num_values"]) == {3 * 8 * 8 * 8 * 8}
+    assert set(sent["num_values"]) == {3 * 8 * 8 * 16 * 16}
     assert (sent["num_bytes"] - 2 * sent["num_values"]).between(1, 500).all()
 
 
 def test_a_coarser_grid_sends_the_means_of_the_finer_one(record: Run, tensors_in: Run) -> None:
     fine, coarse = (record(f"method={{name: fedmd, grid: {grid}}}", ONE) for grid in ("[1, 1, 1]", "[2, 4, 4]"))
     a, b = (tensors_in(recording.replies[0].upload)["logits/1"].astype(np.float64) for recording in (fine, coarse))
-    assert a.shape == (8, 8, 16, 16) and b.shape == (8, 4, 4, 4)
-    np.testing.assert_allclose(a.reshape(8, 4, 2, 4, 4, 4, 4).mean(axis=(2, 4, 6)), b, atol=2e-3)
+    assert a.shape == (8, 8, 32, 32) and b.shape == (8, 4, 8, 8)
+    np.testing.assert_allclose(a.reshape(8, 4, 2, 8, 4, 8, 4).mean(axis=(2, 4, 6)), b, atol=2e-3)
 
 
 def test_the_consensus_is_the_plain_mean_over_those_who_know_the_class(record: Run, tensors_in: Run) -> None:
@@ -201,7 +201,8 @@ def test_a_lone_site_that_stands_still_agrees_with_itself(run: Run) -> None:
 
 
 def test_sites_draw_nearer_to_their_consensus_as_they_digest_it(run: Run) -> None:
-    epochs = [run(f"method={{name: fedmd, digest_epochs: {n}, num_patches: 2}}", "training.learning_rate=0.003") for n in (1, 12)]
+    settings = "training.learning_rate=0.003", "training.patch_shape=[8, 16, 16]"
+    epochs = [run(f"method={{name: fedmd, digest_epochs: {n}, num_patches: 2}}", *settings) for n in (1, 12)]
     once, often = (outcome.table("training").query("round == 1")["loss_digest"].mean() for outcome in epochs)
     assert often < once
 

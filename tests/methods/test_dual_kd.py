@@ -205,12 +205,12 @@ def teacher_passes(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_row_28_a_frozen_teacher_is_asked_once_for_each_case_of_the_run(
     teacher_passes: Callable[[str], dict[int, tuple[int, int]]],
 ) -> None:
-    """Six training cases of 24 windows, four stochastic passes; 28 clean ones of windows side by side; all in the first round."""
-    assert teacher_passes(FROZEN_DUAL) == {0: (4 * 6 * 24, 28), 1: (0, 0)}
+    """Six training cases of 16 windows in all, four stochastic passes; 8 clean ones of windows side by side; all in the first round."""
+    assert teacher_passes(FROZEN_DUAL) == {0: (4 * 16, 8), 1: (0, 0)}
 
 
 def test_row_28_the_number_of_passes_is_a_setting(teacher_passes: Callable[[str], dict[int, tuple[int, int]]]) -> None:
-    assert teacher_passes(FROZEN_DUAL.replace("num_passes: 4", "num_passes: 6"))[0] == (6 * 6 * 24, 28)
+    assert teacher_passes(FROZEN_DUAL.replace("num_passes: 4", "num_passes: 6"))[0] == (6 * 16, 8)
 
 
 def test_row_28_what_a_teacher_said_is_read_from_the_cache_in_the_next_run(

@@ -52,7 +52,7 @@ def test_responses_take_half_precision_and_a_byte_for_each_class_kept(record: Re
     """4 patches of 8 x 16 x 16 voxels, 2 classes of 3 bytes each, and a header."""
     before = _before(record(RESPONSES, ONE_ROUND))
     assert set(before) == {"logits"}
-    assert 0 <= before["logits"] - 4 * 8 * 16 * 16 * 2 * 3 < 300
+    assert 0 <= before["logits"] - 4 * 8 * 32 * 32 * 2 * 3 < 300
 
 
 def test_combinations_travel_together_and_are_learnt_from_together(record: Record) -> None:

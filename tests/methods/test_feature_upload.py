@@ -40,9 +40,9 @@ def test_fedgkt_sends_features_logits_and_labels_of_the_same_patches_in_every_ro
         by_client.setdefault(reply.client_id, []).append(tensors_in(reply.upload))
     for first, second in by_client.values():
         assert {key: value.shape for key, value in first.items()} == {
-            "features/map": (2, 4, 8, 8, 8),
-            "logits/client": (2, 3, 8, 8, 8),
-            "control/label": (2, 8, 8, 8),
+            "features/map": (2, 4, 8, 16, 16),
+            "logits/client": (2, 3, 8, 16, 16),
+            "control/label": (2, 8, 16, 16),
         }
         assert np.array_equal(first["control/label"], second["control/label"])
         assert not np.array_equal(first["features/map"], second["features/map"])
@@ -53,7 +53,7 @@ def test_fedgkt_answers_each_site_for_its_own_patches_from_the_second_round_on(r
     (first, _, _), (second, _, _) = recording.rounds
     assert [job.extra for job in first] == [None] * 3
     answers = [tensors_in(job.extra) for job in second]
-    assert [{key: value.shape for key, value in answer.items()} for answer in answers] == [{"logits/server": (2, 3, 8, 8, 8)}] * 3
+    assert [{key: value.shape for key, value in answer.items()} for answer in answers] == [{"logits/server": (2, 3, 8, 16, 16)}] * 3
     assert len({answer["logits/server"].tobytes() for answer in answers}) == 3
     losses = recording.outcome.table("training")["loss_server"]
     assert losses[:3].isna().all() and (losses[3:] > 0).all()
@@ -113,7 +113,7 @@ def test_fedgens_generator_goes_down_from_the_second_round_on_and_only_counts_go
         upload = tensors_in(reply.upload)
         assert [key for key in upload if key.startswith("control/")] == ["control/label_counts"]
         # Two steps of two patches of 8 x 16 x 16 voxels.
-        assert upload["control/label_counts"].sum() == 2 * 2 * 8 * 16 * 16
+        assert upload["control/label_counts"].sum() == 2 * 2 * 8 * 32 * 32
     losses = recording.outcome.table("training")
     assert losses["loss_generated"][:3].isna().all() and (losses["loss_generated"][3:] > 0).all()
 
