@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import codec_ratios, distillation_step, long_run, many_clients, prepare, ray_overhead, step_settings
+from benchmarks import codec_ratios, distillation_step, long_run, many_clients, prepare, ray_overhead, side_by_side, step_settings
 
 BENCHMARKS = {
     "distillation_step": distillation_step.main,
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "long_run": long_run.main,
     "prepare": prepare.main,
     "codec_ratios": codec_ratios.main,
+    "side_by_side": side_by_side.main,
 }
 
 if __name__ == "__main__":
