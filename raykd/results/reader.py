@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from raykd.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, dictionary
+from raykd.results.dictionary import dictionary
+from raykd.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY
 from raykd.scenario.errors import RaykdError, did_you_mean
 from raykd.storage import local_copy
 
@@ -53,6 +54,11 @@ class TableAccess:
     def cases(self) -> pd.DataFrame:
         """One row a case, class, model and evaluation."""
         return self.table("cases")
+
+    @property
+    def calibration(self) -> pd.DataFrame:
+        """One row a case, model and bin of confidence."""
+        return self.table("calibration")
 
     @property
     def transfers(self) -> pd.DataFrame:
@@ -133,7 +139,7 @@ class Tables(TableAccess):
 
     @property
     def dictionary(self) -> pd.DataFrame:
-        """What every column holds, those included that the runs' methods added; see `raykd.results.schema.dictionary`."""
+        """What every column holds, those included that the runs' methods added; see `raykd.results.dictionary.dictionary`."""
         return dictionary({name: pa.unify_schemas([read_schema(run.path, name) for run in self.runs]) for name in TABLES})
 
 
