@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from raykd.report.markdown import render_markdown
 from raykd.report.material import Options
 from raykd.report.pages import PAGES, failures
 from raykd.report.tables import Column
-from raykd.results.questions import cost_to_target, labels_saved
+from raykd.results.questions import calibration, cost_to_target, labels_saved
 from raykd.scenario.errors import RaykdError
 
 NAMES = [name for name, *_ in CLIENTS]
@@ -58,7 +59,6 @@ def test_every_page_is_there_or_is_named_with_what_it_needs(budgets: Report, stu
         assert not [one.needs for one in made.absent if "fault to report" in one.needs]
     assert {one.title for one in budgets.absent} == {
         "Where the teacher helps, and where it harms",
-        "Whether a model is as sure as it is right",
         "Is it worth its money?",
     }
     absent = {one.title: one.needs for one in alone.absent}
@@ -94,6 +94,21 @@ def test_bytes_to_a_level_are_those_of_the_question(budgets: Report) -> None:
     expected = cost_to_target(budgets.material.comparison)
     values = [row.cells[found.headings.index("Bytes until then")].value for row in found.rows]
     assert values == expected["num_bytes"].tolist() and min(values) == 0.0  # sites alone send nothing
+
+
+def test_who_is_too_sure_is_told_and_drawn(report: Report) -> None:
+    """By 0.15 and 0.05 too sure in every bin, 0.05 not sure enough, and one that is neither."""
+    page, expected = page_of(report, "calibration"), calibration(report.material.comparison)
+    assert re.search(r"Overconfident, [^:]*: local \(\+0\.1\d\), fedavg \(\+0\.0\d\)\.", words_of(page))
+    assert re.search(r"Underconfident, [^:]*: dual_kd \(−0\.0\d\)\.", words_of(page))
+    assert re.search(r"The least off is fedprox, with an ECE of 0\.0\d\d\.", words_of(page))
+    found = tables_of(page)["How sure and how right every model is, with 95% intervals"]
+    values = [row.cells[found.headings.index("How far off (ECE)")].value for row in found.rows]
+    assert values == expected["ece"].tolist() and cells(found, "Model").count("teacher") == 4
+    (figures,) = (block for block in page.blocks if isinstance(block, Figures))
+    (drawing,) = figures.drawings
+    assert set(drawing.data["model"]) == {"global", "personal"} and len(drawing.data) == 4 * 4
+    assert drawing.svg.count("<title>") == 4 * 4 and "0.50 sure, right in 0.3" in drawing.svg
 
 
 def test_the_worst_scans_lead_to_their_slices(budgets: Report, monkeypatch: pytest.MonkeyPatch) -> None:
