@@ -199,7 +199,8 @@ def write_run(
              "simulated_s": 6 * wall, "engine_s": 0.1 * wall, "server_s": 0.05 * wall} for r in range(ROUNDS)
         ],
         "training": [
-            {"round": r, "client_id": c, "num_steps": 16, "loss_total": 1.0 / (r + 1), "train_s": 0.2 * wall, "peak_rss_mb": 900.0}
+            {"round": r, "client_id": c, "num_steps": 16, "loss_total": 1.0 / (r + 1), "train_s": 0.2 * wall,
+             "simulated_s": (c + 1) * wall, "peak_rss_mb": 900.0}
             for r in range(ROUNDS) for c in range(4)
         ],
         "transfers": list(transfer_rows(method)),

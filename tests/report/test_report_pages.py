@@ -22,7 +22,8 @@ from raykd.report.markdown import render_markdown
 from raykd.report.material import Options
 from raykd.report.pages import PAGES, failures
 from raykd.report.tables import Column
-from raykd.results.questions import calibration, cost_to_target, labels_saved
+from raykd.results.questions import calibration, cost_to_target, labels_saved, stages
+from raykd.results.writer import RunWriter
 from raykd.scenario.errors import RaykdError
 
 NAMES = [name for name, *_ in CLIENTS]
@@ -59,6 +60,7 @@ def test_every_page_is_there_or_is_named_with_what_it_needs(budgets: Report, stu
         assert not [one.needs for one in made.absent if "fault to report" in one.needs]
     assert {one.title for one in budgets.absent} == {
         "Where the teacher helps, and where it harms",
+        "What leaks",
         "Is it worth its money?",
     }
     absent = {one.title: one.needs for one in alone.absent}
@@ -123,6 +125,55 @@ def test_the_worst_scans_lead_to_their_slices(budgets: Report, monkeypatch: pyte
         led = keys[scan.leads_to] if scan.leads_to else None
         assert (led is not None) == (scan.words == "case-0")
         assert led is None or (led.case_id, led.keys["site"]) == (scan.words, site.words)
+
+
+def test_what_attacks_got_and_what_privacy_cost_is_told(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "dual_kd", 0, names=NAMES, skip=["previews"])
+    writer = RunWriter(run, {"run_id": "dual_kd-0", "scenario": "two-shot-knees", "method": "dual_kd", "seed": 0})
+    spent = {"round": 19, "mechanism": "upload", "unit": "client", "clip_norm": 0.1, "noise_multiplier": 1.0, "num_releases": 20}
+    writer.write("privacy", [{**spent, "client_id": c, "epsilon": 8.125 + c, "delta": 1e-3} for c in range(4)], "r")
+    page = page_of(compose([run], Options()), "leaks")
+    assert "features travelled, and they tell the shape" in words_of(page) and "No attack was made" in words_of(page)
+    assert "Epsilon is 11.1 at most" in words_of(page)
+    assert cells(tables_of(page)["Privacy spent by the end of each run"], "Epsilon") == ["8.1", "9.1", "10.1", "11.1"]
+    attack = {"round": 19, "attack": "membership_loss", "metric": "auc", "knows": "the uploaded model", "low": 0.8, "high": 0.95}
+    verdicts = [{"client_id": 0, "value": 0.9, "is_leaking": True}, {"client_id": 1, "value": 0.5, "is_leaking": False}]
+    writer.write("leaks", [{**attack, **verdict} for verdict in verdicts], "r")
+    writer.write("privacy", [{**spent, "client_id": 3, "epsilon": None}], "r")
+    page = page_of(compose([run], Options()), "leaks")
+    assert "Of 2 attacks on the uploads of the last round, 1 got beyond what is known" in words_of(page)
+    assert "dual_kd, membership loss: the model's loss tells training cases from others (community-0)." in words_of(page)
+    assert "unbounded" in words_of(page)
+    assert cells(tables_of(page)["Attacks on the uploads, with 95% intervals"], "It says") == ["leaks", "nothing found"]
+
+
+def test_what_the_time_of_a_site_goes_to(report: Report) -> None:
+    """Of fedavg: 20 rounds of 78 s, in which the last of four sites works for 52 and the first for 13 s a round."""
+    page, expected = page_of(report, "time"), stages(report.material.comparison)
+    found = tables_of(page)["Where the time of each site goes"]
+    assert [row.cells[found.headings.index("Waiting")].value for row in found.rows] == expected["wait_s"].tolist()
+    fedavg = [row for row in found.rows if row.keys["method"] == "fedavg"]
+    assert [row.cells[found.headings.index("Work")].value for row in fedavg] == pytest.approx([260, 520, 780, 1040])
+    bars = next(block for block in page.blocks if isinstance(block, Figures) and block.legend)
+    assert bars.legend == ("hand-out", "download", "work", "upload", "waiting")
+    means = bars.drawings[0].data.set_index("method")
+    assert means.loc["fedavg", list(bars.legend)[1:]].sum() == pytest.approx(20 * 78) and means.loc["fedavg", "work"] == 650
+    reached = tables_of(page)["Time until a score is reached, with 95% intervals"]
+    assert {"At the sites", "In the simulation"} <= set(reached.headings)
+
+
+def test_messages_are_told_by_kind_and_codec(report: Report) -> None:
+    found = tables_of(page_of(report, "travelled"))["Messages by kind and codec"]
+    assert len(found.rows) == 2 + 2 + 6 + 1 and set(cells(found, "Written as")) == {"none"}
+    handed = [row for row in found.rows if row.cells[found.headings.index("When")].words == "before the rounds"]
+    assert [[cell.words.replace("\N{NO-BREAK SPACE}", " ") for cell in row.cells[-3:]] for row in handed] == [["4", "5.60 MB", "–"]]
+
+
+def test_labels_until_a_score_that_all_reach(budgets: Report) -> None:
+    """Local reaches the level with the most labels only; dual_kd, above it with the fewest, needs no more than these."""
+    found = tables_of(page_of(budgets, "labels"))["Labels until a score is reached, with 95% intervals"]
+    needed = dict(zip(cells(found, "Method"), cells(found, "Labelled scans until then"), strict=True))
+    assert needed == {"dual_kd": "4.0", "local": "16.0"}
 
 
 def test_slices_are_thinned_to_the_bytes_allowed(tmp_path: Path) -> None:
