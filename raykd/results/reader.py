@@ -109,11 +109,13 @@ class Run(TableAccess):
         path: the directory.
         manifest: the content of `manifest.json`.
         scenario: the content of `scenario.yaml`.
+        without: tables that are taken to be empty, whatever their files hold.
     """
 
     path: Path
     manifest: dict[str, Any]
     scenario: dict[str, Any]
+    without: frozenset[str] = frozenset()
 
     @property
     def run_id(self) -> str:
@@ -121,7 +123,7 @@ class Run(TableAccess):
         return str(self.manifest["run_id"])
 
     def table(self, name: str) -> pd.DataFrame:
-        return _to_frame(name, [read_parts(self.path, name)])
+        return Tables((self,)).table(name)
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class Tables(TableAccess):
     runs: tuple[Run, ...]
 
     def table(self, name: str) -> pd.DataFrame:
-        return _to_frame(name, [read_parts(run.path, name) for run in self.runs])
+        return _to_frame(name, [read_parts(run.path, name) for run in self.runs if name not in run.without])
 
     @property
     def dictionary(self) -> pd.DataFrame:
