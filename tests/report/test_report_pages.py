@@ -103,7 +103,7 @@ def test_bytes_to_a_level_are_those_of_the_question(budgets: Report) -> None:
 def test_who_is_too_sure_is_told_and_drawn(report: Report) -> None:
     """By 0.15 and 0.05 too sure in every bin, 0.05 not sure enough, and one that is neither."""
     page, expected = page_of(report, "calibration"), calibration(report.material.comparison)
-    assert re.search(r"Overconfident, [^:]*: local \(\+0\.1\d\), fedavg \(\+0\.0\d\)\.", words_of(page))
+    assert re.search(r"Overconfident, [^:]*: local \(\+0\.1\d\); fedavg \(\+0\.0\d\)\.", words_of(page))
     assert re.search(r"Underconfident, [^:]*: dual_kd \(−0\.0\d\)\.", words_of(page))
     assert re.search(r"The least off is fedprox, with an ECE of 0\.0\d\d\.", words_of(page))
     found = tables_of(page)["How sure and how right every model is, with 95% intervals"]
@@ -146,7 +146,9 @@ def test_what_attacks_got_and_what_privacy_cost_is_told(tmp_path: Path) -> None:
     assert "Of 2 attacks on the uploads of the last round, 1 got beyond what is known" in words_of(page)
     assert "dual_kd, membership loss: the model's loss tells training cases from others (community-0)." in words_of(page)
     assert "unbounded" in words_of(page)
-    assert cells(tables_of(page)["Attacks on the uploads, with 95% intervals"], "It says") == ["leaks", "nothing found"]
+    table = tables_of(page)["Attacks on the uploads, with 95% intervals"]
+    assert cells(table, "It says") == ["leaks", "nothing found"]
+    assert [row.cells[table.headings.index("It reached")].detail for row in table.rows] == ["0.80 to 0.95"] * 2
 
 
 def test_what_the_time_of_a_site_goes_to(report: Report) -> None:

@@ -28,7 +28,7 @@ COLUMNS = (
     Column("Negative log-likelihood", "nll", "number", 3),
     Column("Test scans", "num_patients", "count"),
 )
-LEAST_SHARE = 1e-3
+LEAST_SHARE = 0.01
 """Of voxels, for a bin to be drawn."""
 OVER, UNDER, OPEN = "overconfident", "underconfident", "open"
 SAID = {
@@ -55,7 +55,7 @@ def page(material: Material) -> list[Block]:
     blocks: list[Block] = [Text(words) for words in (WORDS, *_sentences(found[found["is_deployed"]]))]
     drawings = tuple(_drawings(material))
     if drawings:
-        hint = "Bars: 95% intervals over test scans. Bins with less than 0.1% of the voxels are in the CSV alone."
+        hint = "Bars: 95% intervals over test scans. Bins with less than 1% of the voxels are in the CSV alone."
         blocks += [Text(f"The curves are those of the models that sites deploy. {hint}"), Figures(drawings, legend="methods")]
     return [*blocks, table(material, "How sure and how right every model is, with 95% intervals", found, COLUMNS)]
 
@@ -72,7 +72,7 @@ def _sentences(deployed: pd.DataFrame) -> Iterator[str]:
         names = [f"{_named(row)} ({signed(row['overconfidence'])})" for row in rows if row["verdict"] == verdict]
         if names:
             more = [f"and {len(names) - NUM_NAMED} more"] * (len(names) > NUM_NAMED)
-            yield f"{words}: {', '.join([*names[:NUM_NAMED], *more])}."
+            yield f"{words}: {'; '.join([*names[:NUM_NAMED], *more])}."
     if len(rows) > 1:
         yield f"The least off is {_named(rows[-1])}, with an ECE of {number(rows[-1]['ece'], 3)}."
 

@@ -52,13 +52,14 @@ def page(material: Material) -> list[Block]:
         return []
     blocks: list[Block] = [Text(words) for words in _sentences(material, attacks, spent)]
     if len(attacks):
-        blocks.append(_folded(material, "Attacks on the uploads, with 95% intervals", attacks, ATTACKS))
+        told = attacks.rename(columns={"low": "value_low", "high": "value_high"})
+        blocks.append(_folded(material, "Attacks on the uploads, with 95% intervals", told, ATTACKS))
     if len(spent):
-        told = spent.assign(
+        noised = spent.assign(
             spent=["unbounded" if pd.isna(epsilon) else number(epsilon, 1) for epsilon in spent["epsilon"]],
             odds=["" if pd.isna(delta) else f"{delta:.0e}" for delta in spent["delta"]],
         )
-        blocks.append(_folded(material, "Privacy spent by the end of each run", told, SPENT))
+        blocks.append(_folded(material, "Privacy spent by the end of each run", noised, SPENT))
     return blocks
 
 
