@@ -21,6 +21,7 @@ COLUMNS = (
     Column("Method", "method"),
     Column("Condition", "condition"),
     Column("Model", "model"),
+    Column("Sites deploy it", "deployed"),
     Column("How far off (ECE)", "ece", "number", 3),
     Column("Surer than right by", "overconfidence", "signed", 3),
     Column("It is", "verdict"),
@@ -51,7 +52,8 @@ def page(material: Material) -> list[Block]:
     found = calibration(material.comparison)
     if found.empty:
         return []
-    found = found.assign(verdict=[_verdict(row) for row in found.to_dict("records")])
+    deployed = found["is_deployed"].map({True: "yes", False: ""})
+    found = found.assign(verdict=[_verdict(row) for row in found.to_dict("records")], deployed=deployed)
     blocks: list[Block] = [Text(words) for words in (WORDS, *_sentences(found[found["is_deployed"]]))]
     drawings = tuple(_drawings(material))
     if drawings:
