@@ -232,6 +232,31 @@ def test_reproduce_says_identical_and_tells_what_differs(run: Callable[..., Any]
     assert any(difference.where == "training.loss_total" for difference in found)
 
 
+def test_a_voxel_in_the_next_bin_of_confidence_is_no_difference(tmp_path: Path) -> None:
+    """Bins have a row where they hold a voxel, so that rounding may give a run a row more."""
+    from raykd.results.comparison import table_differences
+    from raykd.results.reader import open_run
+    from raykd.results.writer import RunWriter, new_manifest
+
+    def written(name: str, *bins: tuple[int, int, float]) -> Any:
+        (tmp_path / name).mkdir()
+        writer = RunWriter(tmp_path / name, {"run_id": name, "scenario": "s", "method": "m", "seed": 0})
+        writer.write_manifest(new_manifest("0", name))
+        (tmp_path / name / "scenario.yaml").write_text("name: s\n")
+        key = {"round": 1, "client_id": 0, "split": "test", "case_id": "c", "model": "global", "num_correct": 1}
+        rows = [{**key, "bin_index": i, "num_voxels": num, "sum_confidence": sure} for i, num, sure in bins]
+        writer.write("calibration", rows, "all")
+        return open_run(tmp_path / name)
+
+    one, other = written("one", (13, 2, 1.85), (14, 2, 1.9)), written("other", (12, 1, 0.87), (13, 2, 1.85), (14, 1, 1.03))
+    (counted,) = table_differences(one, other)
+    assert (counted.where, counted.is_within) == ("calibration.num_correct", False)
+    assert [found.where for found in table_differences(one, written("few", (14, 3, 2.8)))][:2] == [
+        "calibration.num_voxels",
+        "calibration.sum_confidence",
+    ]
+
+
 @pytest.mark.parametrize(("change", "said"), [(0.0, "IDENTICAL"), (0.005, "WITHIN TOLERANCE"), (0.02, "DIFFERENT")])
 def test_a_score_may_be_apart_by_its_tolerance(change: float, said: str) -> None:
     from raykd.results.comparison import _column_difference, verdict

@@ -18,8 +18,8 @@ from raykd.data.patches import TrainingCase, normalise, training_case
 from raykd.data.sources._base import CaseKey
 from raykd.federation.coding import seal_upload
 from raykd.federation.description import client_row, describe_network, record_rows
-from raykd.federation.evaluation import case_rows
-from raykd.federation.inference import predict_labels
+from raykd.federation.evaluation import calibration_rows, case_rows
+from raykd.federation.inference import predict, predict_labels
 from raykd.federation.knowledge import cached_knowledge, compute_knowledge, payload_hash
 from raykd.federation.previews import preview_rows, previewed
 from raykd.federation.privacy import protected_upload, protects_uploads, records_row
@@ -184,9 +184,9 @@ class Client:
 
     def evaluate(self, job: EvaluationJob, models: Mapping[str, Payload]) -> EvaluationReply:
         """Scores every model, by role, on the site's validation and test cases."""
-        cases: list[Row] = []
-        previews: list[Row] = []
+        cases, calibration, previews = list[Row](), list[Row](), list[Row]()
         predictions: dict[str, dict[str, Any]] = {}
+        client_id = self.member.client_id
         for role, params in models.items():
             network = self.load("teacher" if role == "teacher" else "student", params)
             known = taught_classes(self.scenario) if role == "teacher" else None
@@ -194,29 +194,22 @@ class Client:
                 network = self.method.module(network, params)
             for split, held in (("validation", self.data.validation), ("test", self.data.test)):
                 for case in held:
-                    predicted = predict_labels(network, self._image(case), self.member.training.patch_shape, known)
-                    predictions.setdefault(case.case_id, {})[role] = predicted
-                    cases += case_rows(
-                        self.scenario,
-                        case,
-                        predicted,
-                        split=split,
-                        model=role,
-                        round_index=job.round_index,
-                        client_id=self.member.client_id,
-                        has_surface=job.has_surface,
-                    )
+                    said = predict(network, self._image(case), self.member.training.patch_shape, known)
+                    predictions.setdefault(case.case_id, {})[role] = said.labels_IJK
+                    of: dict[str, Any] = {"split": split, "model": role, "round_index": job.round_index, "client_id": client_id}
+                    cases += case_rows(self.scenario, case, said.labels_IJK, has_surface=job.has_surface, **of)
+                    calibration += calibration_rows(case, said, **of) if job.has_calibration else []
         for case in previewed(self.data.test, cases, job.num_previews):
             source = None if self._original is None else self._original(case)
             previews += preview_rows(
                 case,
                 predictions[case.case_id],
                 round_index=job.round_index,
-                client_id=self.member.client_id,
+                client_id=client_id,
                 source=source,
             )
-        records = record_rows(self.member.client_id, vars(self.data)) if job.has_records else []
-        return EvaluationReply(self.member.client_id, tuple(cases), tuple(previews), tuple(records))
+        records = record_rows(client_id, vars(self.data)) if job.has_records else []
+        return EvaluationReply(client_id, tuple(cases), tuple(previews), tuple(records), tuple(calibration))
 
     def with_knowledge(self, teacher: Payload, request: KnowledgeRequest, *, is_original: bool) -> list[TrainingCase]:
         """The site's training cases with what this teacher says of them, labelled first, then unlabelled.

@@ -141,8 +141,8 @@ class Driver:
         for role, (_, curve, reply) in trained.items():
             self._ledger.add("teachers", [{"role": role, **row} for row in curve], f"teachers-{role}")
             if role == "teacher":
-                for table, rows in (("cases", reply.cases), ("previews", reply.previews), ("records", reply.records)):
-                    self._ledger.add(table, rows, "repository")
+                for table in ("cases", "calibration", "previews", "records"):
+                    self._ledger.add(table, getattr(reply, table), "repository")
         self._checkpoints.begin(0)
         failpoint("start.after_training")
         state = first_state(self.method, self.backend, trained, self._shelf)

@@ -1,15 +1,18 @@
-"""Scores of a model on one case, as rows of the `cases` table and as the sums that trust is built from."""
+"""Scores of a model on one case, as rows of the `cases` and `calibration` tables and as the sums that trust is built from."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from raykd.data.case import Case
+from raykd.federation.inference import Prediction
 from raykd.federation.protocols import Row
-from raykd.numerics.metrics import evaluate_case
+from raykd.numerics.calibration import near_foreground, reliability_bins
+from raykd.numerics.metrics import LABEL_IGNORED, evaluate_case
 from raykd.scenario.schema import Scenario
 
 
@@ -58,6 +61,38 @@ def case_rows(
         }
         for index, (name, score) in enumerate(zip(scenario.classes, scores, strict=True), start=1)
         if classes is None or index in classes
+    ]
+
+
+def calibration_rows(case: Case, prediction: Prediction, *, split: str, model: str, round_index: int, client_id: int) -> list[Row]:
+    """Rows of `calibration`: how sure a model is of the voxels near the structures, and how often it is right; none where the
+    reference has no structure.
+
+    A model that was taught some classes says "none of these" of the others, so its reference takes them for background, too.
+
+    Args:
+        case: with a label.
+        prediction: of the case.
+        split, model: as for `case_rows`.
+    """
+    assert case.label_IJK is not None
+    ref = case.label_IJK.numpy()
+    if prediction.known is not None:
+        ref = np.where(np.isin(ref, [0, *prediction.known, LABEL_IGNORED]), ref, ref.dtype.type(0))
+    is_near = near_foreground(ref, case.spacing_mm)
+    bins = reliability_bins(prediction.probs_LN(torch.from_numpy(is_near)).numpy(), ref[is_near])
+    return [
+        {
+            "round": round_index,
+            "client_id": client_id,
+            "split": split,
+            "case_id": case.case_id,
+            "patient_id": case.patient_id,
+            "model": model,
+            "bin_index": one.index,
+            **{name: value for name, value in vars(one).items() if name != "index"},
+        }
+        for one in bins
     ]
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -105,21 +107,54 @@ def _batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
         yield batch
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of a volume.
+
+    Attributes:
+        logits_LIJK: of background and all classes.
+        known: the foreground classes that the network was taught; None: all. Others are part of its background.
+    """
+
+    logits_LIJK: Tensor
+    known: Sequence[int] | None
+
+    @cached_property
+    def labels_IJK(self) -> Tensor:
+        """The most probable class of each voxel, uint8."""
+        if self.known is None:
+            return best_class(self.logits_LIJK)
+        return best_class(merge_probs(torch.softmax(self.logits_LIJK, dim=0)[None], self.known)[0])
+
+    def probs_LN(self, mask_IJK: Tensor) -> Tensor:
+        """The class probabilities of the voxels of a mask, in its order; those of classes never taught are 0."""
+        return merge_probs(torch.softmax(self.logits_LIJK[:, mask_IJK], dim=0)[None], self.known)[0]
+
+
+def predict(
+    network: SegmentationNetwork,
+    image_IJK: Tensor,
+    window: Window | None = None,
+    known: Sequence[int] | None = None,
+) -> Prediction:
+    """What a network says of a volume in evaluation mode.
+
+    Args:
+        window: as for `predict_logits`.
+        known: as in `Prediction`.
+    """
+    network.eval()
+    return Prediction(predict_logits(network, image_IJK[None, None], window)[0], known)
+
+
 def predict_labels(
     network: SegmentationNetwork,
     image_IJK: Tensor,
     window: Window | None = None,
     known: Sequence[int] | None = None,
 ) -> Tensor:
-    """The most probable class of each voxel, uint8 (I, J, K), in evaluation mode.
-
-    Args:
-        window: as for `predict_logits`.
-        known: the foreground classes that the network was taught; None: all. Others are part of its background.
-    """
-    network.eval()
-    logits = predict_logits(network, image_IJK[None, None], window)
-    return best_class(logits[0] if known is None else merge_probs(torch.softmax(logits, dim=1), known)[0])
+    """The most probable class of each voxel, uint8 (I, J, K), in evaluation mode; arguments as for `predict`."""
+    return predict(network, image_IJK, window, known).labels_IJK
 
 
 def soft_label(

@@ -52,12 +52,12 @@ class Judge:
         if state.teacher and (is_final or round_index == BEFORE):
             shared["teacher"] = seal(state.teacher)
         num_previews = self.scenario.evaluation.previews if is_final else 0
+        has_calibration = self.scenario.evaluation.calibration == "final" and is_final
 
         def job(client_id: int) -> EvaluationJob:
             own = self.personal(client_id, state) if has_own else {}
-            return EvaluationJob(
-                client_id, round_index, seal(own) if own else None, has_surface, num_previews, round_index == BEFORE
-            )
+            sealed, has_records = seal(own) if own else None, round_index == BEFORE
+            return EvaluationJob(client_id, round_index, sealed, has_surface, num_previews, has_records, has_calibration)
 
         jobs = Jobs([member.client_id for member in self.members], job)
         self.progress("stage", name="evaluating", total=len(jobs))
@@ -66,8 +66,8 @@ class Judge:
         part = "before" if round_index == BEFORE else f"round-{round_index:05d}"
         rows = [row for reply in replies for row in reply.cases]
         self._ledger.add("cases", rows, part)
-        self._ledger.add("previews", [row for reply in replies for row in reply.previews], part)
-        self._ledger.add("records", [row for reply in replies for row in reply.records], part)
+        for table in ("calibration", "previews", "records"):
+            self._ledger.add(table, [row for reply in replies for row in getattr(reply, table)], part)
         self._ledger.add("events", self._ledger.incidents(round_index), f"evaluation-{part}")
         scores = [row["dsc"] for row in rows if row["model"] != "teacher" and row["split"] == "test"]
         if scores:

@@ -95,16 +95,20 @@ class EvaluationJob:
     num_previews: int
     has_records: bool = False
     """Whether to tell what was drawn for each of its cases."""
+    has_calibration: bool = False
+    """Whether to tell how sure the models are of the voxels near the structures."""
 
 
 @dataclass(frozen=True)
 class EvaluationReply:
-    """Rows of `cases`, `previews` and `records`. Previews hold pixels of test cases for the experimenter; no link carries them."""
+    """Rows of the tables that its fields are called after. Previews hold pixels of test cases for the experimenter; no link carries
+    them."""
 
     client_id: int
     cases: tuple[Row, ...]
     previews: tuple[Row, ...] = ()
     records: tuple[Row, ...] = ()
+    calibration: tuple[Row, ...] = ()
 
 
 class ResultSink(Protocol):

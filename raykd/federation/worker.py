@@ -16,8 +16,8 @@ from raykd.data.federation import build_repository_data
 from raykd.data.patches import normalise
 from raykd.federation.client import POOLED, SERVER, Client, Networks
 from raykd.federation.description import describe_network, record_rows
-from raykd.federation.evaluation import case_rows
-from raykd.federation.inference import predict_labels
+from raykd.federation.evaluation import calibration_rows, case_rows
+from raykd.federation.inference import predict
 from raykd.federation.previews import preview_rows
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row, ServerJob
 from raykd.federation.teacher import repository_model, taught_classes
@@ -127,24 +127,17 @@ class Worker:
         """What a teacher scores on the cases that the repository holds out, and slices of the first of them."""
         scenario, known = self._scenario, taught_classes(self._scenario)
         data = build_repository_data(scenario, self._root)
-        rows, previews = list[Row](), list[Row]()
+        rows, calibration, previews = list[Row](), list[Row](), list[Row]()
+        of: dict[str, Any] = {"split": "validation", "model": "teacher", "round_index": -1, "client_id": SERVER}
         for case in data.validation:
-            predicted = predict_labels(teacher, normalise(case.image_CIJK), scenario.repository.teacher.patch_shape, known)
-            rows += case_rows(
-                scenario,
-                case,
-                predicted,
-                split="validation",
-                model="teacher",
-                round_index=-1,
-                client_id=SERVER,
-                has_surface=True,
-                classes=known,
-            )
+            said = predict(teacher, normalise(case.image_CIJK), scenario.repository.teacher.patch_shape, known)
+            rows += case_rows(scenario, case, said.labels_IJK, has_surface=True, classes=known, **of)
+            if scenario.evaluation.calibration == "final":
+                calibration += calibration_rows(case, said, **of)
             if not previews and scenario.evaluation.previews:
-                previews = preview_rows(case, {"teacher": predicted}, round_index=-1, client_id=SERVER)
+                previews = preview_rows(case, {"teacher": said.labels_IJK}, round_index=-1, client_id=SERVER)
         records = record_rows(SERVER, {"labelled": data.train, "validation": data.validation})
-        return EvaluationReply(SERVER, tuple(rows), tuple(previews), tuple(records))
+        return EvaluationReply(SERVER, tuple(rows), tuple(previews), tuple(records), tuple(calibration))
 
     def local_update(self, job: LocalJob, download: Envelope) -> LocalReply:
         """One client's local update."""

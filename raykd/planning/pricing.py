@@ -17,7 +17,8 @@ from raykd.data.federation import ClientData, RepositoryData, Site
 from raykd.data.patches import TrainingCase, training_case
 from raykd.data.sources._base import CaseKey
 from raykd.federation.client import Client
-from raykd.federation.inference import predict_labels
+from raykd.federation.evaluation import calibration_rows
+from raykd.federation.inference import Prediction, predict_labels
 from raykd.federation.protocols import ServerJob
 from raykd.federation.teacher import train_model
 from raykd.methods._context import Role
@@ -132,6 +133,7 @@ class PricingWorker(StandInWorker):
         for has_surface in (False, True):
             judge = functools.partial(score, self._scenario, case, has_surface=has_surface)
             prices.seconds["score", has_surface] = per_unit(_times(judge))
+        prices.seconds["calibrate",] = per_unit(_times(functools.partial(calibrate, case, len(self._scenario.classes) + 1)))
         prices.bytes_held = memory_of([*_tensors_of_case(case), image]) / prices.voxels
         if not prices.bytes_training:
             prices.bytes_training = memory_of(_tensors_of_training(case, training)) / prices.voxels
@@ -240,6 +242,12 @@ def score(scenario: Scenario, case: Case, *, has_surface: bool) -> None:
         surface=has_surface,
         nsd_tolerance_mm=scenario.evaluation.nsd_tolerance_mm,
     )
+
+
+def calibrate(case: Case, num_classes: int) -> None:
+    """Counts how sure a model is of the voxels near the structures that knows nothing."""
+    logits = torch.zeros((num_classes, *case.image_CIJK.shape[1:]))
+    calibration_rows(case, Prediction(logits, None), split="", model="", round_index=0, client_id=0)
 
 
 def memory_of(tensors: Iterable[Tensor | None]) -> int:

@@ -33,7 +33,7 @@ from raykd.scenario.sites import Labels
 
 Task = tuple[Any, ...]
 """A kind of work that has a price: `("fit", role)` a step, `("adapt",)` a step, `("listen", request)` a teacher pass over a
-case, `("predict", role)` a case, `("score", has_surface)` a case."""
+case, `("predict", role)` a case, `("score", has_surface)` a case, `("calibrate",)` a case."""
 Holders = Mapping[int, Sequence[Split]]
 """By client, the pooled trainer and the server among them, the cases that are there."""
 STEERED = ("batches", "beside", "before_step", "after_step")
@@ -193,7 +193,12 @@ class RehearsalWorker(StandInWorker):
         num_cases = len(split.validation) + len(split.test)
         for role in [*shared, *([] if job.own is None else ["personal"])]:
             network = "teacher" if role == "teacher" else "student"
-            for task in (("predict", network), ("score", job.has_surface)):
+            tasks: list[Task] = [
+                ("predict", network),
+                ("score", job.has_surface),
+                *([("calibrate",)] if job.has_calibration else []),
+            ]
+            for task in tasks:
                 self._rehearsal.work.append(Work(job.round_index, job.client_id, task, num_cases, is_evaluation=True))
         return EvaluationReply(job.client_id, ())
 

@@ -95,12 +95,12 @@ class Figures:
 
     Attributes:
         drawings: at least one.
-        legend: "methods", "kinds" (of payloads) or "".
+        legend: "methods", the names of the pieces of bars, or "".
     """
 
     kind: ClassVar[str] = "figures"
     drawings: tuple[Drawing, ...]
-    legend: str = ""
+    legend: str | tuple[str, ...] = ""
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,13 @@ from raykd.report.svg import (
     text,
     vertical_axis,
 )
-from raykd.report.wording import interval, signed
+from raykd.report.wording import interval, number, signed
 from raykd.results.statistics import Estimate
 
 STEP = 34.0
 TOP, BOTTOM = 10.0, 190.0
+SQUARE = 332.0
+"""The bottom of a figure of which both axes are of the same length."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,38 @@ def score_against(
             own.append(marker(index, a, b, hint))
         marks.append(group(own, material.keys(str(method))))
     return figure(BOTTOM + 38, f"{title}: {'; '.join(words)}.", marks)
+
+
+def reliability(points: pd.DataFrame, material: Material, title: str) -> Markup:
+    """How often models are right against how sure they are, a curve a method, about the line on which both are the same.
+
+    Args:
+        points: rows of method, confidence, accuracy, accuracy_low, accuracy_high and share (of voxels).
+        material: tells the methods' colours.
+        title: what a screen reader says first.
+    """
+    across, up = Scale(0.0, 1.0, 44.0, WIDTH - 14), Scale(0.0, 1.0, SQUARE, TOP + 12)
+    marks = [*vertical_axis(up, across.start, across.end), *horizontal_axis(across, TOP + 12, SQUARE)]
+    marks.append(line(across(0), up(0), across(1), up(1), "zero"))
+    marks += [text(across(0.03), up(0.93), "less sure than right", class_="small")]
+    marks += [text(across(0.97), up(0.04), "surer than right", "end", class_="small")]
+    marks.append(text(across.end, SQUARE + 31, "probability given to the chosen class", "end", class_="small"))
+    marks.append(text(across.start, TOP, "share of voxels where it is the right one", class_="small"))
+    words = []
+    for method, rows in points.sort_values("confidence").groupby("method", observed=True, sort=False):
+        index, own, told = material.colour(str(method)), list[Element](), list[str]()
+        places = [(across(a), up(b)) for a, b in zip(rows["confidence"], rows["accuracy"], strict=True)]
+        own.append(element("polyline", points=" ".join(f"{a:.1f},{b:.1f}" for a, b in places), class_=f"curve {colour(index)}"))
+        for (a, b), row in zip(places, rows.to_dict("records"), strict=True):
+            estimate = Estimate(row["accuracy"], row["accuracy_low"], row["accuracy_high"])
+            said = f"{number(row['confidence'])} sure, right in {interval(estimate)}"
+            told.append(said)
+            if not np.isnan(estimate.low):
+                own.append(line(a, up(estimate.low), a, up(estimate.high), f"whisker {colour(index)}"))
+            own.append(marker(index, a, b, f"{method}: {said}, {100 * row['share']:.2g}% of voxels", radius=3.5))
+        words.append(f"{method} {', '.join(told)}")
+        marks.append(group(own, material.keys(str(method))))
+    return figure(SQUARE + 36, f"{title}: {'; '.join(words)}.", marks)
 
 
 def _spread_out(values: Sequence[float], scale: LogScale) -> list[float]:

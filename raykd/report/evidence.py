@@ -104,11 +104,24 @@ def collect(paths: Sequence[Path]) -> Evidence:
         if run.run_id in opened:
             notes.append(f"Left out, because another run has its run_id '{run.run_id}': {directory.name}.")
         opened.setdefault(run.run_id, run)
+    if not opened:
+        raise RaykdError("no run could be read, so there is nothing to report on: " + " ".join(notes))
     runs = list(opened.values())
     try:
         return _assemble(runs, notes)
     except RaykdError:
-        return _assemble(list(_readable(runs, notes)), notes)
+        return _assemble_readable(runs, notes)
+
+
+def _assemble_readable(runs: Sequence[Run], notes: list[str]) -> Evidence:
+    """The runs that can be read whole, so that no mean is over less than it says; where there is none, what can be read of all."""
+    damaged = {run.run_id: dict(_damaged_tables(run)) for run in runs}
+    whole = [run for run in runs if not damaged[run.run_id]]
+    reasons = [reason for tables in damaged.values() for reason in tables.values()]
+    if whole:
+        return _assemble(whole, [*notes, *(f"Left out, because it cannot be read: {reason}." for reason in reasons)])
+    told = [f"Taken to be empty, because it cannot be read: {reason}." for reason in reasons]
+    return _assemble([replace(run, without=frozenset(damaged[run.run_id])) for run in runs], [*notes, *told])
 
 
 def _checked(run: Run) -> Run:
@@ -122,16 +135,13 @@ def _checked(run: Run) -> Run:
     return run
 
 
-def _readable(runs: Sequence[Run], notes: list[str]) -> Iterator[Run]:
-    """The runs of which every table can be read."""
-    for run in runs:
+def _damaged_tables(run: Run) -> Iterator[tuple[str, str]]:
+    """The tables of a run that cannot be read, each with the reason."""
+    for name in TABLES:
         try:
-            for name in TABLES:
-                run.table(name)
+            run.table(name)
         except RaykdError as error:
-            notes.append(f"Left out, because it cannot be read: {error}.")
-        else:
-            yield run
+            yield name, str(error)
 
 
 def _choose(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[str]]:
@@ -150,10 +160,8 @@ def _assemble(readable: Sequence[Run], notes: Sequence[str]) -> Evidence:
     """Every table read once.
 
     Raises:
-        RaykdError: there is no run, or a table of one cannot be read.
+        RaykdError: a table of a run cannot be read.
     """
-    if not readable:
-        raise RaykdError("no run could be read, so there is nothing to report on: " + " ".join(notes))
     runs, unfinished = _choose(readable)
     comparison = Comparison(runs)
     frames = {name: comparison.table(name) for name in TABLES}

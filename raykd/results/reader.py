@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from raykd.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, dictionary
+from raykd.results.dictionary import dictionary
+from raykd.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY
 from raykd.scenario.errors import RaykdError, did_you_mean
 from raykd.storage import local_copy
 
@@ -53,6 +54,11 @@ class TableAccess:
     def cases(self) -> pd.DataFrame:
         """One row a case, class, model and evaluation."""
         return self.table("cases")
+
+    @property
+    def calibration(self) -> pd.DataFrame:
+        """One row a case, model and bin of confidence."""
+        return self.table("calibration")
 
     @property
     def transfers(self) -> pd.DataFrame:
@@ -103,11 +109,13 @@ class Run(TableAccess):
         path: the directory.
         manifest: the content of `manifest.json`.
         scenario: the content of `scenario.yaml`.
+        without: tables that are taken to be empty, whatever their files hold.
     """
 
     path: Path
     manifest: dict[str, Any]
     scenario: dict[str, Any]
+    without: frozenset[str] = frozenset()
 
     @property
     def run_id(self) -> str:
@@ -115,7 +123,7 @@ class Run(TableAccess):
         return str(self.manifest["run_id"])
 
     def table(self, name: str) -> pd.DataFrame:
-        return _to_frame(name, [read_parts(self.path, name)])
+        return Tables((self,)).table(name)
 
 
 @dataclass(frozen=True)
@@ -129,11 +137,11 @@ class Tables(TableAccess):
     runs: tuple[Run, ...]
 
     def table(self, name: str) -> pd.DataFrame:
-        return _to_frame(name, [read_parts(run.path, name) for run in self.runs])
+        return _to_frame(name, [read_parts(run.path, name) for run in self.runs if name not in run.without])
 
     @property
     def dictionary(self) -> pd.DataFrame:
-        """What every column holds, those included that the runs' methods added; see `raykd.results.schema.dictionary`."""
+        """What every column holds, those included that the runs' methods added; see `raykd.results.dictionary.dictionary`."""
         return dictionary({name: pa.unify_schemas([read_schema(run.path, name) for run in self.runs]) for name in TABLES})
 
 

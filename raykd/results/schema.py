@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pandas as pd
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
@@ -173,6 +171,20 @@ CASES = (
     Column("is_ref_empty", TRUTH, "the reference has no voxel of the class"),
     Column("is_pred_empty", TRUTH, "the prediction has no voxel of the class"),
 )
+CALIBRATION = (
+    ROUND,
+    CLIENT,
+    _key("split", "validation or test", TEXT),
+    _key("case_id", "unique within its client", TEXT),
+    Column("patient_id", TEXT, "whose case it is"),
+    _key("model", "global, personal or teacher", TEXT),
+    _key("bin_index", "0 to 14: voxels whose most probable class has a probability above index/15, up to (index + 1)/15"),
+    _key("num_voxels", "voxels of the bin, of those at most 5 mm from a structure of the reference"),
+    Column("sum_confidence", NUMBER, "their probabilities of the most probable class, added up", is_required=True),
+    _key("num_correct", "those whose most probable class is that of the reference"),
+    Column("sum_brier", NUMBER, "squared distances between their probabilities and the true class (0 to 2), added up"),
+    Column("sum_nll", NUMBER, "minus the logarithms of their true class's probability, added up"),
+)
 TRANSFERS = (
     ROUND,
     CLIENT,
@@ -268,6 +280,7 @@ TABLES: dict[str, TableSchema] = {
         TableSchema("rounds", "a round", (*COMMON, *ROUNDS)),
         TableSchema("training", "a client's local update", (*COMMON, *TRAINING), ("loss_", "share_", "weight_", "trust_")),
         TableSchema("cases", "a case, class, model and evaluation", (*COMMON, *CASES)),
+        TableSchema("calibration", "a case, model and bin of confidence that holds a voxel", (*COMMON, *CALIBRATION)),
         TableSchema("transfers", "a payload crossing a link", (*COMMON, *TRANSFERS)),
         TableSchema("crossings", "a tensor that crossed the boundary between server and clients in a round", (*COMMON, *CROSSINGS)),
         TableSchema("events", "something worth telling", (*COMMON, *EVENTS)),
@@ -283,18 +296,3 @@ TABLES: dict[str, TableSchema] = {
 def measured_columns(table: str) -> tuple[str, ...]:
     """The columns of a table in which two runs of one scenario and seed may differ, `run_id` aside."""
     return tuple(column.name for column in TABLES[table].columns if not column.is_deterministic)
-
-
-def dictionary(schemas: Mapping[str, pa.Schema] | None = None) -> pd.DataFrame:
-    """What every column holds: `table`, `column`, `type`, `unit`, `meaning`, `is_measured`, `is_required`; of files with these
-    `schemas`, by table, their further columns, too, and their own words where they have some."""
-    rows = []
-    for name, table in TABLES.items():
-        written = {field.name: field for field in (schemas or {}).get(name, [])}
-        declared = {column.name: column.field() for column in table.columns}
-        for field in ({**declared, **written}).values():
-            told = {**(declared[field.name].metadata if field.name in declared else {}), **(field.metadata or {})}
-            row = {"table": name, "column": field.name, "type": str(field.type), "unit": told.get(UNIT_KEY, b"").decode()}
-            row |= {"meaning": told.get(MEANING_KEY, ADDED.encode()).decode(), "is_measured": told.get(MEASURED_KEY) == b"true"}
-            rows.append({**row, "is_required": not field.nullable})
-    return pd.DataFrame(rows)

@@ -70,6 +70,8 @@ class Evaluation(Strict):
     """Rounds between evaluations; the last round is always evaluated."""
     surface_metrics: Literal["final", "always", "never"] = "final"
     """When NSD, HD95 and ASSD are computed beside DSC."""
+    calibration: Literal["final", "never"] = "final"
+    """When it is counted how sure the models are of the voxels near the structures, and how often they are right."""
     nsd_tolerance_mm: PositiveFloat = 1.0
     """Surfaces nearer than this count as the same in NSD."""
     previews: NonNegativeInt = 1

@@ -60,3 +60,17 @@ def test_a_pooled_trainer_has_no_personal_rounds(record: Record) -> None:
     outcome = record("method={name: centralised}", "federation.rounds=3", "federation.personal_rounds=1").outcome
     assert outcome.table("training")["client_id"].tolist() == [-2, -2, -2]
     assert set(outcome.table("cases").query("client_id >= 0")["model"].astype(str)) == {"global"}
+
+
+def test_calibration_is_counted_of_every_model_in_the_end_and_changes_no_other_table(
+    personal: Any, record: Record, assert_same_tables: Callable[..., None]
+) -> None:
+    cases, counted = personal.outcome.table("cases"), personal.outcome.table("calibration")
+    keys = ["round", "client_id", "split", "case_id", "model"]
+    last = cases[(cases["round"] == 3) | (cases["client_id"] < 0)]
+    assert set(map(tuple, counted[keys].to_numpy())) == set(map(tuple, last[keys].to_numpy()))
+    assert (counted["num_correct"] <= counted["num_voxels"]).all() and (counted["sum_confidence"] <= counted["num_voxels"]).all()
+    without = record(FEDAVG, "federation.rounds=4", "federation.personal_rounds=2", "evaluation.calibration=never").outcome
+    assert without.table("calibration").empty
+    assert_same_tables(personal.outcome, without, but=("calibration",))
+    assert without.models == personal.outcome.models

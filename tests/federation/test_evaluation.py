@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from raykd.data.case import Case, affine_from_spacing
-from raykd.federation.evaluation import case_rows, support_scores
+from raykd.federation.evaluation import calibration_rows, case_rows, support_scores
+from raykd.federation.inference import Prediction
 from raykd.scenario.load import scenario_from_dict
 from raykd.scenario.schema import Scenario
 
@@ -104,3 +105,33 @@ def test_support_ignores_voxels_that_nobody_annotated() -> None:
 
 def test_without_labels_there_is_no_support() -> None:
     assert support_scores([], 2) == [(0.0, 0), (0.0, 0)]
+
+
+def prediction(*probs: tuple[float, ...], known: tuple[int, ...] | None = None) -> Prediction:
+    """Of a row of voxels along I, each with its class probabilities."""
+    return Prediction(torch.tensor(probs).T.log().reshape(len(probs[0]), -1, 1, 1), known)
+
+
+def bins(label: Tensor, said: Prediction) -> list[dict[str, Any]]:
+    shape = tuple(label.shape)
+    case = Case("c-1", "p-1", torch.zeros(1, *shape), label, affine_from_spacing(SPACING_MM, shape))  # type: ignore[arg-type]
+    return calibration_rows(case, said, split="test", model="global", round_index=4, client_id=2)
+
+
+def test_voxels_within_five_millimetres_of_a_structure_are_sorted_by_confidence() -> None:
+    """Voxels 2 mm apart: two beside the structure count, the third does not, nor does the one that nobody annotated."""
+    sure, unsure = (0.02, 0.97, 0.005, 0.005), (0.55, 0.43, 0.01, 0.01)
+    found = bins(line(255, 1, 0, 0, 0), prediction(sure, sure, sure, unsure, sure))
+    assert [(row["bin_index"], row["num_voxels"], row["num_correct"]) for row in found] == [(8, 1, 1), (14, 2, 1)]
+    assert found[1]["sum_confidence"] == pytest.approx(2 * 0.97)
+    common = {"round": 4, "client_id": 2, "split": "test", "case_id": "c-1", "patient_id": "p-1", "model": "global"}
+    assert all(common.items() <= row.items() for row in found)
+    assert bins(line(0, 0), prediction(sure, sure)) == []
+
+
+def test_a_model_that_was_never_taught_a_class_is_right_to_call_it_background() -> None:
+    """0.12 for background and 0.3 for class 2, which is unknown to it: 0.42 for none of these."""
+    said = prediction((0.12, 0.35, 0.3, 0.23), (0.1, 0.79, 0.06, 0.05), known=(1, 3))
+    assert said.labels_IJK.flatten().tolist() == [0, 1]
+    assert [(row["bin_index"], row["num_correct"]) for row in bins(line(2, 1), said)] == [(6, 1), (11, 1)]
+    assert bins(line(2, 2), said) == [], "no structure that it knows is near"

@@ -91,6 +91,22 @@ def case_rows(level: float, rng: np.random.Generator, model: str) -> Iterator[di
                    "class_index": class_index, "class_name": name, "dsc": 0.9 - 0.02 * class_index}  # fmt: skip
 
 
+def calibration_rows(rng: np.random.Generator, models: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+    """Four bins of each test case; a model is surer than right by its number in each, give or take 0.01."""
+    for model, surer in models.items():
+        for client_id in range(len(CLIENTS)):
+            for case in range(6):
+                for bin_index, num in ((7, 100), (10, 200), (13, 300), (14, 1000)):
+                    sure = (bin_index + 0.5) / 15
+                    right = float(np.clip(sure - surer + rng.normal(0, 0.01), 0, 1))
+                    yield {"round": ROUNDS - 1, "client_id": client_id, "split": "test", "case_id": f"case-{case}", "model": model,
+                           "bin_index": bin_index, "num_voxels": num, "num_correct": round(num * right),
+                           "sum_confidence": num * sure, "sum_brier": num * 0.2, "sum_nll": num * 0.3}  # fmt: skip
+
+
+SURER = {"local": 0.15, "fedavg": 0.05, "fedprox": 0.0, "dual_kd": -0.05}
+
+
 def transfer_rows(method: str) -> Iterator[dict[str, Any]]:
     for client_id, (*_, mbps) in enumerate(CLIENTS):
         for round_index in range(ROUNDS):
@@ -177,12 +193,14 @@ def write_run(
     tables: dict[str, list[dict[str, Any]]] = {
         "clients": list(client_rows(names, shots)),
         "cases": list(case_rows(METHODS[method] + bonus + rng.normal(0, 0.005), rng, model)),
+        "calibration": list(calibration_rows(rng, {model: SURER[method], "teacher": 0.1})),
         "rounds": [
             {"round": r, "num_selected": 4, "num_completed": 4 - (r == 7), "num_dropped": int(r == 7), "wall_s": wall,
              "simulated_s": 6 * wall, "engine_s": 0.1 * wall, "server_s": 0.05 * wall} for r in range(ROUNDS)
         ],
         "training": [
-            {"round": r, "client_id": c, "num_steps": 16, "loss_total": 1.0 / (r + 1), "train_s": 0.2 * wall, "peak_rss_mb": 900.0}
+            {"round": r, "client_id": c, "num_steps": 16, "loss_total": 1.0 / (r + 1), "train_s": 0.2 * wall,
+             "simulated_s": (c + 1) * wall, "peak_rss_mb": 900.0}
             for r in range(ROUNDS) for c in range(4)
         ],
         "transfers": list(transfer_rows(method)),

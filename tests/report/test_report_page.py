@@ -224,6 +224,7 @@ def test_names_are_escaped_everywhere(make_study: Callable[..., Path], tmp_path:
     [
         ("previews", "What it looks like needs slices of test cases; set evaluation.previews to 1 or more."),
         ("transfers", "What travelled needs a recorded transfer"),
+        ("calibration", "Whether a model is as sure as it is right needs probabilities counted beside classes"),
         ("events", "Nothing out of the ordinary was recorded."),
         ("clients", "The table of clients is missing, so sites go by their numbers."),
         ("cases", "No test case has been evaluated yet"),

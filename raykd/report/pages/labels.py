@@ -13,7 +13,7 @@ from raykd.report.contenders import references
 from raykd.report.material import Material
 from raykd.report.tables import Column, table
 from raykd.report.wording import count_interval
-from raykd.results.questions import label_area, label_curve, labels_saved
+from raykd.results.questions import label_area, label_curve, labels_saved, labels_to_target
 from raykd.results.statistics import Estimate
 
 KEY = "labels"
@@ -28,6 +28,13 @@ SAVED = (
     Column("and saves", "labels_saved", "number", 1),
     Column("Bound", "bound"),
     Column("Condition", "level"),
+)
+TARGET = (
+    Column("Method", "method"),
+    Column("Condition", "level"),
+    Column("DSC to reach", "target", "number"),
+    Column("Labelled scans until then", "labels_needed", "number", 1),
+    Column("Share of resamples that reach it", "share_reached", "share"),
 )
 AREA = (
     Column("Method", "method"),
@@ -49,6 +56,10 @@ def page(material: Material) -> list[Block]:
     blocks += [Text(words) for words in _sentences(saved)]
     if len(saved):
         blocks.append(_table_of(material, saved))
+    reached = _to_target(material, curve)
+    if len(reached):
+        blocks.append(Text("The same score for all: the highest that every method reaches with the most labels tried."))
+        blocks.append(table(material, "Labels until a score is reached, with 95% intervals", reached, TARGET))
     area = label_area(material.comparison)
     return [*blocks, table(material, "Mean over the span of budgets, in logarithms", area, AREA)] if len(area) else blocks
 
@@ -73,6 +84,16 @@ def _saved(material: Material) -> pd.DataFrame:
     method, others = references(material)
     frames = [labels_saved(material.comparison, method, other) for other in others]
     return pd.concat(frames) if frames else pd.DataFrame()
+
+
+def _to_target(material: Material, curve: pd.DataFrame) -> pd.DataFrame:
+    """Labels to the highest score that all methods of a level reach with their largest budget."""
+    frames = []
+    for level, rows in curve.groupby("level", sort=False):
+        most = rows.loc[rows.groupby("method")["num_labels"].idxmax()]
+        needed = labels_to_target(material.comparison, float(most["dsc"].min()))
+        frames.append(needed[needed["level"] == level] if len(needed) else needed)
+    return pd.concat(frames)
 
 
 def _sentences(saved: pd.DataFrame) -> Iterator[str]:

@@ -7,10 +7,24 @@ import pandas as pd
 from raykd.report import figures, wording
 from raykd.report.blocks import Block, Cell, Drawing, Figures, Row, Table, Text
 from raykd.report.material import Material
+from raykd.report.tables import Column, table
+from raykd.results.questions import traffic
 
 KEY = "travelled"
 TITLE = "What travelled"
 NEEDS = "a recorded transfer: nothing travelled, or the runs ended before"
+
+MESSAGES = (
+    Column("Method", "method"),
+    Column("Condition", "condition"),
+    Column("When", "stage"),
+    Column("Direction", "direction"),
+    Column("What", "kind"),
+    Column("Written as", "codec"),
+    Column("Messages of a run", "num_messages", "count"),
+    Column("Size of one", "bytes_per_message", "size"),
+    Column("A site and round", "bytes_per_site_round", "size"),
+)
 
 
 def page(material: Material) -> list[Block]:
@@ -22,9 +36,16 @@ def page(material: Material) -> list[Block]:
     return [
         Text(f"Mean over sites, all rounds and the hand-out before them.{never}"),
         Figures(
-            tuple(_bars(material, title, way) for title, way in (("Received by a site", "down"), ("Sent by a site", "up"))), "kinds"
+            tuple(_bars(material, title, way) for title, way in (("Received by a site", "down"), ("Sent by a site", "up"))), kinds
         ),
         _table(material),
+        table(
+            material,
+            "Messages by kind and codec",
+            traffic(material.comparison),
+            MESSAGES,
+            summary="The numbers: message by message",
+        ),
     ]
 
 

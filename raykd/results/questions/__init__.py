@@ -4,6 +4,7 @@ comparison = Comparison.of(raykd.load_runs(["runs/my-study"]))
 labels_saved(comparison, "dual_kd", "fedavg")
 """
 
+from raykd.results.questions.calibration import calibration, reliability
 from raykd.results.questions.comparison import Comparison
 from raykd.results.questions.costs import communication, cost_to_target
 from raykd.results.questions.differences import ablation, differences, when_does_it_pay
@@ -19,6 +20,7 @@ __all__ = [
     "Prices",
     "ablation",
     "assumptions",
+    "calibration",
     "communication",
     "cost_to_target",
     "differences",
@@ -30,6 +32,7 @@ __all__ = [
     "labels_to_target",
     "leaks_found",
     "privacy_spent",
+    "reliability",
     "running_costs",
     "site_gains",
     "stages",

@@ -133,6 +133,22 @@ class Comparison:
         wide = patient_scores(scores[scores["method"].isin(cells)])
         return Sample.of(wide[[cell for cell in cells if cell in wide]])
 
+    def curve(self, cell: int, metric: Metric = "dsc") -> Sample:
+        """Patients' scores after each evaluated round of a cell, rounds in order; computed once."""
+        if (cell, metric) not in self._curves:
+            rows = self.evaluated[self.evaluated["cell"] == cell]
+            scores = [
+                self.scores(metric, rows[rows["round"] == number]).assign(round=number) for number in sorted(rows["round"].unique())
+            ]
+            known = [one for one in scores if len(one)]
+            sample = Sample.of(patient_scores(pd.concat(known), by="round")) if known else Sample({}, ())
+            self._curves[cell, metric] = sample
+        return self._curves[cell, metric]
+
+    @cached_property
+    def _curves(self) -> dict[tuple[int, str], Sample]:
+        return {}
+
     def levels(self) -> Iterator[tuple[str, pd.DataFrame]]:
         """Cells that differ in method and labels alone, by what they have in common."""
         for level, cells in self.cells.groupby("level", sort=False):

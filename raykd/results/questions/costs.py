@@ -13,9 +13,7 @@ from raykd.results.statistics import (
     HIGHER_IS_BETTER,
     Estimate,
     Metric,
-    Sample,
     columns_of,
-    patient_scores,
     percentiles,
     resampling_rng,
 )
@@ -80,7 +78,7 @@ def cost_to_target(
         One row a cell with a learning curve: `target`, `rounds` (done until then; 0: the start was enough), `{cost}` with its
         interval over patients (infinite: never), and `share_reached`: the share of resamples that reach it.
     """
-    curves = {int(cell): _curve(comparison, int(cell), metric) for cell in comparison.cells.index}
+    curves = {int(cell): comparison.curve(int(cell), metric) for cell in comparison.cells.index}
     spent = _cumulated(comparison, cost)
     rows = []
     for condition, cells in comparison.conditions():
@@ -102,16 +100,6 @@ def cost_to_target(
                 }
             )  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def _curve(comparison: Comparison, cell: int, metric: Metric) -> Sample:
-    """Patients' scores after each evaluated round of a cell, rounds in order."""
-    rows = comparison.evaluated[comparison.evaluated["cell"] == cell]
-    scores = [
-        comparison.scores(metric, rows[rows["round"] == number]).assign(round=number) for number in sorted(rows["round"].unique())
-    ]
-    known = [one for one in scores if len(one)]
-    return Sample.of(patient_scores(pd.concat(known), by="round")) if known else Sample({}, ())
 
 
 def _first(curves_BR: NDArray[np.float64], level: float) -> NDArray[np.intp]:
