@@ -24,6 +24,7 @@ CODED = (
     "traffic={up: {params: [{name: top_k, share: 0.05}, {name: qsgd}]}, down: {params: [{name: int8}], teacher: [{name: fp16}]}}"
 )
 LOW_RANK = "traffic={up: {params: [{name: power_sgd}, {name: fp16}]}}"
+THIN = "method={name: fedmd, kept_classes: 2, kept_share: 0.2, kept_confidence: 0.5}"
 Record = Callable[..., Any]
 
 
@@ -88,9 +89,11 @@ def _silent(event: str, **values: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "overrides", [(FEDAVG, CODED), (FEDAVG, LOW_RANK), ("method={name: fedbn}", LOW_RANK)], ids=["top_k", "power_sgd", "fedbn"]
+    "overrides",
+    [(FEDAVG, CODED), (FEDAVG, LOW_RANK), ("method={name: fedbn}", LOW_RANK), (THIN,)],
+    ids=["top_k", "power_sgd", "fedbn", "thinned"],
 )
-def test_a_resumed_run_remembers_what_was_not_sent(
+def test_a_resumed_run_is_the_run_that_was_not_cut_off(
     overrides: tuple[str, ...],
     load: Callable[..., Any],
     record: Record,
