@@ -56,6 +56,16 @@ def test_transfers_name_the_codecs_and_count_the_values_that_a_message_stands_fo
     assert (both.num_bytes < both.num_bytes_plain).all() and (both.simulated_s < both.simulated_s_plain).all()
 
 
+def test_coding_is_measured_and_work_that_is_measured_holds_it(record: Record) -> None:
+    """Two sites of half the speed and one of full speed; a clock that counts steps does not ask what else took time."""
+    training = record(FEDAVG, CODED, "clients[0].compute_factor=0.5").outcome.run.table("training")
+    assert (training["coding_s"] > 0).all()
+    measured = (training["train_s"] + training["coding_s"]) / np.where(training["client_id"] < 2, 0.5, 1.0)
+    assert np.allclose(training["simulated_s"], measured, rtol=1e-12)
+    clocked = record(FEDAVG, CODED, "clock={step_s: 3}").outcome.run.table("training")
+    assert set(clocked["simulated_s"]) == {6.0} and (clocked["coding_s"] > 0).all()
+
+
 def test_clients_keep_what_was_not_sent_and_no_link_carries_it(record: Record) -> None:
     recording = record(FEDAVG, CODED)
     for jobs, download, replies in recording.rounds:
