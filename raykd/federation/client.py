@@ -170,8 +170,8 @@ class Client:
     def _sealed(
         self, payload: Payload, state: Payload, session: Session, download: Payload, memory: Payload
     ) -> tuple[Envelope, Envelope, float]:
-        """An upload and a state as bytes, and the seconds that the upload took; codecs write what crosses a link, and keep what they
-        lost in the state.
+        """An upload and a state as bytes, and the seconds that the upload took; codecs write what crosses a link, and keep
+        what they lost in the state.
         """
         if self.method.pools_data or session.is_personal:
             return seal(payload), seal(state | memory), 0.0
