@@ -221,6 +221,8 @@ def test_a_run_with_private_steps_counts_them(record: Callable[..., Any]) -> Non
         (["method={name: local}", "privacy={client: {clip_norm: 1, noise_multiplier: 1}}"], "uploads nothing"),
         ([FEDAVG, "student.network={name: unet, width: 4, norm: batch}", "privacy={client: {clip_norm: 1, noise_multiplier: 1}}"],
          "give network unet norm: group"),
+        ([FEDAVG, UPLOADS, "clock={step_s: 1}", "federation.schedule={name: buffered, buffer_size: 2}"],
+         "must be absent where schedule is buffered: what is spent is reckoned by rounds; choose synchronous or deadline"),
         ([FEDAVG, "privacy={}"], "must have `client`, `records` or both"),
         ([FEDAVG, "privacy={client: {clip_norm: 0, noise_multiplier: 1}}"], "must be more than 0"),
     ],
