@@ -287,15 +287,14 @@ def measured_columns(table: str) -> tuple[str, ...]:
 
 
 def dictionary(schemas: Mapping[str, pa.Schema] | None = None) -> pd.DataFrame:
-    """What every column holds: `table`, `column`, `type`, `unit`, `meaning`, `is_measured`, `is_required`; of files with these
-    `schemas`, by table, their further columns, too, and their own words where they have some."""
-    rows = []
+    """What every column holds, and which table it is of; of files with these `schemas`, their further columns and own words too."""
+    rows: list[dict[str, object]] = []
     for name, table in TABLES.items():
         written = {field.name: field for field in (schemas or {}).get(name, [])}
         declared = {column.name: column.field() for column in table.columns}
-        for field in ({**declared, **written}).values():
+        for field in (declared | written).values():
             told = {**(declared[field.name].metadata if field.name in declared else {}), **(field.metadata or {})}
             row = {"table": name, "column": field.name, "type": str(field.type), "unit": told.get(UNIT_KEY, b"").decode()}
             row |= {"meaning": told.get(MEANING_KEY, ADDED.encode()).decode(), "is_measured": told.get(MEASURED_KEY) == b"true"}
-            rows.append({**row, "is_required": not field.nullable})
+            rows.append(row | {"is_required": not field.nullable})
     return pd.DataFrame(rows)
