@@ -48,8 +48,8 @@ PEERS = {
     "Flower": Peer("flower", ("flwr[simulation]",)),
     "pfl-research": Peer("pfl_research", ("pfl[pytorch]",)),
     "FedLab": Peer("fedlab", ("fedlab",)),
-    "BlazeFL, processes": Peer("blazefl", ("blazefl", "--ignore-requires-python")),
-    "BlazeFL, threads": Peer("blazefl", ("blazefl", "--ignore-requires-python"), ("--use-threads",)),
+    "BlazeFL, processes": Peer("blazefl", ("blazefl==2.0.3", "--ignore-requires-python")),
+    "BlazeFL, threads": Peer("blazefl", ("blazefl==2.0.3", "--ignore-requires-python"), ("--use-threads",)),
 }
 
 

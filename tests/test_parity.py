@@ -73,27 +73,37 @@ def test_the_ray_runs_had_the_slots_that_they_were_given(on_ray: dict[str, Any],
     assert len(had) == 1 and had == asked
 
 
-SCHEDULES = {
-    "deadline": "{name: deadline, deadline_s: 5}",
-    "buffered": "{name: buffered, buffer_size: 2}",
-}
 CLOCK = ("method={name: fedavg}", "clock={step_s: 1}", "clients[1].compute_factor=0.3", "federation.rounds=3")
+SPARSE = "{up: {params: [{name: top_k, share: 0.05}, {name: qsgd}]}, down: {params: [{name: int8}]}}"
+LOW_RANK = "{up: {params: [{name: power_sgd}, {name: fp16}]}}"
+THIN = "kept_classes: 2, kept_share: 0.2, kept_within_mm: 20"
+EIGHT_BITS = "traffic={up: {logits: [{name: int8}]}, down: {logits: [{name: int8}]}}"
+SETTINGS = {
+    "deadline": (*CLOCK, "federation.schedule={name: deadline, deadline_s: 5}"),
+    "buffered": (*CLOCK, "federation.schedule={name: buffered, buffer_size: 2}"),
+    "sparse": (*CLOCK, f"traffic={SPARSE}", "federation.client_dropout=0.3"),
+    "low rank": (*CLOCK, f"traffic={LOW_RANK}"),
+    "thin scores": (f"method={{name: fedmd, {THIN}}}", EIGHT_BITS, "clock={step_s: 1}"),
+    "thin responses": (f"method={{name: dual_kd, knowledge: responses, {THIN}}}", EIGHT_BITS, "clock={step_s: 1}"),
+}
+"""Who is late and who answers first, what codecs draw and what they keep for later, and which voxels are sent."""
 
 
-def test_schedules_agree_to_the_last_bit_and_second(
-    ray_cluster: None,
-    record: Callable[..., Any],
-    load: Callable[..., Any],
-    outcome_at: Callable[[Path], Any],
-    assert_same_tables: Callable[..., None],
-    tmp_path: Path,
+@pytest.fixture(scope="module")
+def elsewhere(ray_cluster: None, load: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of runs of all settings on workers of one cluster."""
+    root = tmp_path_factory.mktemp("settings")
+    scenarios = {name: load(*words) for name, words in SETTINGS.items()}
+    launch([Plan(root / name, scenario.method.name, scenario, root) for name, scenario in scenarios.items()], backend="ray")
+    return root
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_agree_to_the_last_bit_and_second(
+    name: str, elsewhere: Path, record: Callable[..., Any], outcome_at: Callable[..., Any], assert_same_tables: Callable[..., None]
 ) -> None:
-    """Who is late, and who answers first, does not depend on where clients run."""
-    words = {name: (*CLOCK, f"federation.schedule={schedule}") for name, schedule in SCHEDULES.items()}
-    launch([Plan(tmp_path / name, "fedavg", load(*words[name]), tmp_path) for name in words], backend="ray")
-    for name in words:
-        here, there = record(*words[name]).outcome, outcome_at(tmp_path / name)
-        assert_same_tables(here, there)
-        assert here.models == there.models
-        for table in ("rounds", "training", "transfers"):
-            assert here.run.table(table)["simulated_s"].equals(there.run.table(table)["simulated_s"])
+    here, there = record(*SETTINGS[name], fresh=True).outcome, outcome_at(elsewhere / name)
+    assert_same_tables(here, there)
+    assert here.models and here.models == there.models
+    for table in ("rounds", "training", "transfers"):
+        assert here.run.table(table)["simulated_s"].equals(there.run.table(table)["simulated_s"])

@@ -57,6 +57,11 @@ def crossing(rows: Any) -> dict[tuple[bool, str, str], tuple[int, int, int]]:
             "traffic.down={params: [{name: int8}], teacher: [{name: fp16}]}",
         ),
         ("method={name: fedavg}", "traffic={up: {params: [{name: power_sgd}, {name: fp16}]}}"),
+        (
+            "method={name: dual_kd, knowledge: responses, kept_share: 0.2, kept_within_mm: 20}",
+            "traffic.down={logits: [{name: int8}]}",
+        ),
+        ("method={name: fedmd, kept_classes: 2, kept_share: 0.2, kept_confidence: 0.5}", "traffic.up={logits: [{name: int8}]}"),
     ],
     ids=lambda overrides: " ".join(overrides) or "dual_kd",
 )

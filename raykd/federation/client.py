@@ -150,7 +150,8 @@ class Client:
         }
         flaw = _flaw(update)
         payload, spent = self._protected(session, {} if flaw else update.payload, download)
-        upload, state = ({}, job.state) if flaw else self._sealed(payload, update.state, session, download, memory)
+        sealed = ({}, job.state, 0.0) if flaw else self._sealed(payload, update.state, session, download, memory)
+        upload, state, training["coding_s"] = sealed
         events = () if flaw is None else ({"round": job.round_index, "client_id": self.member.client_id, **flaw},)
         counts = len(self.labelled), len(self.unlabelled)
         return LocalReply(self.member.client_id, state, upload, *counts, training, events, spent)
@@ -168,12 +169,16 @@ class Client:
 
     def _sealed(
         self, payload: Payload, state: Payload, session: Session, download: Payload, memory: Payload
-    ) -> tuple[Envelope, Envelope]:
-        """An upload and a state as bytes; codecs write what crosses a link, and keep what they lost in the state."""
+    ) -> tuple[Envelope, Envelope, float]:
+        """An upload and a state as bytes, and the seconds that the upload took; codecs write what crosses a link, and keep
+        what they lost in the state.
+        """
         if self.method.pools_data or session.is_personal:
-            return seal(payload), seal(state | memory)
+            return seal(payload), seal(state | memory), 0.0
+        start = time.perf_counter()
         upload, kept = seal_upload(self.scenario, self.member, session.round_index, payload, download, memory)
-        return upload, seal(state | kept)
+        coding_s = time.perf_counter() - start
+        return upload, seal(state | kept), coding_s
 
     def update_server(self, round_index: int, server: Payload, uploads: Sequence[Upload]) -> Payload:
         """The server's next state after its own work in a round; in round -1, before the first one."""

@@ -36,11 +36,12 @@ def seconds_by_client(rows: Iterable[Row]) -> dict[int, float]:
 
 def work_seconds(members: Sequence[Client], clock: Clock, client_id: int, training: Row) -> float:
     """What a local update takes on its site's machine: the steps that were taken where the clock knows what one takes, else what
-    was measured here, over the machine's speed.
+    was measured here, messages read and written included, over the machine's speed.
     """
     speed = 1.0 if client_id == POOLED else members[client_id].group.compute_factor
-    spent = training["train_s"] if clock.step_s is None else clock.step_s * training["num_steps_taken"]
-    return float(spent) / speed
+    if clock.step_s is None:
+        return float(training["train_s"] + training["coding_s"]) / speed
+    return float(clock.step_s * training["num_steps_taken"]) / speed
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Worker:
         self._clients: dict[int, Client] = {}
         self._sizes: dict[int, int] = {}
         self._networks: Networks = {}
-        self._opened_last: list[tuple[Envelope, Payload]] = []
+        self._opened_last: list[tuple[Envelope, Payload, float]] = []
 
     def open(self, scenario: Scenario, root: Path) -> None:
         """Forgets all clients and takes up a scenario, with its number of threads."""
@@ -141,8 +141,12 @@ class Worker:
 
     def local_update(self, job: LocalJob, download: Envelope) -> LocalReply:
         """One client's local update."""
-        received = self._opened(download) if job.own is None else unseal(job.own)
-        reply = self._client(job.client_id).local_update(job, received | unseal(job.extra or {}), self._handed_out)
+        received, shared_s = self._opened(download) if job.own is None else (unseal(job.own), 0.0)
+        start = time.perf_counter()
+        received = received | unseal(job.extra or {})
+        read_s = shared_s + time.perf_counter() - start
+        reply = self._client(job.client_id).local_update(job, received, self._handed_out)
+        reply.training["coding_s"] += read_s
         self._used(job.client_id)
         self._progress("client", client_id=job.client_id, round=job.round_index, loss=reply.training["loss_total"])
         return reply
@@ -155,15 +159,17 @@ class Worker:
     def evaluate(self, job: EvaluationJob, shared: Mapping[str, Envelope]) -> EvaluationReply:
         """Scores the shared models and the client's own on its cases."""
         own = {} if job.own is None else {"personal": job.own}
-        models = {role: self._opened(envelope) for role, envelope in shared.items()}
+        models = {role: self._opened(envelope)[0] for role, envelope in shared.items()}
         models |= {role: unseal(envelope) for role, envelope in own.items()}
         return self._client(job.client_id).evaluate(job, models)
 
-    def _opened(self, envelope: Envelope) -> Payload:
-        """What was sent to many clients, opened once for those that come one after the other."""
-        if not any(envelope is known for known, _ in self._opened_last):
-            self._opened_last = [*self._opened_last[-1:], (envelope, unseal(envelope))]
-        return next(payload for known, payload in self._opened_last if known is envelope)
+    def _opened(self, envelope: Envelope) -> tuple[Payload, float]:
+        """What was sent to many clients, opened once for those that come one after the other, and how many seconds that took."""
+        if not any(envelope is known for known, *_ in self._opened_last):
+            start = time.perf_counter()
+            payload = unseal(envelope)
+            self._opened_last = [*self._opened_last[-1:], (envelope, payload, time.perf_counter() - start)]
+        return next((payload, seconds) for known, payload, seconds in self._opened_last if known is envelope)
 
     def _client(self, client_id: int) -> Client:
         if client_id not in self._clients:

@@ -112,7 +112,7 @@ class Method(ABC):
     """Whether the server works on the repository's cases: `start_server` before the first round, `update_server` in each."""
     needs_proxy: bool = False
     """Whether server and clients must share the images of the scenario's `proxy`."""
-    noise: ClassVar[Noise] = "none"
+    noise: Noise = "none"
     """What can be protected by noise: nothing; each `upload`, which then is real numbers alone, in as many as are always sent,
     that may turn out negative; or their `sum` too, because under uniform weighting the server takes their plain mean and nothing
     else of them."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from raykd.methods._base import MethodSettings
+from raykd.methods._thinning import ThinnedSettings
 from raykd.numerics.aggregation import Weighting
 from raykd.numerics.boundary import Emphasis
 from raykd.numerics.dual_distillation import PUBLISHED_TEMPERATURES
@@ -36,7 +36,7 @@ WITHOUT_TEACHER = {"start": "cold", "feature": "none", "teacher": "frozen", "tru
 """What these settings are, whatever the preset, at sites that have no teacher."""
 
 
-class DualKDSettings(MethodSettings):
+class DualKDSettings(ThinnedSettings):
     """The settings of `dual_kd`; those left out are its preset's."""
 
     name: Literal["dual_kd"]
@@ -107,14 +107,18 @@ class DualKDSettings(MethodSettings):
     """Whether distillation of a class fades out where the received student is as good as the teacher on the site's labels."""
     knowledge_patches: PositiveInt = 32
     """Patches, of the repository's cases for `features` and of the proxy's for `responses`, that the server looks at."""
-    kept_classes: PositiveInt = 2
-    """Of a soft label that is sent, so many of the most probable classes; the others share what is left of one."""
+    kept_classes: PositiveInt | None = 2
+    """Of a soft label that is sent, so many of the most probable classes; the others share what is left of one. None: all."""
     prototype_weight: NonNegativeFloat = 0.0
     """Of an auxiliary term: features of a labelled patch are drawn to the prototypes of the step's other labelled patches in their
     class and away from those of other classes."""
 
     @model_validator(mode="after")
     def _nothing_is_asked_of_a_teacher_that_is_not_sent(self) -> DualKDSettings:
+        if not self.sends("responses") and self.kept().leaves_out:
+            raise ValueError(
+                "kept_share, kept_confidence and kept_within_mm are of responses; add these to knowledge, or drop them"
+            )
         if self.sends("model"):
             return self
         wrong = [name for name, value in WITHOUT_TEACHER.items() if getattr(self, name) not in (None, value)]

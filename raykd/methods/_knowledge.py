@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from raykd.methods._base import LocalContext
+from raykd.methods._thinning import named, said_of_some
 from raykd.models._base import SegmentationNetwork
 from raykd.numerics.hint import hint_adapters
 from raykd.numerics.known_classes import merge_probs
@@ -26,6 +27,7 @@ from raykd.numerics.sent_knowledge import (
     from_top_classes,
     top_classes,
 )
+from raykd.numerics.thinned_labels import Kept, completed, restored
 
 BEFORE = -1
 """The round whose proxy patches carry soft labels."""
@@ -61,29 +63,52 @@ def gather_features(context: LocalContext, teacher: SegmentationNetwork, layers:
     return {key: value.cpu() for key, value in sent.items()}
 
 
-def gather_responses(context: LocalContext, teacher: SegmentationNetwork, num_patches: int, num_kept: int) -> Payload:
-    """Soft labels of proxy patches, in half precision, with the `num_kept` most probable classes of each voxel."""
-    values, classes = [], []
+def gather_responses(context: LocalContext, teacher: SegmentationNetwork, num_patches: int, kept: Kept) -> Payload:
+    """Soft labels of proxy patches, in half precision, with the most probable classes of each voxel that is sent."""
+    found: list[Tensor] = []
+    spacings: list[list[float]] = []
     for batch in context.proxy_patches(-(-num_patches // 2), round_index=BEFORE):
         with torch.no_grad():
             probs_BLIJK = torch.softmax(teacher(batch.image_BCIJK), dim=1)
-        kept = top_classes(merge_probs(probs_BLIJK, context.teacher_classes), num_kept)
-        values.append(kept[0].cpu())
-        classes.append(kept[1].cpu())
-    return {"logits/values": torch.cat(values), "logits/classes": torch.cat(classes)}
+        found.append(merge_probs(probs_BLIJK, context.teacher_classes).cpu())
+        spacings += [] if batch.spacing_mm_B3 is None else batch.spacing_mm_B3.tolist()
+    probs_NLIJK = torch.cat(found)
+    if not kept.leaves_out:
+        values, classes = top_classes(probs_NLIJK, kept.num_classes or context.num_classes)
+        return {"logits/values": values, "logits/classes": classes}
+    return said_of_some(probs_NLIJK, probs_NLIJK, range(context.num_classes), spacings, kept)
 
 
 def proxy_batches(context: LocalContext) -> Iterator[Batch]:
-    """The proxy patches with the soft labels that were handed out, two a batch, in shuffled passes without end."""
-    values, classes = context.handed_out["logits/values"], context.handed_out["logits/classes"]
-    patches = context.proxy_patches(len(values) // 2, round_index=BEFORE)
-    rng = context.generator("proxy-order")
+    """The proxy patches with the soft labels that were handed out, two a batch, in shuffled passes without end; the entropy is
+    infinite in voxels that were not sent.
+    """
+    sent = named(context.handed_out)
+    patches = context.proxy_patches(len(sent.get("sent", sent["values"])) // 2, round_index=BEFORE)
+    said_of, rng = _reader(sent, context.num_classes, patches[0].image_BCIJK.shape[-1]), context.generator("proxy-order")
     while True:
         for index in torch.randperm(len(patches), generator=rng).tolist():
-            own = slice(2 * index, 2 * index + 2)
-            soft_BLIJK = from_top_classes(values[own], classes[own], context.num_classes)
-            batch = replace(patches[index], soft_label_BLIJK=soft_BLIJK, entropy_BIJK=entropy(soft_BLIJK))
+            soft_BLIJK, entropy_BIJK = said_of(slice(2 * index, 2 * index + 2))
+            batch = replace(patches[index], soft_label_BLIJK=soft_BLIJK, entropy_BIJK=entropy_BIJK)
             yield batch.to(str(batch.image_BCIJK.device))
+
+
+def _reader(sent: Mapping[str, Tensor], num_classes: int, edge: int) -> Callable[[slice], tuple[Tensor, Tensor]]:
+    """Gives soft labels and entropies of some patches, `edge` voxels long on the last axis."""
+    if "sent" not in sent:
+
+        def whole(own: slice) -> tuple[Tensor, Tensor]:
+            soft_BLIJK = from_top_classes(sent["values"][own], sent["classes"][own], num_classes)
+            return soft_BLIJK, entropy(soft_BLIJK)
+
+        return whole
+    values_NLIJK, is_said_NLIJK = (part[..., :edge] for part in restored(sent, num_classes))
+
+    def some(own: slice) -> tuple[Tensor, Tensor]:
+        soft_BLIJK = completed(values_NLIJK[own], is_said_NLIJK[own])
+        return soft_BLIJK, entropy(soft_BLIJK).masked_fill(~is_said_NLIJK[own].any(dim=1), torch.inf)
+
+    return some
 
 
 def adapters_of(context: LocalContext, state: Payload, student: Mapping[str, int]) -> nn.ModuleDict:

@@ -69,7 +69,7 @@ class DualKD(Method):
         if self.settings.sends("features"):
             found |= gather_features(context, teacher, self.settings.layers(), self.settings.knowledge_patches)
         if self.settings.sends("responses"):
-            found |= gather_responses(context, teacher, self.settings.knowledge_patches, self.settings.kept_classes)
+            found |= gather_responses(context, teacher, self.settings.knowledge_patches, self.settings.kept())
         return found
 
     def hand_out(self, server: Payload) -> Payload:

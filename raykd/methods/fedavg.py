@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 from raykd.methods._base import (
     LocalContext,
@@ -25,7 +25,7 @@ from raykd.scenario.registry import METHODS
 class FedAvg(Method):
     """Clients train the received model on their labelled cases; the server averages their parameters."""
 
-    noise: ClassVar[Noise] = "sum"
+    noise: Noise = "sum"
     learns_by_gradients_alone = True
 
     class Settings(MethodSettings):

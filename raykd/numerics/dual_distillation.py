@@ -5,6 +5,7 @@ Shapes: B patches, L classes with background, F feature channels, I J K voxels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -89,7 +90,7 @@ class DualDistillation:
         Args:
             logits_BLIJK: of the whole batch.
             features: the student's maps by layer, of the whole batch.
-            batch: with the teacher's soft labels, entropy and maps.
+            batch: with the teacher's soft labels, entropy and maps; nothing is learnt of a voxel whose entropy is infinite.
         """
         taught = slice(batch.num_labelled if self.correct is None else 0, None)
         if batch.soft_label_BLIJK is None or batch.entropy_BIJK is None or not len(logits_BLIJK[taught]):
@@ -130,7 +131,9 @@ class DualDistillation:
 
     def _weight(self, soft_BLIJK: Tensor, entropy_BIJK: Tensor) -> tuple[Tensor | None, Tensor | float]:
         """The weight of every voxel, and the mean trust in those that are learnt from."""
-        mask_BIJK = None if self.max_entropy is None else (entropy_BIJK < self.max_entropy).float()
+        limit = math.inf if self.max_entropy is None else self.max_entropy
+        is_sure_BIJK = entropy_BIJK < limit
+        mask_BIJK = None if self.max_entropy is None and bool(is_sure_BIJK.all()) else is_sure_BIJK.float()
         if self.certain_share is not None:
             certain_BIJK = response_losses.most_certain(entropy_BIJK, self.certain_share)
             mask_BIJK = certain_BIJK if mask_BIJK is None else mask_BIJK * certain_BIJK

@@ -20,7 +20,7 @@ class Batch:
         label_BIJK: classes of the labelled patches (B = num_labelled), int64; 255 is unknown.
         num_labelled: how many of the patches, counted from the first, have a label.
         soft_label_BLIJK: the teacher's probabilities for every patch, or None.
-        entropy_BIJK: the teacher's predictive entropy in nats for every patch, or None.
+        entropy_BIJK: the teacher's predictive entropy in nats for every patch, infinite where it said nothing, or None.
         features: the teacher's feature maps by layer, (B, F, i, j, k) on their own coarser grids.
         spacing_mm_B3: voxel edges of every patch along I, J, K, or None.
         annotated: for every labelled patch the foreground classes outlined in it, None for all; empty: alike in all patches.

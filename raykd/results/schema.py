@@ -150,6 +150,7 @@ TRAINING = (
     Column("loss_response", NUMBER, "of response distillation, mean over the steps"),
     Column("loss_feature", NUMBER, "of feature distillation, mean over the steps"),
     _seconds("train_s", "duration of the local update"),
+    _seconds("coding_s", "duration of reading what it was sent in the round and of writing its upload, codecs among it"),
     _seconds("simulated_s", "duration it would have had on the client's machine; holds measured compute unless clock.step_s"),
     Column("peak_rss_mb", NUMBER, "largest resident memory of the process", "MiB", is_deterministic=False),
 )

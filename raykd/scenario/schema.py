@@ -181,7 +181,7 @@ class Scenario(Strict):
         for path, rule in timing_problems(self.federation, self.clock, sites, held_out):
             raise PydanticCustomError("timing", "{rule}", {"rule": rule, "at": path})
         if self.privacy is not None and self.federation.schedule.name == "buffered":
-            rule = "must be absent where schedule is buffered: what is spent is reckoned by rounds that sites have in common"
+            rule = "must be absent where schedule is buffered: what is spent is reckoned by rounds; choose synchronous or deadline"
             raise PydanticCustomError("privacy", rule, {"at": "privacy"})
         return self
 

@@ -29,7 +29,7 @@ def members(tiny: dict[str, Any], tmp_path: Any) -> tuple[Client, ...]:
 
 def reply(client_id: int, train_s: float, *, counts: bool = True) -> LocalReply:
     events = () if counts else ({"kind": "excluded"},)
-    return LocalReply(client_id, {}, seal(PAYLOAD), 1, 0, {"train_s": train_s}, events)
+    return LocalReply(client_id, {}, seal(PAYLOAD), 1, 0, {"train_s": train_s, "coding_s": 0.0}, events)
 
 
 def test_a_dropped_client_was_sent_the_download_and_answers_nothing(members: tuple[Client, ...]) -> None:

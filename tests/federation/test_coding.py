@@ -24,6 +24,7 @@ CODED = (
     "traffic={up: {params: [{name: top_k, share: 0.05}, {name: qsgd}]}, down: {params: [{name: int8}], teacher: [{name: fp16}]}}"
 )
 LOW_RANK = "traffic={up: {params: [{name: power_sgd}, {name: fp16}]}}"
+THIN = "method={name: fedmd, kept_classes: 2, kept_share: 0.2, kept_confidence: 0.5}"
 Record = Callable[..., Any]
 
 
@@ -53,6 +54,16 @@ def test_transfers_name_the_codecs_and_count_the_values_that_a_message_stands_fo
     both = transfers.merge(plain, on=keys, suffixes=("", "_plain"))
     assert len(both) == len(plain) and (both.num_values == both.num_values_plain).all()
     assert (both.num_bytes < both.num_bytes_plain).all() and (both.simulated_s < both.simulated_s_plain).all()
+
+
+def test_coding_is_measured_and_work_that_is_measured_holds_it(record: Record) -> None:
+    """Two sites of half the speed and one of full speed; a clock that counts steps does not ask what else took time."""
+    training = record(FEDAVG, CODED, "clients[0].compute_factor=0.5").outcome.run.table("training")
+    assert (training["coding_s"] > 0).all()
+    measured = (training["train_s"] + training["coding_s"]) / np.where(training["client_id"] < 2, 0.5, 1.0)
+    assert np.allclose(training["simulated_s"], measured, rtol=1e-12)
+    clocked = record(FEDAVG, CODED, "clock={step_s: 3}").outcome.run.table("training")
+    assert set(clocked["simulated_s"]) == {6.0} and (clocked["coding_s"] > 0).all()
 
 
 def test_clients_keep_what_was_not_sent_and_no_link_carries_it(record: Record) -> None:
@@ -88,9 +99,11 @@ def _silent(event: str, **values: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "overrides", [(FEDAVG, CODED), (FEDAVG, LOW_RANK), ("method={name: fedbn}", LOW_RANK)], ids=["top_k", "power_sgd", "fedbn"]
+    "overrides",
+    [(FEDAVG, CODED), (FEDAVG, LOW_RANK), ("method={name: fedbn}", LOW_RANK), (THIN,)],
+    ids=["top_k", "power_sgd", "fedbn", "thinned"],
 )
-def test_a_resumed_run_remembers_what_was_not_sent(
+def test_a_resumed_run_is_the_run_that_was_not_cut_off(
     overrides: tuple[str, ...],
     load: Callable[..., Any],
     record: Record,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from torch import nn
 
 from raykd.data.case import Case
 from raykd.data.patches import training_case
+from raykd.execution import run_plans
 from raykd.federation.accountant import epsilon
 from raykd.federation.privacy import ProtectedSum
 from raykd.federation.private_training import patients, poisson_batches, private_gradients, sampling
@@ -22,12 +25,17 @@ from raykd.numerics.local_sgd import Batch, Schedule, local_sgd
 from raykd.numerics.params import weighted_mean
 from raykd.numerics.rng import generator
 from raykd.numerics.segmentation_losses import dice_ce_loss
-from raykd.scenario.errors import ScenarioError
+from raykd.resume import resume_plan
+from raykd.runtime.in_process import InProcessBackend
+from raykd.scenario.errors import RunFailed, ScenarioError
 from raykd.scenario.privacy import ClientPrivacy, RecordPrivacy
 from raykd.scenario.training import Augmentation
 
 pytest.importorskip("opacus")
-FEDAVG, SHORT = "method={name: fedavg}", "federation.rounds=2"
+FEDAVG = "method={name: fedavg}"
+UPLOADS = "privacy={client: {clip_norm: 1.0, noise_multiplier: 2.0}}"
+ON_THE_SUM = "privacy={client: {clip_norm: 1.0, noise_multiplier: 2.0, where: server}}"
+PATIENTS = "privacy={records: {max_grad_norm: 1.0, noise_multiplier: 1.0}}"
 
 
 def test_epsilon_is_the_example_value_of_opacus() -> None:
@@ -64,11 +72,50 @@ def test_an_upload_lies_within_the_norm_of_what_was_received(record: Callable[..
     assert (norms > 0.25).all()
 
 
-def test_the_books_count_every_round_and_a_resumed_run_goes_on_counting(record: Callable[..., Any]) -> None:
-    books = record(FEDAVG, "privacy={client: {clip_norm: 1.0, noise_multiplier: 2.0}}").outcome.table("privacy")
+def test_the_books_count_every_round(record: Callable[..., Any]) -> None:
+    books = record(FEDAVG, UPLOADS).outcome.table("privacy")
     of_one = books[books["client_id"] == 1]
     assert of_one["num_releases"].tolist() == [1, 2]
     assert of_one["epsilon"].tolist() == [epsilon(2.0, 1.0, 1, 1e-5), epsilon(2.0, 1.0, 2, 1e-5)]
+
+
+class Cut(Exception):
+    """Stands for whatever ends a process."""
+
+
+class CutOff(InProcessBackend):
+    """Dies in its second round."""
+
+    def local_updates(self, jobs: Any, download: Any) -> Any:
+        if jobs and jobs[0].round_index == 1:
+            raise Cut
+        return super().local_updates(jobs, download)
+
+
+def _silent(event: str, **values: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize("words", [UPLOADS, ON_THE_SUM, PATIENTS], ids=["uploads", "sum", "patients"])
+def test_a_resumed_run_draws_the_same_noise_and_goes_on_counting(
+    words: str,
+    load: Callable[..., Any],
+    record: Callable[..., Any],
+    outcome_at: Callable[..., Any],
+    assert_same_tables: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    """Cut off in its second round and gone on with: every table, epsilon included, and every model, byte for byte."""
+    scenario = load(FEDAVG, words)
+    with pytest.raises(RunFailed, match="Cut"):
+        run_plans([Plan(tmp_path / "run", "fedavg", scenario, tmp_path)], CutOff(_silent), _silent, threading.Event())
+    run_plans([resume_plan(tmp_path / "run")], InProcessBackend(_silent), _silent, threading.Event())
+    straight, resumed = record(FEDAVG, words).outcome, outcome_at(tmp_path / "run")
+    assert_same_tables(straight, resumed)
+    assert straight.models == resumed.models
+    books = resumed.table("privacy").query("client_id == 1")
+    assert books["round"].tolist() == [0, 1] and books["num_releases"].iloc[1] == 2 * books["num_releases"].iloc[0]
+    assert 0 < books["epsilon"].iloc[0] < books["epsilon"].iloc[1] < math.inf
 
 
 def test_noise_on_the_sum_is_that_of_one_release_however_many_clients(load: Callable[..., Any]) -> None:
@@ -156,7 +203,7 @@ def test_two_scans_of_one_patient_are_one_unit() -> None:
 
 def test_a_run_with_private_steps_counts_them(record: Callable[..., Any]) -> None:
     """One labelled case a site and two steps a round: the patient is in every one of them."""
-    recording = record(FEDAVG, SHORT, "privacy={records: {max_grad_norm: 1.0, noise_multiplier: 1.0}}")
+    recording = record(FEDAVG, PATIENTS)
     books = recording.outcome.table("privacy")
     assert books[books["client_id"] == 0]["num_releases"].tolist() == [2, 4]
     assert set(books["sample_rate"]) == {1.0} and set(books["unit"]) == {"patient"}
@@ -174,6 +221,8 @@ def test_a_run_with_private_steps_counts_them(record: Callable[..., Any]) -> Non
         (["method={name: local}", "privacy={client: {clip_norm: 1, noise_multiplier: 1}}"], "uploads nothing"),
         ([FEDAVG, "student.network={name: unet, width: 4, norm: batch}", "privacy={client: {clip_norm: 1, noise_multiplier: 1}}"],
          "give network unet norm: group"),
+        ([FEDAVG, UPLOADS, "clock={step_s: 1}", "federation.schedule={name: buffered, buffer_size: 2}"],
+         "must be absent where schedule is buffered: what is spent is reckoned by rounds; choose synchronous or deadline"),
         ([FEDAVG, "privacy={}"], "must have `client`, `records` or both"),
         ([FEDAVG, "privacy={client: {clip_norm: 0, noise_multiplier: 1}}"], "must be more than 0"),
     ],

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from raykd.federation.transport import unseal
+from raykd.launch import Plan, check_plans
 from raykd.methods._base import Method, Upload
 from raykd.numerics.local_sgd import Batch, LocalResult
 from raykd.numerics.segmentation_losses import dice_ce_loss
+from raykd.numerics.thinned_labels import restored
 from raykd.scenario.errors import RaykdError
 from raykd.scenario.registry import METHODS
 
@@ -220,6 +222,52 @@ def test_a_site_without_labels_listens_and_says_nothing(record: Run) -> None:
     assert training.loc[0].tolist() == [0, 0, 2]
     assert training.loc[1].tolist() == [4, 4, 2 + 4]
     assert [bool(reply.upload) for reply in recording.rounds[1][2]] == [False, False, True]
+
+
+SOME = "method={name: fedmd, kept_classes: 2, kept_share: 0.25}"
+
+
+def test_where_every_class_is_kept_fedmd_learns_what_it_learns_unthinned(run: Run) -> None:
+    """The consensus is a mean of half-precision numbers here as there."""
+    one, other = (run(f"method={{name: fedmd{more}}}", PARTIAL) for more in ("", ", kept_classes: 3"))
+    assert one.models.keys() == other.models.keys()
+    assert one.table("training")["loss_digest"].iloc[-1] == pytest.approx(other.table("training")["loss_digest"].iloc[-1], rel=1e-3)
+
+
+def test_fedmd_sends_some_voxels_in_a_fixed_length_up_and_down(record: Run) -> None:
+    """8 patches of (8, 8, 8) cells: of a quarter, two scores of 2 bytes and two classes of 2 bits; a bit for every cell."""
+    sent = record(SOME, PARTIAL).outcome.table("transfers").query("kind == 'logits'")
+    assert set(sent["direction"].astype(str)) == {"up", "down"}
+    assert (sent["num_bytes"] - (1024 * 4.5 + 4096 / 8)).between(1, 300).all() and sent["num_bytes"].nunique() == 1
+
+
+def test_the_consensus_of_some_voxels_is_the_mean_over_those_who_sent_them(record: Run, tensors_in: Run) -> None:
+    recording = record(SOME, PARTIAL)
+    (_, _, replies), (_, download, _) = recording.rounds
+    dense = [
+        {
+            name.removeprefix("logits/"): torch.from_numpy(value.copy())
+            for name, value in tensors_in(envelope).items()
+            if "logits" in name
+        }
+        for envelope in (*(reply.upload for reply in replies), download)
+    ]
+    *heard, (mean, is_told) = (restored(said, 3) for said in dense)
+    sums, counts = sum(values for values, _ in heard), sum(is_said.float() for _, is_said in heard)
+    assert int(is_told.any(dim=1).sum()) == 1024 and (counts[is_told] > 0).all()
+    torch.testing.assert_close(mean[is_told], (sums / counts)[is_told], atol=1e-3, rtol=1e-3)
+    of_sites = counts.amax(dim=1)
+    assert of_sites[is_told.any(dim=1)].min() >= of_sites[~is_told.any(dim=1)].max()
+    assert heard[2][1].any(dim=(0, 2, 3, 4)).tolist() == [False, False, True]
+
+
+def test_thinned_scores_can_be_coded_and_noise_on_them_is_refused(record: Run, load: Any, tmp_path: Any) -> None:
+    coded = record(SOME, "traffic={up: {logits: [{name: int8}]}}").outcome.table("transfers").query("kind == 'logits'")
+    per_way = coded.groupby("direction", observed=True)["num_bytes"].first()
+    assert abs(per_way["down"] - per_way["up"] - 2 * 1024) < 300  # a byte less for each value, and another header
+    with pytest.raises(RaykdError, match="noise on them breaks it"):
+        noisy = load(SOME, "privacy={client: {clip_norm: 1.0, noise_multiplier: 1.0}}")
+        check_plans([Plan(tmp_path / "run", "fedmd", noisy, tmp_path)])
 
 
 # Prototypes

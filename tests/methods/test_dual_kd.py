@@ -205,7 +205,7 @@ def teacher_passes(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_row_28_a_frozen_teacher_is_asked_once_for_each_case_of_the_run(
     teacher_passes: Callable[[str], dict[int, tuple[int, int]]],
 ) -> None:
-    """Six training cases of 16 windows in all, four stochastic passes; 8 clean ones of windows side by side; all in the first round."""
+    """16 windows of six training cases, four stochastic passes; 8 clean ones of windows side by side; all in the first round."""
     assert teacher_passes(FROZEN_DUAL) == {0: (4 * 16, 8), 1: (0, 0)}
 
 

@@ -21,6 +21,7 @@ from raykd.methods._knowledge import gather_features, gather_responses, proxy_ba
 from raykd.numerics.dual_distillation import DualDistillation
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.params import Payload
+from raykd.numerics.thinned_labels import Kept
 from raykd.scenario.errors import RaykdError
 
 Record = Callable[..., Any]
@@ -138,7 +139,7 @@ class Echo:
 def _patches(number: int, label: list[int] | None = None) -> Batch:
     image = torch.tensor([[1.0, 2.0, 4.0, 9.0], [3.0, 2.0, 6.0, 0.0]]).view(2, 1, 1, 1, 4) + number
     label_BIJK = torch.tensor(label or []).view(-1, 1, 1, 4)
-    return Batch(image, label_BIJK, len(label_BIJK))
+    return Batch(image, label_BIJK, len(label_BIJK), spacing_mm_B3=torch.ones(2, 3))
 
 
 @dataclass
@@ -172,7 +173,7 @@ def test_statistics_are_those_of_all_patches_together() -> None:
 
 
 def test_a_site_finds_each_soft_label_with_its_own_patch() -> None:
-    site = Place(handed_out=gather_responses(Place(), Echo(), 6, 3))  # type: ignore[arg-type]
+    site = Place(handed_out=gather_responses(Place(), Echo(), 6, Kept(num_classes=3)))  # type: ignore[arg-type]
     stream = proxy_batches(site)  # type: ignore[arg-type]
     drawn = [next(stream) for _ in range(6)]
     assert {int(batch.image_BCIJK[0].flatten()[0]) for batch in drawn[:3]} == {1, 2, 3}
@@ -183,12 +184,43 @@ def test_a_site_finds_each_soft_label_with_its_own_patch() -> None:
 
 def test_a_soft_label_of_a_teacher_that_knows_some_classes_has_the_others_in_its_background() -> None:
     place = Place(teacher_classes=(1,))
-    place.handed_out = gather_responses(place, Echo(), 2, 3)  # type: ignore[arg-type]
+    place.handed_out = gather_responses(place, Echo(), 2, Kept(num_classes=3))  # type: ignore[arg-type]
     batch = next(proxy_batches(place))  # type: ignore[arg-type]
     probs = torch.softmax(Echo()(batch.image_BCIJK), dim=1)
     expected = torch.stack([probs[:, 0] + probs[:, 2], probs[:, 1], torch.zeros_like(probs[:, 1])], dim=1)
     assert batch.soft_label_BLIJK is not None
     torch.testing.assert_close(batch.soft_label_BLIJK, expected, atol=2e-3, rtol=0)
+
+
+def test_of_a_thinned_soft_label_the_site_learns_the_voxels_that_were_sent_and_no_others() -> None:
+    """Half of 16 voxels a pair, the surest of the foreground; elsewhere a student may say what it likes."""
+    site = Place(handed_out=gather_responses(Place(), Echo(), 4, Kept(share=0.5, num_classes=2)))  # type: ignore[arg-type]
+    distillation, is_learnt = DualDistillation(response="dice_kl", feature="none", response_weight=1.0, feature_weight=0.0), 0
+    stream = proxy_batches(site)  # type: ignore[arg-type]
+    for batch in (next(stream), next(stream)):
+        assert batch.entropy_BIJK is not None and batch.soft_label_BLIJK is not None
+        is_sent = batch.entropy_BIJK.isfinite()[:, None]
+        is_learnt += int(is_sent.sum())
+        expected = torch.softmax(Echo()(batch.image_BCIJK), dim=1)
+        torch.testing.assert_close(batch.soft_label_BLIJK * is_sent, expected * is_sent, atol=2e-3, rtol=0)
+        logits = torch.randn(expected.shape, generator=torch.Generator().manual_seed(0))
+        moved = [float(distillation(logits + 3.0 * torch.randn(logits.shape) * where, {}, batch)["response"]) for where in
+                 (torch.zeros(1), ~is_sent, is_sent)]  # fmt: skip
+        assert moved[0] == pytest.approx(moved[1], rel=1e-6) and moved[2] != pytest.approx(moved[0], rel=1e-3)
+    assert is_learnt == 8
+
+
+def test_thinned_responses_weigh_what_their_voxels_do_and_are_learnt_from(record: Record) -> None:
+    """A quarter of 4 x 8 x 16 x 16 voxels: 2 values of 2 bytes, 2 classes of 2 bits; a bit for every voxel; and a header."""
+    recording = record(RESPONSES.replace("mask", "kept_share: 0.25, mask"), ONE_ROUND)
+    num_voxels = 4 * 8 * 16 * 16
+    assert 0 <= _before(recording)["logits"] - (num_voxels // 4 * (4 + 0.5) + num_voxels // 8) < 300
+    assert (recording.outcome.table("training")["loss_proxy"] > 0).all()
+
+
+def test_voxels_are_left_out_of_responses_alone(load: Callable[..., Any]) -> None:
+    with pytest.raises(RaykdError, match="kept_share, kept_confidence and kept_within_mm are of responses"):
+        load("method={name: dual_kd, kept_share: 0.5}")
 
 
 def test_the_server_gathers_before_the_first_round() -> None:

@@ -130,7 +130,7 @@ def test_a_method_adds_loss_terms_of_its_own(tmp_path: Path) -> None:
 
 def test_columns_that_a_clock_decides_are_known() -> None:
     assert measured_columns("rounds") == ("wall_s", "simulated_s", "engine_s", "server_s")
-    assert measured_columns("training") == ("train_s", "simulated_s", "peak_rss_mb")
+    assert measured_columns("training") == ("train_s", "coding_s", "simulated_s", "peak_rss_mb")
     assert measured_columns("transfers") == measured_columns("cases") == ()
 
 
@@ -218,7 +218,12 @@ def test_every_file_says_what_its_columns_mean(tmp_path: Path) -> None:
     told = load_runs([tmp_path]).dictionary.set_index(["table", "column"])
     assert told.loc[("clients", "link_up_mbps"), ["unit", "meaning"]].tolist() == ["Mbit/s", "client to server"]
     assert told.loc[("training", "loss_proximal"), "meaning"] == "as the method that adds it says"
-    assert told.loc["training"].index[told.loc["training", "is_measured"]].tolist() == ["train_s", "simulated_s", "peak_rss_mb"]
+    assert told.loc["training"].index[told.loc["training", "is_measured"]].tolist() == [
+        "train_s",
+        "coding_s",
+        "simulated_s",
+        "peak_rss_mb",
+    ]
 
 
 def test_a_run_of_the_first_version_is_read_for_ever() -> None:
