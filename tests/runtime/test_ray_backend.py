@@ -104,6 +104,7 @@ def test_a_worker_killed_in_the_middle_of_a_round_changes_no_number(
     assert (lost["work"], lost["attempt"]) == ("local_update", 1)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_each_time_fails_the_run_after_three_attempts(
     trap: Callable[..., Trap], load: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -131,7 +132,7 @@ def test_a_client_that_hangs_is_given_up_at_its_deadline_and_done_elsewhere(
     assert "resources.deadline_s" in detail and "local_update of client" in detail
 
 
-@pytest.mark.parametrize("network", ["unet", "vnet"], ids=["without dropout", "with dropout"])
+@pytest.mark.parametrize("network", [pytest.param("unet", marks=pytest.mark.slow), "vnet"], ids=["without dropout", "with dropout"])
 def test_slots_that_are_threads_give_the_same_bits(
     network: str,
     load: Callable[..., Any],
@@ -148,6 +149,7 @@ def test_slots_that_are_threads_give_the_same_bits(
     assert threads.models == run(*settings).models
 
 
+@pytest.mark.slow
 def test_where_a_worker_runs_out_of_memory_fewer_clients_run_at_once(
     load: Callable[..., Any],
     run: Callable[..., Any],
@@ -201,6 +203,7 @@ def test_a_share_of_a_gpu_is_asked_of_ray_and_without_cuda_the_cpu_gives_the_sam
     assert_same_tables(outcome, run(METHOD))
 
 
+@pytest.mark.slow
 def test_a_refusal_of_data_stays_a_refusal_across_processes(load: Callable[..., Any], tmp_path: Path) -> None:
     source = "clients[1].source={name: folder, images: 'data/*_t1.nii.gz', labels: 'data/*_seg.nii.gz'}"
     scenario = load(METHOD, source)
@@ -209,6 +212,7 @@ def test_a_refusal_of_data_stays_a_refusal_across_processes(load: Callable[..., 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_divergence_across_processes_is_told_as_in_one(load: Callable[..., Any], tmp_path: Path) -> None:
     scenario = load("method={name: fedavg}", "training.learning_rate=1e30", "resources.slots=1")
     with pytest.raises(RunFailed, match="learning_rate"):
