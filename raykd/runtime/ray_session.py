@@ -172,7 +172,8 @@ def as_raised() -> Iterator[None]:
     except ray_errors.RayTaskError as error:
         raise cause_of(error) from None
     except ray_errors.RayActorError as error:
-        raise RunFailed(f"the driver actor died: {error}") from None
+        reason = str(error).splitlines()[0]
+        raise RunFailed(f"the driver was lost ({reason}); `raykd resume` goes on with a run from its last round") from None
 
 
 def follow(driver: Any, progress: Progress, stop: threading.Event, is_enough: Callable[[], bool] = lambda: False) -> Any:

@@ -238,7 +238,7 @@ def test_fedmd_sends_some_voxels_in_a_fixed_length_up_and_down(record: Run) -> N
     """8 patches of (8, 8, 8) cells: of a quarter, two scores of 2 bytes and two classes of 2 bits; a bit for every cell."""
     sent = record(SOME, PARTIAL).outcome.table("transfers").query("kind == 'logits'")
     assert set(sent["direction"].astype(str)) == {"up", "down"}
-    assert (sent["num_bytes"] - (1024 * 4.5 + 4096 / 8)).between(1, 300).all() and sent["num_bytes"].nunique() == 1
+    assert (sent["num_bytes"] - (4096 * 4.5 + 16384 / 8)).between(1, 300).all() and sent["num_bytes"].nunique() == 1
 
 
 def test_the_consensus_of_some_voxels_is_the_mean_over_those_who_sent_them(record: Run, tensors_in: Run) -> None:
@@ -254,7 +254,7 @@ def test_the_consensus_of_some_voxels_is_the_mean_over_those_who_sent_them(recor
     ]
     *heard, (mean, is_told) = (restored(said, 3) for said in dense)
     sums, counts = sum(values for values, _ in heard), sum(is_said.float() for _, is_said in heard)
-    assert int(is_told.any(dim=1).sum()) == 1024 and (counts[is_told] > 0).all()
+    assert int(is_told.any(dim=1).sum()) == 4096 and (counts[is_told] > 0).all()
     torch.testing.assert_close(mean[is_told], (sums / counts)[is_told], atol=1e-3, rtol=1e-3)
     of_sites = counts.amax(dim=1)
     assert of_sites[is_told.any(dim=1)].min() >= of_sites[~is_told.any(dim=1)].max()
@@ -264,7 +264,7 @@ def test_the_consensus_of_some_voxels_is_the_mean_over_those_who_sent_them(recor
 def test_thinned_scores_can_be_coded_and_noise_on_them_is_refused(record: Run, load: Any, tmp_path: Any) -> None:
     coded = record(SOME, "traffic={up: {logits: [{name: int8}]}}").outcome.table("transfers").query("kind == 'logits'")
     per_way = coded.groupby("direction", observed=True)["num_bytes"].first()
-    assert abs(per_way["down"] - per_way["up"] - 2 * 1024) < 300  # a byte less for each value, and another header
+    assert abs(per_way["down"] - per_way["up"] - 2 * 4096) < 300  # a byte less for each value, and another header
     with pytest.raises(RaykdError, match="noise on them breaks it"):
         noisy = load(SOME, "privacy={client: {clip_norm: 1.0, noise_multiplier: 1.0}}")
         check_plans([Plan(tmp_path / "run", "fedmd", noisy, tmp_path)])

@@ -211,9 +211,9 @@ def test_of_a_thinned_soft_label_the_site_learns_the_voxels_that_were_sent_and_n
 
 
 def test_thinned_responses_weigh_what_their_voxels_do_and_are_learnt_from(record: Record) -> None:
-    """A quarter of 4 x 8 x 16 x 16 voxels: 2 values of 2 bytes, 2 classes of 2 bits; a bit for every voxel; and a header."""
+    """A quarter of 4 x 8 x 32 x 32 voxels: 2 values of 2 bytes, 2 classes of 2 bits; a bit for every voxel; and a header."""
     recording = record(RESPONSES.replace("mask", "kept_share: 0.25, mask"), ONE_ROUND)
-    num_voxels = 4 * 8 * 16 * 16
+    num_voxels = 4 * 8 * 32 * 32
     assert 0 <= _before(recording)["logits"] - (num_voxels // 4 * (4 + 0.5) + num_voxels // 8) < 300
     assert (recording.outcome.table("training")["loss_proxy"] > 0).all()
 
