@@ -2,7 +2,7 @@
 
 Every toolkit has an environment of its own below `benchmarks/out/`, made at the first call. All are run in turn, several times,
 with the allocator of the C library as it comes and told to keep what was freed, and compared with the bare processes of the same
-turn that keep it. raykd tells the allocator so itself.
+turn that keep it. raykd tells the allocator so itself. Half an hour on two cores, the environments not counted.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ def main() -> None:
             for is_keeping in (True, False):
                 for title, peer in PEERS.items():
                     found.setdefault((title, is_keeping), []).append(measured(peer, task, is_keeping=is_keeping))
+                    print(title, found[title, is_keeping][-1], file=sys.stderr, flush=True)
     expected = found["bare processes", True][0]["checksum"]
     for (title, _), lines in found.items():
         for line in lines:
