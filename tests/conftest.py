@@ -289,3 +289,31 @@ def assert_same_tables() -> Callable[..., None]:
             pd.testing.assert_frame_equal(one.table(name), other.table(name), check_exact=True, obj=name)
 
     return assert_same_tables
+
+
+@pytest.fixture(scope="session")
+def cut_and_resumed() -> Callable[[Any, Path], Outcome]:
+    """Runs a scenario that is cut off in its second round, in this process, and goes on with it."""
+
+    def cut_and_resumed(scenario: Any, folder: Path) -> Outcome:
+        from raykd.execution import run_plans
+        from raykd.launch import Plan
+        from raykd.resume import resume_plan
+        from raykd.runtime.in_process import InProcessBackend
+        from raykd.scenario.errors import RunFailed
+
+        class CutOff(InProcessBackend):
+            def local_updates(self, jobs: Any, download: Any) -> Any:
+                if jobs and jobs[0].round_index == 1:
+                    raise ConnectionAbortedError("cut off")
+                return super().local_updates(jobs, download)
+
+        def silent(event: str, **values: Any) -> None:
+            pass
+
+        with pytest.raises(RunFailed, match="cut off"):
+            run_plans([Plan(folder, scenario.method.name, scenario, ROOT)], CutOff(silent), silent, threading.Event())
+        run_plans([resume_plan(folder)], InProcessBackend(silent), silent, threading.Event())
+        return Outcome(folder)
+
+    return cut_and_resumed

@@ -47,14 +47,10 @@ def case_rows(
         surface=has_surface,
         nsd_tolerance_mm=scenario.evaluation.nsd_tolerance_mm,
     )
+    whose = _whose(case, split, model, round_index, client_id)
     return [
         {
-            "round": round_index,
-            "client_id": client_id,
-            "split": split,
-            "case_id": case.case_id,
-            "patient_id": case.patient_id,
-            "model": model,
+            **whose,
             "class_index": index,
             "class_name": name,
             **vars(score),
@@ -81,19 +77,21 @@ def calibration_rows(case: Case, prediction: Prediction, *, split: str, model: s
         ref = np.where(np.isin(ref, [0, *prediction.known, LABEL_IGNORED]), ref, ref.dtype.type(0))
     is_near = near_foreground(ref, case.spacing_mm)
     bins = reliability_bins(prediction.probs_LN(torch.from_numpy(is_near)).numpy(), ref[is_near])
+    whose = _whose(case, split, model, round_index, client_id)
     return [
         {
-            "round": round_index,
-            "client_id": client_id,
-            "split": split,
-            "case_id": case.case_id,
-            "patient_id": case.patient_id,
-            "model": model,
+            **whose,
             "bin_index": one.index,
             **{name: value for name, value in vars(one).items() if name != "index"},
         }
         for one in bins
     ]
+
+
+def _whose(case: Case, split: str, model: str, round_index: int, client_id: int) -> Row:
+    """What every row says of the case and of the model that it is about."""
+    ids = {"case_id": case.case_id, "patient_id": case.patient_id}
+    return {"round": round_index, "client_id": client_id, "split": split, **ids, "model": model}
 
 
 def support_scores(predictions: list[tuple[Tensor, Tensor]], num_classes: int) -> list[tuple[float, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raykd.execution import run_plans
 from raykd.federation.transport import is_coded, seal, unseal
 from raykd.launch import Plan, check_plans
 from raykd.numerics.params import select
-from raykd.resume import resume_plan
-from raykd.runtime.in_process import InProcessBackend
-from raykd.scenario.errors import RunFailed, ScenarioError
+from raykd.scenario.errors import ScenarioError
 
 ROOT = Path(__file__).parents[2]
 FEDAVG = "method={name: fedavg}"
@@ -81,23 +77,6 @@ def test_the_teacher_that_is_judged_is_the_one_that_arrived(record: Record) -> N
         assert np.array_equal(model[key.replace("teacher/", "params/")], value.numpy())
 
 
-class Cut(Exception):
-    """Stands for whatever ends a process."""
-
-
-class CutOff(InProcessBackend):
-    """Dies in its second round."""
-
-    def local_updates(self, jobs: Any, download: Any) -> Any:
-        if jobs and jobs[0].round_index == 1:
-            raise Cut
-        return super().local_updates(jobs, download)
-
-
-def _silent(event: str, **values: Any) -> None:
-    pass
-
-
 @pytest.mark.parametrize(
     "overrides",
     [(FEDAVG, CODED), (FEDAVG, LOW_RANK), ("method={name: fedbn}", LOW_RANK), (THIN,)],
@@ -108,14 +87,11 @@ def test_a_resumed_run_is_the_run_that_was_not_cut_off(
     load: Callable[..., Any],
     record: Record,
     tmp_path: Path,
-    outcome_at: Callable[..., Any],
+    cut_and_resumed: Callable[..., Any],
     assert_same_tables: Callable[..., None],
 ) -> None:
     scenario = load(*overrides)
-    with pytest.raises(RunFailed, match="Cut"):
-        run_plans([Plan(tmp_path / "run", scenario.method.name, scenario, ROOT)], CutOff(_silent), _silent, threading.Event())
-    run_plans([resume_plan(tmp_path / "run")], InProcessBackend(_silent), _silent, threading.Event())
-    straight, resumed = record(*overrides).outcome, outcome_at(tmp_path / "run")
+    straight, resumed = record(*overrides).outcome, cut_and_resumed(scenario, tmp_path / "run")
     assert_same_tables(straight, resumed)
     assert straight.models == resumed.models
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from torch import nn
 
 from raykd.data.case import Case
 from raykd.data.patches import training_case
-from raykd.execution import run_plans
 from raykd.federation.accountant import epsilon
 from raykd.federation.privacy import ProtectedSum
 from raykd.federation.private_training import patients, poisson_batches, private_gradients, sampling
@@ -25,9 +23,7 @@ from raykd.numerics.local_sgd import Batch, Schedule, local_sgd
 from raykd.numerics.params import weighted_mean
 from raykd.numerics.rng import generator
 from raykd.numerics.segmentation_losses import dice_ce_loss
-from raykd.resume import resume_plan
-from raykd.runtime.in_process import InProcessBackend
-from raykd.scenario.errors import RunFailed, ScenarioError
+from raykd.scenario.errors import ScenarioError
 from raykd.scenario.privacy import ClientPrivacy, RecordPrivacy
 from raykd.scenario.training import Augmentation
 
@@ -79,38 +75,18 @@ def test_the_books_count_every_round(record: Callable[..., Any]) -> None:
     assert of_one["epsilon"].tolist() == [epsilon(2.0, 1.0, 1, 1e-5), epsilon(2.0, 1.0, 2, 1e-5)]
 
 
-class Cut(Exception):
-    """Stands for whatever ends a process."""
-
-
-class CutOff(InProcessBackend):
-    """Dies in its second round."""
-
-    def local_updates(self, jobs: Any, download: Any) -> Any:
-        if jobs and jobs[0].round_index == 1:
-            raise Cut
-        return super().local_updates(jobs, download)
-
-
-def _silent(event: str, **values: Any) -> None:
-    pass
-
-
 @pytest.mark.parametrize("words", [UPLOADS, ON_THE_SUM, PATIENTS], ids=["uploads", "sum", "patients"])
 def test_a_resumed_run_draws_the_same_noise_and_goes_on_counting(
     words: str,
     load: Callable[..., Any],
     record: Callable[..., Any],
-    outcome_at: Callable[..., Any],
+    cut_and_resumed: Callable[..., Any],
     assert_same_tables: Callable[..., None],
     tmp_path: Path,
 ) -> None:
     """Cut off in its second round and gone on with: every table, epsilon included, and every model, byte for byte."""
     scenario = load(FEDAVG, words)
-    with pytest.raises(RunFailed, match="Cut"):
-        run_plans([Plan(tmp_path / "run", "fedavg", scenario, tmp_path)], CutOff(_silent), _silent, threading.Event())
-    run_plans([resume_plan(tmp_path / "run")], InProcessBackend(_silent), _silent, threading.Event())
-    straight, resumed = record(FEDAVG, words).outcome, outcome_at(tmp_path / "run")
+    straight, resumed = record(FEDAVG, words).outcome, cut_and_resumed(scenario, tmp_path / "run")
     assert_same_tables(straight, resumed)
     assert straight.models == resumed.models
     books = resumed.table("privacy").query("client_id == 1")
