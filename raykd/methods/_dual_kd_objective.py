@@ -1,7 +1,8 @@
-"""The distillation terms of `dual_kd` in one local update, from its settings. Symbols in brackets are the paper's or its code's."""
+"""The loss of `dual_kd` in one local update, from its settings. Symbols in brackets are the paper's or its code's."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,12 +14,49 @@ from raykd.methods._dual_kd_settings import DualKDSettings
 from raykd.methods._knowledge import feature_terms, proxy_batches
 from raykd.numerics.dual_distillation import DualDistillation
 from raykd.numerics.hint import hint_adapters
-from raykd.numerics.local_sgd import Batch
+from raykd.numerics.local_sgd import Batch, Loss
 from raykd.numerics.params import Payload
+from raykd.numerics.prototypes import episodic_loss
 from raykd.numerics.response_losses import entropy_threshold, sigmoid_ramp
+from raykd.numerics.segmentation_losses import dice_ce_loss
+from raykd.numerics.sent_knowledge import comparable_label
 
 STEPS_OF_PUBLISHED_RAMP = 54 * 225
 """Of the entropy threshold [I_max]; the reference code counts from 0 in every round and takes some 120 of them."""
+
+
+def loss_of(
+    settings: DualKDSettings,
+    context: LocalContext,
+    known: tuple[int, ...] | None,
+    trust: tuple[float, ...] | None,
+    adapters: nn.ModuleDict | None,
+    sent: nn.ModuleDict | None,
+) -> Loss:
+    """All terms of a round's steps: what labels, teacher and sent knowledge say.
+
+    Args:
+        known, trust, adapters: as for `distillation_of`.
+        sent: what leads to the channels of the statistics that were sent.
+    """
+    layers, steps, weight = settings.layers(), itertools.count(), settings.prototype_weight
+    distillation = distillation_of(settings, context, known, trust, adapters)
+    beside = sent_terms(settings, context, sent)
+
+    def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
+        logits_BLIJK, features = model.forward_with_features(batch.image_BCIJK, layers)
+        now = at_step(settings, distillation, next(steps), context)
+        terms = now(logits_BLIJK, features, batch) | beside(model, features, batch, now)
+        if batch.num_labelled:
+            own = slice(batch.num_labelled)
+            terms["supervised"] = dice_ce_loss(logits_BLIJK[own], batch.label_BIJK, context.annotated)
+            if weight > 0:
+                label_BIJK = comparable_label(batch.label_BIJK, None, context.annotated)
+                contrasts = [episodic_loss(features[layer][own], label_BIJK, context.num_classes) for layer in layers]
+                terms["prototype"] = weight * sum(contrasts[1:], contrasts[0])
+        return terms
+
+    return loss
 
 
 def distillation_of(

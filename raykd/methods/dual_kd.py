@@ -7,24 +7,19 @@ paper's or its code's.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from raykd.methods._base import LocalContext, LocalUpdate, Method, ServerStart, Upload, average, takes_older_updates
 from raykd.methods._context import KnowledgeRequest
-from raykd.methods._dual_kd_objective import adapters_of_hint, at_step, distillation_of, joined, sent_terms
+from raykd.methods._dual_kd_objective import adapters_of_hint, joined, loss_of
 from raykd.methods._dual_kd_settings import DualKDSettings
 from raykd.methods._knowledge import adapters_of, gather_features, gather_responses
 from raykd.methods._layout import feature_channels
 from raykd.numerics.dual_distillation import trust_in_teacher
-from raykd.numerics.local_sgd import Batch, Loss
 from raykd.numerics.params import Payload, interpolate, rename, select, state_of
-from raykd.numerics.prototypes import episodic_loss
-from raykd.numerics.segmentation_losses import dice_ce_loss
-from raykd.numerics.sent_knowledge import comparable_label
 from raykd.scenario.registry import METHODS
 from raykd.scenario.schema import Scenario
 
@@ -86,7 +81,7 @@ class DualKD(Method):
             passes, noise = self.settings.num_passes, self.settings.input_noise
             context.learn_from(teacher, KnowledgeRequest(passes, noise, self.settings.taught_layers(), self._known(context)))
             adapters = adapters_of_hint(self.settings, context, download)
-        loss, beside = self._loss(context, trust, adapters, sent), joined(adapters, sent)
+        loss, beside = loss_of(self.settings, context, self._known(context), trust, adapters, sent), joined(adapters, sent)
         params, result = context.fit(download, loss, num_unlabelled=self._num_unlabelled(context), beside=beside)
         notes = {} if trust is None else {"share_trust": sum(trust) / len(trust)}
         kept = {} if sent is None else state_of(sent, "control")
@@ -128,30 +123,3 @@ class DualKD(Method):
         if not self.settings.sends("features"):
             return None
         return adapters_of(context, state, {layer: feature_channels(self, layer) for layer in self.settings.layers()})
-
-    def _loss(
-        self,
-        context: LocalContext,
-        trust: tuple[float, ...] | None,
-        adapters: nn.ModuleDict | None,
-        sent: nn.ModuleDict | None,
-    ) -> Loss:
-        settings, layers, steps = self.settings, self.settings.layers(), itertools.count()
-        weight = settings.prototype_weight
-        distillation = distillation_of(settings, context, self._known(context), trust, adapters)
-        beside = sent_terms(settings, context, sent)
-
-        def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
-            logits_BLIJK, features = model.forward_with_features(batch.image_BCIJK, layers)
-            now = at_step(settings, distillation, next(steps), context)
-            terms = now(logits_BLIJK, features, batch) | beside(model, features, batch, now)
-            if batch.num_labelled:
-                own = slice(batch.num_labelled)
-                terms["supervised"] = dice_ce_loss(logits_BLIJK[own], batch.label_BIJK, context.annotated)
-                if weight > 0:
-                    label_BIJK = comparable_label(batch.label_BIJK, None, context.annotated)
-                    contrasts = [episodic_loss(features[layer][own], label_BIJK, context.num_classes) for layer in layers]
-                    terms["prototype"] = weight * sum(contrasts[1:], contrasts[0])
-            return terms
-
-        return loss

@@ -2,9 +2,9 @@
 
 A site with unlabelled cases receives, beside the global model, the mean of the models of labelled sites, weighted by how alike
 their prototypes are to its own. It learns from voxels on which both models agree, and draws features to the prototypes of labelled
-sites. In the average its unlabelled cases count by the share of voxels on which they agreed. A site that has labels, too, is both
-a labelled and an unlabelled one; one that has none and no guide yet follows the received model and counts for nothing. Patches
-stand for the source's slices, so few that they need no clustering; prototypes are the last round's, without a memory.
+sites. Its unlabelled cases count by the share of voxels agreed on. A site that has labels, too, is both a labelled and an
+unlabelled one; one that has none and no guide yet follows the received model and counts for nothing. Patches stand for the source's
+slices, so few that they need no clustering; prototypes are the last round's, without a memory.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from raykd.numerics.segmentation_losses import UNKNOWN, dice_ce_loss
 from raykd.scenario.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from raykd.scenario.registry import METHODS
 
-LAYER = "decoder_1"
-MEAN, COUNT, AGREEMENT = "prototypes/mean", "prototypes/count", "control/agreement"
+LAYER, MEAN, COUNT, AGREEMENT = "decoder_1", "prototypes/mean", "prototypes/count", "control/agreement"
 
 
 @METHODS.register("fed_semi_seg")

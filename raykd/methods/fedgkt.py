@@ -1,8 +1,8 @@
 """Group knowledge transfer by uploaded features. He et al., NeurIPS 2020. https://arxiv.org/abs/2007.14513
 
 LABELS LEAVE THE SITE: every round a site uploads features, logits and labels of a fixed set of its labelled patches, which no
-hospital should agree to. It is here as an ablation, to show what uploading features costs and brings. All three are sent on the
-grid of the feature map, features and logits in half precision; each site keeps its own student, and no weights travel.
+hospital should agree to. It shows what uploading features costs. All three are sent on the grid of the feature map, features and
+logits in half precision; each site keeps its own student, and no weights travel.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ IMAGE, LABEL = "features/image", "control/label"
 class FedGKT(Method):
     """Sites upload features, logits and LABELS of patches; a network at the server learns from them and returns its logits."""
 
-    deployed = "personal"
-    averages = False
+    deployed, averages = "personal", False
     kinds = ("features", "logits", "control")
 
     class Settings(MethodSettings):
