@@ -79,7 +79,7 @@ def _path(kind: str, key: str) -> Path:
 def _read(path: Path) -> Stored | None:
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
             values = json.loads(file.metadata()["raykd"])
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError):
         return None

@@ -73,7 +73,9 @@ def seal_coded(
 
 
 def unseal(envelope: Envelope, reference: Mapping[str, Tensor] | None = None) -> Payload:
-    """The payload again; its tensors are the receiver's own and may be written to.
+    """The payload again, its keys in alphabetical order; its tensors are the receiver's own and may be written to.
+
+    The order counts: safetensors gives another one at every call, and a sum over keys would end in other bits.
 
     Args:
         envelope: as it was sent.
@@ -82,7 +84,8 @@ def unseal(envelope: Envelope, reference: Mapping[str, Tensor] | None = None) ->
     payload: Payload = {}
     for kind in sorted(envelope):
         tensors, header = load(envelope[kind].tobytes()), coded_header(envelope[kind])
-        payload.update(tensors if header is None else decode(tensors, header, select(reference or {}, kind)))
+        opened = tensors if header is None else decode(tensors, header, select(reference or {}, kind))
+        payload.update(sorted(opened.items()))
     return payload
 
 
