@@ -8,15 +8,16 @@ it says, is a complete checkpoint. The last two are kept.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from raykd.failpoints import failpoint
 from raykd.federation.flights import Air
-from raykd.federation.shelf import EMPTY, Place, Shelf
+from raykd.federation.shelf import EMPTY, Pack, Place, Shelf
 from raykd.federation.transport import seal, unseal
 from raykd.numerics.params import Payload
 
@@ -99,26 +100,39 @@ class Checkpoints:
 
     def save(self, state: State) -> None:
         """Keeps the state before `state.next_round`."""
+        self.saving(state)()
+
+    def saving(self, state: State) -> Callable[[], None]:
+        """Takes down the state before `state.next_round`, and gives the call that keeps it, to be made in any thread but before
+        the next one is taken down; the state and the shelf may be used meanwhile.
+        """
         self._pack_anew(state)
         if self._files is None:
-            self.shelf.sync()
-            self.shelf.keep({place.pack for place in _clients(state)})
-            return
+            return functools.partial(self._let_go, self.shelf.end(), _packs(_clients(state)))
         if not self._start:
             self._start = {name: self.shelf.put(seal(getattr(state, name))) for name in ("teacher", "handed_out")}
         server = self.shelf.put(seal(state.server))
-        name, digest = self.shelf.sync()
-        self._files.note(self.shelf.folder / name, digest)
-        self._digests[name] = digest
         index: dict[str, Any] = {"next_round": state.next_round, "start": self._start, "server": server}
-        index |= {"released": state.released} if state.released else {}
+        index |= {"released": dict(state.released)} if state.released else {}
         index |= {name: {str(key): place for key, place in held.items()} for name, held in state.held().items()}
-        index |= {"air": state.air.to_json(), "totals": state.totals, "has_ended": state.has_ended}
-        packs = {place.pack for place in (server, *self._start.values(), *_clients(state)) if place.parts}
+        index |= {"air": state.air.to_json(), "totals": dict(state.totals), "has_ended": state.has_ended}
+        packs = _packs([server, *self._start.values(), *_clients(state)])
+        return functools.partial(self._finish, self.shelf.end(), index, packs, self._files)
+
+    def _let_go(self, pack: Pack, packs: set[str]) -> None:
+        """Keeps nothing but what this process needs."""
+        pack.sync()
+        self.shelf.keep(packs)
+
+    def _finish(self, pack: Pack, index: dict[str, Any], packs: set[str], files: Files) -> None:
+        """Brings a pack and then the index that names it to the disk, and forgets older ones."""
+        digest = pack.sync()
+        files.note(self.shelf.folder / pack.name, digest)
+        self._digests[pack.name] = digest
         self._digests = {name: digest for name, digest in self._digests.items() if name in packs}
         index["packs"] = self._digests
         failpoint("checkpoint.before_index")
-        self._files.put(self.shelf.folder / f"round-{state.next_round:05d}.json", json.dumps(index, sort_keys=True).encode())
+        files.put(self.shelf.folder / f"round-{index['next_round']:05d}.json", json.dumps(index, sort_keys=True).encode())
         failpoint("checkpoint.after_index")
         self._forget(packs)
 

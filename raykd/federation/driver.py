@@ -10,6 +10,7 @@ from threading import Event
 
 from raykd.failpoints import failpoint
 from raykd.federation.accounts import nothing_counts, round_row, round_transfers, training_rows
+from raykd.federation.behind import Behind
 from raykd.federation.boundary import boundary_of
 from raykd.federation.budget import reached, spend, spent
 from raykd.federation.buffered import BufferedRound
@@ -64,6 +65,7 @@ class Driver:
         self._availability = [member.group.availability for member in self.members]
         self._boundary, self._ledger = boundary_of(self.method), Ledger(sink, backend)
         self._judge = Judge(self.method, backend, self._shelf, self._ledger, progress)
+        self._behind = Behind()
 
     def prepare(self) -> list[Row]:
         """Prepares all data on the workers and gives the rows of `clients`; nothing is written. Raises `DataError`."""
@@ -78,7 +80,7 @@ class Driver:
         """All rounds that are left, given what `prepare` returned; gives the final models with their names, one at a time.
 
         Raises:
-            RunFailed, Stopped: what was written stands, and nothing was of the round in hand.
+            RunFailed, Stopped, OSError: what was written stands, and nothing was of the round in hand.
         """
         self.sink.write("clients", clients, "clients")
         state = self._checkpoints.latest()
@@ -91,6 +93,7 @@ class Driver:
         except Stopped as stopped:
             raise Stopped(str(stopped) or "stopped before the first round") from None
         finally:
+            self._behind.close()
             self._shelf.discard()  # of a round that came to nothing
         return self._judge.models(state)
 
@@ -113,9 +116,9 @@ class Driver:
             self._keep(state)
 
     def _keep(self, state: State) -> None:
-        """Writes the rows of what has ended well, and then the checkpoint after it: a round that is given up leaves nothing."""
-        self._ledger.write()
-        self._checkpoints.save(state)
+        """Writes the rows of what ended well, then the checkpoint after it, while the next round runs; what is given up has none."""
+        self._behind.wait()
+        self._behind.do(self._ledger.writing(), self._checkpoints.saving(state))
 
     def _closes(self, round_index: int, state: State, *, is_last: bool) -> bool:
         """Evaluates where it is time to, and says whether a budget ends the run before its last round."""

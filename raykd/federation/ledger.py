@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from raykd.federation.protocols import Backend, ResultSink, Row
 
@@ -24,11 +24,15 @@ class Ledger:
         if rows:
             self._held.append((table, rows, part))
 
-    def write(self) -> None:
-        """Writes what is held."""
-        for table, rows, part in self._held:
-            self._sink.write(table, rows, part)
-        self._held.clear()
+    def writing(self) -> Callable[[], None]:
+        """Lets go of what is held for a call that writes it, in any thread."""
+        held, self._held = self._held, []
+
+        def write() -> None:
+            for table, rows, part in held:
+                self._sink.write(table, rows, part)
+
+        return write
 
     def incidents(self, round_index: int) -> list[Row]:
         """What the backend has made good since it was asked last, as rows of `events`."""

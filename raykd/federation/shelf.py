@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,8 +43,32 @@ EMPTY = Place("", 0, ())
 """Of a payload that holds nothing."""
 
 
+class Pack:
+    """A file that payloads are appended to.
+
+    Args:
+        name: of the file.
+        file: its descriptor, of whoever holds the pack.
+    """
+
+    def __init__(self, name: str, file: int):
+        self.name, self.end, self.is_synced = name, 0, False
+        self._file, self._digest = file, hashlib.sha256()
+
+    def append(self, blob: np.ndarray) -> None:
+        """Adds bytes at the end."""
+        self._digest.update(blob.data)
+        self.end += _write(self._file, blob.data.cast("B"), self.end)
+
+    def sync(self) -> str:
+        """Brings it to the disk; its SHA-256."""
+        os.fsync(self._file)
+        self.is_synced = True
+        return self._digest.hexdigest()
+
+
 class Shelf:
-    """Packs in a folder.
+    """Packs in a folder. What has ended may be read, and packs be removed, in another thread than the one that puts things there.
 
     Args:
         folder: made with the first pack; None: one that goes with the shelf.
@@ -51,27 +76,31 @@ class Shelf:
 
     def __init__(self, folder: Path | None):
         self.folder = folder or Path(tempfile.mkdtemp(prefix="raykd-"))
-        self._pack, self._end, self._digest = "", 0, hashlib.sha256()
+        self._pack: Pack | None = None
+        self._ended: list[Pack] = []
         self._files: dict[str, int] = {}
+        self._lock = threading.Lock()
         self.close = weakref.finalize(self, _let_go, self._files, None if folder else self.folder)
         """Lets go of all files; so does whoever lets go of the shelf."""
 
     def begin(self, name: str) -> None:
         """Starts a new pack, in place of one of the same name that was left behind."""
-        self.discard()
+        self._remove([self._pack] if self._pack else [])
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._pack, self._end, self._digest = name + SUFFIX, 0, hashlib.sha256()
-        self._files[self._pack] = os.open(self.folder / self._pack, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        pack = name + SUFFIX
+        with self._lock:
+            self._files[pack] = os.open(self.folder / pack, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            self._pack = Pack(pack, self._files[pack])
 
     def put(self, envelope: Envelope) -> Place:
         """Appends a payload to the pack that was begun."""
         if not envelope:
             return EMPTY
+        assert self._pack, "a pack must have been begun"
         blobs = sorted(envelope.items())
-        place = Place(self._pack, self._end, [(kind, blob.nbytes) for kind, blob in blobs])
+        place = Place(self._pack.name, self._pack.end, [(kind, blob.nbytes) for kind, blob in blobs])
         for _, blob in blobs:
-            self._digest.update(blob.data)
-            self._end += _write(self._files[self._pack], blob.data.cast("B"), self._end)
+            self._pack.append(blob)
         return place
 
     def get(self, place: Place) -> Envelope:
@@ -91,32 +120,39 @@ class Shelf:
         except OSError:
             return False
 
-    def sync(self) -> tuple[str, str]:
-        """Brings the pack that was begun to the disk and ends it; its name and SHA-256."""
-        os.fsync(self._files[self._pack])
-        ended, self._pack = self._pack, ""
-        return ended, self._digest.hexdigest()
+    def end(self) -> Pack:
+        """Ends the pack that was begun, which is still to be synced."""
+        assert self._pack, "a pack must have been begun"
+        ended, self._pack = self._pack, None
+        self._ended = [*(pack for pack in self._ended if not pack.is_synced), ended]
+        return ended
 
     def discard(self) -> None:
-        """Removes the pack that was begun, if one was: a round that came to nothing leaves nothing behind."""
-        if self._pack:
-            os.close(self._files.pop(self._pack))
-            (self.folder / self._pack).unlink(missing_ok=True)
-            self._pack = ""
+        """Removes the pack that was begun and those not synced, if there are any: what came to nothing leaves nothing behind."""
+        self._remove([pack for pack in [*self._ended, self._pack] if pack and not pack.is_synced])
+        self._ended, self._pack = [], None
 
     def keep(self, packs: Iterable[str]) -> None:
         """Removes all packs but these and the one that was begun."""
-        kept = {*packs, self._pack}
-        for name in [name for name in self._files if name not in kept]:
-            os.close(self._files.pop(name))
-        for path in self.folder.glob(f"*{SUFFIX}"):
-            if path.name not in kept:
-                path.unlink()
+        with self._lock:
+            kept = {*packs, *([self._pack.name] if self._pack else [])}
+            for name in [name for name in self._files if name not in kept]:
+                os.close(self._files.pop(name))
+            for path in self.folder.glob(f"*{SUFFIX}"):
+                if path.name not in kept:
+                    path.unlink()
+
+    def _remove(self, packs: Iterable[Pack]) -> None:
+        with self._lock:
+            for pack in packs:
+                os.close(self._files.pop(pack.name))
+                (self.folder / pack.name).unlink(missing_ok=True)
 
     def _file(self, pack: str) -> int:
-        if pack not in self._files:
-            self._files[pack] = os.open(self.folder / pack, os.O_RDONLY | os.O_CLOEXEC)
-        return self._files[pack]
+        with self._lock:
+            if pack not in self._files:
+                self._files[pack] = os.open(self.folder / pack, os.O_RDONLY | os.O_CLOEXEC)
+            return self._files[pack]
 
 
 def _let_go(files: dict[str, int], folder: Path | None) -> None:

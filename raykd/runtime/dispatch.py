@@ -26,11 +26,18 @@ class Costs:
 
     def __init__(self) -> None:
         self._seconds: dict[str, dict[int, float]] = {}
+        self._timed_once: set[tuple[str, int]] = set()
 
     def note(self, work: str, client_id: int, seconds: float) -> None:
-        """Remembers what a client took, half of it from the time before."""
+        """Remembers what a client took, half of it from the time before. The first time, when its worker may have been warming up,
+        counts only until there is another.
+        """
         known = self._seconds.setdefault(work, {})
-        known[client_id] = (known.get(client_id, seconds) + seconds) / 2
+        if (work, client_id) in self._timed_once or client_id not in known:
+            self._timed_once ^= {(work, client_id)}
+            known[client_id] = seconds
+        else:
+            known[client_id] = (known[client_id] + seconds) / 2
 
     def of(self, work: str, client_id: int) -> float | None:
         """What a client takes; None: it has not been timed."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 
 import pytest
 import torch
 
+from raykd.federation.behind import Behind
 from raykd.federation.checkpoint import Checkpoints, State
 from raykd.federation.shelf import EMPTY, Place, Shelf, ShelvedUploads
 from raykd.federation.transport import seal, unseal
@@ -52,13 +54,14 @@ def test_nothing_takes_no_place(shelf: Shelf) -> None:
 
 def test_another_process_reads_it_too(shelf: Shelf) -> None:
     place = shelf.put(seal(payload(7.0)))
-    shelf.sync()
+    shelf.end().sync()
     assert value_of(Shelf(shelf.folder), place) == 7.0
 
 
 def test_every_flipped_bit_and_every_truncation_is_seen(shelf: Shelf) -> None:
     shelf.put(seal({"params/w": torch.tensor([1.0])}))
-    pack, sha256 = shelf.sync()
+    ended = shelf.end()
+    pack, sha256 = ended.name, ended.sync()
     file, content = shelf.folder / pack, (shelf.folder / pack).read_bytes()
     for bit in range(8 * len(content)):
         damaged = bytearray(content)
@@ -76,6 +79,34 @@ def test_a_pack_that_came_to_nothing_leaves_nothing(shelf: Shelf) -> None:
     shelf.put(seal(payload(1.0)))
     shelf.discard()
     assert not list(shelf.folder.iterdir())
+
+
+def test_a_pack_whose_writing_failed_leaves_nothing_and_one_that_was_synced_stays(shelf: Shelf) -> None:
+    shelf.put(seal(payload(1.0)))
+    kept = shelf.end()
+    kept.sync()
+    for name in ("never-synced", "begun"):
+        shelf.begin(name)
+        shelf.put(seal(payload(2.0)))
+        if name == "never-synced":
+            shelf.end()
+    shelf.discard()
+    assert [path.name for path in shelf.folder.iterdir()] == [kept.name]
+
+
+def test_packs_are_removed_in_another_thread_while_others_are_begun_and_read(shelf: Shelf) -> None:
+    """What writing behind the driver's back does in a long run, as fast as it goes."""
+    removing = Behind()
+    places: list[Place] = []
+    for number in range(200):
+        places = [*places, shelf.put(seal(payload(float(number))))][-2:]
+        removing.wait()
+        shelf.end()
+        removing.do(functools.partial(shelf.keep, {place.pack for place in places}))
+        shelf.begin(f"next-{number:03d}")
+        assert value_of(shelf, places[0]) == max(0, number - 1)
+    removing.close()
+    assert sorted(path.name for path in shelf.folder.iterdir()) == sorted({place.pack for place in places} | {"next-199.pack"})
 
 
 def test_uploads_are_read_one_at_a_time_and_averaged_as_from_memory(shelf: Shelf) -> None:

@@ -93,8 +93,15 @@ def test_clients_that_were_not_timed_cost_what_the_others_do_on_average() -> Non
     costs.note("local_update", 1, 4.0)
     costs.note("evaluate", 2, 99.0)
     assert costs.expected("local_update", [0, 1, 2]) == {0: 2.0, 1: 4.0, 2: 3.0}
-    costs.note("local_update", 0, 4.0)
-    assert costs.of("local_update", 0) == 3.0
+
+
+def test_the_first_time_does_not_count_once_there_is_another_and_half_of_what_was_known_does_after_that() -> None:
+    costs = Costs()
+    found = []
+    for seconds in (9.0, 4.0, 2.0, 5.0):
+        costs.note("local_update", 0, seconds)
+        found.append(costs.of("local_update", 0))
+    assert found == [9.0, 4.0, 3.0, 4.0]
 
 
 @pytest.mark.parametrize(
