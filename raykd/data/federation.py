@@ -20,7 +20,7 @@ from raykd.data.heterogeneity.label_budget import Split, limit_classes, limit_sl
 from raykd.data.heterogeneity.resolution import Resolution, ResolutionSettings
 from raykd.data.heterogeneity.scanner import ScannerSettings, ScannerShift
 from raykd.data.inspection import CaseFacts, duplicates, inspect_source, problems_of, reads_files, shared_cases
-from raykd.data.pools import check_pools, open_source, pool_source
+from raykd.data.pools import Pools, check_pools, pool_source
 from raykd.data.sources._base import CaseKey, Source
 from raykd.data.sources.pool import POOL_OWNER, PoolSettings
 from raykd.numerics.rng import generator
@@ -63,7 +63,7 @@ class Site:
         scenario: gives classes and seed.
         owner: "repository" or the client's name.
         source_settings: its source block.
-        root: folder of the scenario file.
+        pools: opens its source.
         shifts: applied in order; the first is its grid.
     """
 
@@ -72,11 +72,11 @@ class Site:
         scenario: Scenario,
         owner: str,
         source_settings: Any,
-        root: Path,
+        pools: Pools,
         shifts: Sequence[Shift],
     ):
         self.owner = owner
-        self.source = open_source(scenario, source_settings, owner, root)
+        self.source = pools.open_source(source_settings, owner)
         self._shifts = shifts
         self._inputs = {
             "classes": scenario.classes,
@@ -116,8 +116,8 @@ class Site:
         )
 
 
-def client_site(scenario: Scenario, client: Client, root: Path) -> Site:
-    """The site of one client."""
+def client_site(scenario: Scenario, client: Client, root: Path, pools: Pools | None = None) -> Site:
+    """The site of one client; its source is opened by `pools`, which clients may share."""
     group = client.group
     scanner = ScannerSettings.model_validate({**group.scanner.model_dump(), "name": "scanner"})
     shifts = [
@@ -125,7 +125,7 @@ def client_site(scenario: Scenario, client: Client, root: Path) -> Site:
         ScannerShift(scanner, scenario.seed, client.name),
         *(SHIFTS.get(shift.name)(shift, scenario.seed, client.name) for shift in group.shifts),
     ]
-    return Site(scenario, client.name, group.source, root, shifts)
+    return Site(scenario, client.name, group.source, pools or Pools(scenario, root), shifts)
 
 
 def _grid(scenario: Scenario, owner: str, spacing_mm: TargetSpacing | None, **sampling: Any) -> Resolution:
@@ -151,8 +151,9 @@ def list_cases(scenario: Scenario, root: Path) -> None:
         except DataError as error:
             problems.extend(str(error).splitlines())
 
+    pools = Pools(scenario, root)
     for client in scenario.members():
-        note(partial(client_site, scenario, client, root), partial(_split, scenario, client))
+        note(partial(client_site, scenario, client, root, pools), partial(_split, scenario, client))
     note(partial(repository_site, scenario, root), partial(_repository_split, scenario))
     if scenario.proxy is not None:
         note(partial(proxy_site, scenario, root), None)
@@ -169,9 +170,10 @@ def check_cases(scenario: Scenario, root: Path) -> None:
     whole = {POOL_OWNER + pool: pool_source(scenario, pool, root) for pool in scenario.pools}
     own = {client.name: client.group.source for client in scenario.members()} | {REPOSITORY: scenario.repository.source}
     own |= {PROXY: scenario.proxy.source} if scenario.proxy is not None else {}
+    pools = Pools(scenario, root)
     for owner, settings in own.items():
         if not isinstance(settings, PoolSettings):
-            whole[owner] = open_source(scenario, settings, owner, root)
+            whole[owner] = pools.open_source(settings, owner)
     facts, problems = list[CaseFacts](), list[str]()
     for source in whole.values():
         found = inspect_source(source) if reads_files(source) else ([], problems_of(source))
@@ -197,7 +199,7 @@ def _split(scenario: Scenario, client: Client, site: Site) -> Split:
 def repository_site(scenario: Scenario, root: Path) -> Site:
     """The repository as an owner of cases, on its own grid."""
     grid = _grid(scenario, REPOSITORY, scenario.repository.spacing_mm)
-    return Site(scenario, REPOSITORY, scenario.repository.source, root, [grid])
+    return Site(scenario, REPOSITORY, scenario.repository.source, Pools(scenario, root), [grid])
 
 
 def _repository_split(scenario: Scenario, site: Site) -> Split:
@@ -214,7 +216,8 @@ def _repository_split(scenario: Scenario, site: Site) -> Split:
 
 def holdings(scenario: Scenario, root: Path) -> tuple[list[tuple[Site, Split]], tuple[Site, Split]]:
     """Every client's site and the cases it holds, and the repository's, without loading any. Raises `DataError`."""
-    sites = [client_site(scenario, client, root) for client in scenario.members()]
+    pools = Pools(scenario, root)
+    sites = [client_site(scenario, client, root, pools) for client in scenario.members()]
     clients = [(site, _split(scenario, client, site)) for client, site in zip(scenario.members(), sites, strict=True)]
     repository = repository_site(scenario, root)
     return clients, (repository, _repository_split(scenario, repository))
@@ -222,17 +225,19 @@ def holdings(scenario: Scenario, root: Path) -> tuple[list[tuple[Site, Split]], 
 
 def data_fingerprints(scenario: Scenario, root: Path) -> dict[str, str]:
     """By owner, a hash of what its cases depend on: equal as long as files and settings are. Raises `DataError`."""
-    sites = [*(client_site(scenario, client, root) for client in scenario.members()), repository_site(scenario, root)]
+    pools = Pools(scenario, root)
+    sites = [*(client_site(scenario, client, root, pools) for client in scenario.members()), repository_site(scenario, root)]
     return {site.owner: site.fingerprint() for site in sites}
 
 
-def build_client_data(scenario: Scenario, client: Client, root: Path) -> ClientData:
-    """What a client holds, split by patient: test and validation first, then the labelled shots, the rest without labels.
+def build_client_data(scenario: Scenario, client: Client, root: Path, pools: Pools | None = None) -> ClientData:
+    """What a client holds, split by patient: test and validation first, then the labelled shots, the rest without labels; its
+    source is opened by `pools`, which clients may share.
 
     Raises:
         DataError: too few patients, an unusable case, a test case without a label.
     """
-    site = client_site(scenario, client, root)
+    site = client_site(scenario, client, root, pools)
     split = _split(scenario, client, site)
     return ClientData(
         labelled=tuple(_outlined(scenario, client, site.prepare(key)) for key in split.labelled),
@@ -261,7 +266,7 @@ def build_repository_data(scenario: Scenario, root: Path) -> RepositoryData:
 def proxy_site(scenario: Scenario, root: Path) -> Site:
     """The public images as an owner of cases."""
     assert scenario.proxy is not None
-    return Site(scenario, PROXY, scenario.proxy.source, root, [_grid(scenario, PROXY, scenario.proxy.spacing_mm)])
+    return Site(scenario, PROXY, scenario.proxy.source, Pools(scenario, root), [_grid(scenario, PROXY, scenario.proxy.spacing_mm)])
 
 
 def build_proxy_data(scenario: Scenario, root: Path) -> tuple[Case, ...]:

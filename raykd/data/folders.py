@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from raykd.data.federation import client_site, proxy_site, repository_site
+from raykd.data.pools import Pools
 from raykd.data.remote import is_fetched
 from raykd.scenario.schema import Scenario
 
@@ -16,7 +17,8 @@ def source_folders(scenario: Scenario, root: Path) -> list[Path]:
     Raises:
         DataError: a source cannot list its cases.
     """
-    sites = [client_site(scenario, client, root) for client in scenario.members()]
+    pools = Pools(scenario, root)
+    sites = [client_site(scenario, client, root, pools) for client in scenario.members()]
     sites += [repository_site(scenario, root), *([proxy_site(scenario, root)] if scenario.proxy is not None else [])]
     folders: dict[Path, None] = {}
     for site in sites:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from raykd.data.cache import content_key
 from raykd.data.sources._base import CaseKey, Source
 from raykd.data.sources.pool import POOL_OWNER, PoolSettings, PoolSource
 from raykd.numerics.rng import numpy_generator
@@ -32,24 +33,61 @@ class Drawer:
     num_needed: int
 
 
-def open_source(scenario: Scenario, settings: Any, owner: str, root: Path) -> Source:
-    """The source of an owner: one of its own, or its share of a pool.
+@dataclass(frozen=True)
+class Pool:
+    """A pool that was listed and divided.
 
-    Raises:
-        ScenarioError: the pools do not fit the clients that name them.
-        DataError: the source is unusable, or the pool cannot be split as asked for.
+    Attributes:
+        source: of all its cases.
+        fingerprint: a hash of what these depend on.
+        shares: by client, its cases.
     """
-    if not isinstance(settings, PoolSettings):
-        return _build(scenario, settings, owner, root)
-    drawers = pool_drawers(scenario, settings.pool)
-    if owner not in {drawer.name for drawer in drawers}:
-        return PoolSource(settings, scenario.classes, scenario.seed, owner, root)
-    check_pools(scenario)
-    whole = pool_source(scenario, settings.pool, root)
-    keys, split = whole.keys(), scenario.pools[settings.pool].split
-    traits = {key: whole.traits(key) for key in keys} if split.column is not None else {}
-    share = divide(keys, traits, split, drawers, scenario.seed, settings.pool)[owner]
-    return PoolSource(settings, scenario.classes, scenario.seed, owner, root, whole, share)
+
+    source: Source
+    fingerprint: str
+    shares: Mapping[str, Sequence[CaseKey]]
+
+
+class Pools:
+    """The sources of a scenario's owners. A pool is listed and divided once, when the first of its clients is asked for, so that a
+    thousand clients do not list it a thousand times: files must stay as they are for as long as this object is used.
+
+    Args:
+        scenario: whose they are.
+        root: folder of its file.
+    """
+
+    def __init__(self, scenario: Scenario, root: Path):
+        self._scenario, self._root = scenario, root
+        self._known: dict[str, Pool] = {}
+
+    def open_source(self, settings: Any, owner: str) -> Source:
+        """The source of an owner: one of its own, or its share of a pool.
+
+        Raises:
+            ScenarioError: the pools do not fit the clients that name them.
+            DataError: the source is unusable, or the pool cannot be split as asked for.
+        """
+        scenario, root = self._scenario, self._root
+        if not isinstance(settings, PoolSettings):
+            return _build(scenario, settings, owner, root)
+        if settings.pool not in self._known:
+            drawers = pool_drawers(scenario, settings.pool)
+            if owner not in {drawer.name for drawer in drawers}:
+                return PoolSource(settings, scenario.classes, scenario.seed, owner, root)
+            self._known[settings.pool] = self._divided(settings.pool, drawers)
+        pool = self._known[settings.pool]
+        if owner not in pool.shares:
+            return PoolSource(settings, scenario.classes, scenario.seed, owner, root)
+        return PoolSource(settings, scenario.classes, scenario.seed, owner, root, pool.source, pool.shares[owner], pool.fingerprint)
+
+    def _divided(self, name: str, drawers: Sequence[Drawer]) -> Pool:
+        check_pools(self._scenario)
+        whole = pool_source(self._scenario, name, self._root)
+        keys, split = whole.keys(), self._scenario.pools[name].split
+        traits = {key: whole.traits(key) for key in keys} if split.column is not None else {}
+        shares = divide(keys, traits, split, drawers, self._scenario.seed, name)
+        return Pool(whole, content_key(**whole.fingerprint()), shares)
 
 
 def pool_source(scenario: Scenario, pool: str, root: Path) -> Source:

@@ -15,6 +15,7 @@ from torch import Tensor
 from raykd.data.case import Case
 from raykd.data.federation import ClientData, build_client_data, build_proxy_data, build_repository_data, client_site
 from raykd.data.patches import TrainingCase, normalise, training_case
+from raykd.data.pools import Pools
 from raykd.data.sources._base import CaseKey
 from raykd.federation.coding import seal_upload
 from raykd.federation.description import client_row, describe_network, record_rows
@@ -91,13 +92,20 @@ class Client:
 
     @classmethod
     def build(
-        cls, scenario: Scenario, method: Method, member: Member, root: Path, device: str, networks: Networks | None = None
+        cls,
+        scenario: Scenario,
+        method: Method,
+        member: Member,
+        root: Path,
+        device: str,
+        networks: Networks | None = None,
+        pools: Pools | None = None,
     ) -> Client:
-        """The client with its data prepared. Raises `DataError`."""
-        data = build_client_data(scenario, member, root)
+        """The client with its data prepared; clients may share networks and what opens their sources. Raises `DataError`."""
+        data = build_client_data(scenario, member, root, pools)
 
         def original(case: Case) -> Case:
-            return client_site(scenario, member, root).source.load(CaseKey(case.case_id, case.patient_id))
+            return client_site(scenario, member, root, pools).source.load(CaseKey(case.case_id, case.patient_id))
 
         proxy = _proxy(scenario, method, root)
         return cls(scenario, method, member, data, device=device, proxy=proxy, original=original, networks=networks)
@@ -114,8 +122,8 @@ class Client:
     @classmethod
     def pooled(cls, scenario: Scenario, method: Method, root: Path, device: str) -> Client:
         """One trainer with the labelled and unlabelled cases of all clients, and as many steps as all take together."""
-        members = scenario.members()
-        parts = [build_client_data(scenario, member, root) for member in members]
+        members, pools = scenario.members(), Pools(scenario, root)
+        parts = [build_client_data(scenario, member, root, pools) for member in members]
         data = ClientData(tuple(c for p in parts for c in p.labelled), tuple(c for p in parts for c in p.unlabelled), (), ())
         # Sites may outline different classes: every patch then says which, and the trainer itself has none in common.
         group = members[0].group.model_copy(update={"labels": Labels()})

@@ -116,7 +116,7 @@ class Driver:
             self._keep(state)
 
     def _keep(self, state: State) -> None:
-        """Writes the rows of what ended well, then the checkpoint after it, while the next round runs; what is given up has none."""
+        """Writes the rows of what ended well, then the checkpoint, while the next round runs; what is given up leaves nothing."""
         self._behind.wait()
         self._behind.do(self._ledger.writing(), self._checkpoints.saving(state))
 

@@ -14,6 +14,7 @@ import torch
 
 from raykd.data.federation import build_repository_data
 from raykd.data.patches import normalise
+from raykd.data.pools import Pools
 from raykd.federation.client import POOLED, SERVER, Client, Networks
 from raykd.federation.description import describe_network, record_rows
 from raykd.federation.evaluation import calibration_rows, case_rows
@@ -66,6 +67,7 @@ class Worker:
         self._scenario, self._root = scenario, root
         self._method: Method = METHODS.get(scenario.method.name)(scenario.method, scenario)
         self._clients, self._sizes, self._networks, self._opened_last = {}, {}, {}, []
+        self._members, self._pools = scenario.members(), Pools(scenario, root)
         self._handed_out: Payload = {}
         torch.set_num_threads(scenario.resources.threads_per_client)
 
@@ -178,9 +180,9 @@ class Worker:
             elif client_id == SERVER:
                 self._clients[client_id] = Client.server(self._scenario, self._method, self._root, self._device)
             else:
-                member = self._scenario.members()[client_id]
+                member = self._members[client_id]
                 self._clients[client_id] = Client.build(
-                    self._scenario, self._method, member, self._root, self._device, self._networks
+                    self._scenario, self._method, member, self._root, self._device, self._networks, self._pools
                 )
         return self._clients[client_id]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from raykd.data.federation import client_site, holdings, list_cases
 from raykd.data.heterogeneity.label_budget import split_patients
-from raykd.data.pools import Drawer, _shares, divide, open_source, word
+from raykd.data.pools import Drawer, Pools, _shares, divide, pool_source, word
 from raykd.data.sources._base import CaseKey
 from raykd.data.sources.phantom import PhantomSource
 from raykd.numerics.rng import generator
@@ -316,7 +316,19 @@ def test_every_client_that_the_pool_leaves_short_is_named() -> None:
 def test_the_repository_cannot_draw_on_a_pool() -> None:
     built = scenario("repository.source={name: pool, pool: knees}")
     with pytest.raises(DataError, match="only clients can draw on a pool"):
-        open_source(built, built.repository.source, "repository", Path("/"))
+        Pools(built, Path("/")).open_source(built.repository.source, "repository")
+
+
+def test_a_pool_is_listed_once_for_all_its_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a thousand clients listing what all thousand hold would make preparation grow with the square of their number."""
+    built = scenario()
+    asked, pools = list[str](), Pools(built, Path("/"))
+    monkeypatch.setattr("raykd.data.pools.pool_source", lambda *arguments: asked.append("opened") or pool_source(*arguments))
+    shared = [client_site(built, member, Path("/"), pools) for member in built.members()]
+    assert asked == ["opened"]
+    alone = [client_site(built, member, Path("/")) for member in built.members()]
+    assert [site.source.keys() for site in shared] == [site.source.keys() for site in alone]
+    assert [site.fingerprint() for site in shared] == [site.fingerprint() for site in alone]
 
 
 @given(st.permutations(["north", "south", "west", "own"]), st.sampled_from(["iid", "quantity", "column", "dirichlet"]))

@@ -34,6 +34,7 @@ class PoolSource(Source):
     Args:
         whole: the pool's source.
         share: those of its cases that this client holds.
+        fingerprint: of the whole pool.
 
     Raises:
         DataError: there is no pool to draw on, because the owner is no client.
@@ -51,11 +52,12 @@ class PoolSource(Source):
         root: Path,
         whole: Source | None = None,
         share: Sequence[CaseKey] = (),
+        fingerprint: str = "",
     ):
         super().__init__(settings, classes, seed, owner, root)
         if whole is None:
             raise DataError(f"{owner}: source: only clients can draw on a pool; give the {owner} a source of its own")
-        self.whole = whole
+        self.whole, self._fingerprint = whole, fingerprint
         self._inner = {CaseKey(key.case_id.removeprefix(POOL_OWNER), key.patient_id): key for key in share}
 
     def keys(self) -> list[CaseKey]:
@@ -78,4 +80,4 @@ class PoolSource(Source):
 
     def fingerprint(self) -> dict[str, Any]:
         """Of the whole pool: a case is the same whoever holds it."""
-        return self.whole.fingerprint()
+        return {"pool": self._fingerprint}
