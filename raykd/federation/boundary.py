@@ -8,8 +8,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from raykd.federation.blobs import METADATA, entries_of
 from raykd.federation.protocols import Row
-from raykd.federation.transport import Direction, Envelope, Sizes, coded_header, entries_of, sizes_of
+from raykd.federation.transport import Direction, Envelope, Sizes, coded_header, sizes_of
 from raykd.methods._base import Method
 from raykd.models._base import build_network
 from raykd.numerics.params import kind_of
@@ -106,7 +107,7 @@ def _contents(kind: str, blob: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes of what a message stands for; of changes, those of what they change were checked before."""
     header = coded_header(blob)
     if header is None:
-        yield from ((name, entry["shape"]) for name, entry in entries_of(blob)[0].items() if name != "__metadata__")
+        yield from ((name, entry["shape"]) for name, entry in entries_of(blob)[0].items() if name != METADATA)
     else:
         yield from ((name, shape) for name, (_, shape) in json.loads(header)["like"].items())
 
@@ -115,7 +116,7 @@ def _entries(blob: Any) -> Iterator[tuple[str, str, str, int]]:
     """Name, type, shape and bytes of every tensor as it is sent, and the bytes that are none."""
     tensors, num_bytes = entries_of(blob)
     for name, entry in tensors.items():
-        if name == "__metadata__":
+        if name == METADATA:
             continue
         start, end = entry["data_offsets"]
         yield name, entry["dtype"], "x".join(map(str, entry["shape"])) or "scalar", end - start

@@ -4,19 +4,16 @@ those bytes.
 
 from __future__ import annotations
 
-import functools
-import json
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
 from raykd.codecs._chain import HEADER, codec_column, decode, encode
+from raykd.federation.blobs import METADATA, entries_of, pack, unpack
 from raykd.federation.lines import Direction, link_seconds
 from raykd.numerics.params import MEMORY, Payload, kind_of, select
 from raykd.scenario.sites import Link
@@ -40,9 +37,7 @@ Sizes = dict[str, Size]
 def seal(payload: Mapping[str, Tensor]) -> Envelope:
     """A payload as bytes in the safetensors format, one blob a kind. Raises `ValueError` for a key without a known kind."""
     kinds = sorted({kind_of(key) for key in payload})
-    return {
-        kind: np.frombuffer(save({k: v.contiguous() for k, v in select(payload, kind).items()}), dtype=np.uint8) for kind in kinds
-    }
+    return {kind: pack(select(payload, kind)) for kind in kinds}
 
 
 def seal_coded(
@@ -66,16 +61,14 @@ def seal_coded(
     for kind in sorted({kind_of(key) for key in payload} - envelope.keys()):
         own = {key.removeprefix(f"{MEMORY}/{kind}/"): value for key, value in select(memory, f"{MEMORY}/{kind}").items()}
         message = encode(select(payload, kind), chains[kind], select(reference, kind), own, rng_of(kind))
-        tensors = {name: value.contiguous() for name, value in message.tensors.items()}
-        envelope[kind] = np.frombuffer(save(tensors, metadata={HEADER: message.header}), dtype=np.uint8)
+        envelope[kind] = pack(message.tensors, ((HEADER, message.header),))
         kept |= {f"{MEMORY}/{kind}/{name}": value for name, value in message.memory.items()}
     return envelope, kept
 
 
 def unseal(envelope: Envelope, reference: Mapping[str, Tensor] | None = None) -> Payload:
-    """The payload again, its keys in alphabetical order; its tensors are the receiver's own and may be written to.
-
-    The order counts: safetensors gives another one at every call, and a sum over keys would end in other bits.
+    """The payload again, its keys in alphabetical order, which counts: a sum over keys in another would end in other bits. Its
+    tensors are the receiver's own and may be written to.
 
     Args:
         envelope: as it was sent.
@@ -83,29 +76,17 @@ def unseal(envelope: Envelope, reference: Mapping[str, Tensor] | None = None) ->
     """
     payload: Payload = {}
     for kind in sorted(envelope):
-        tensors, header = load(envelope[kind].tobytes()), coded_header(envelope[kind])
+        tensors, header = unpack(envelope[kind]), coded_header(envelope[kind])
         opened = tensors if header is None else decode(tensors, header, select(reference or {}, kind))
         payload.update(sorted(opened.items()))
     return payload
-
-
-def entries_of(blob: np.ndarray) -> tuple[Mapping[str, Any], int]:
-    """What the header of a blob tells of its tensors, by name, metadata included, and the bytes that it takes itself."""
-    end = 8 + int(blob[:8].view("<u8")[0])
-    return _read_header(blob[8:end].tobytes()), end
-
-
-@functools.lru_cache(maxsize=32)
-def _read_header(header: bytes) -> Mapping[str, Any]:
-    """A header as JSON; those of a round are alike but for what codecs say in them, and are read once."""
-    return MappingProxyType(json.loads(header))
 
 
 def coded_header(blob: np.ndarray) -> str | None:
     """How to read a blob that codecs wrote; None: it is as it looks."""
     if not blob[8:64].tobytes().startswith(b'{"__metadata__"'):
         return None
-    header: str | None = entries_of(blob)[0]["__metadata__"].get(HEADER)
+    header: str | None = entries_of(blob)[0][METADATA].get(HEADER)
     return header
 
 
@@ -123,7 +104,7 @@ def sizes_of(envelope: Envelope) -> Sizes:
             sizes[kind] = Size(num_values, int(blob.nbytes), codec)
         else:
             tensors, _ = entries_of(blob)
-            num_values = sum(math.prod(entry["shape"]) for name, entry in tensors.items() if name != "__metadata__")
+            num_values = sum(math.prod(entry["shape"]) for name, entry in tensors.items() if name != METADATA)
             sizes[kind] = Size(num_values, int(blob.nbytes))
     return sizes
 

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raykd.data.division import Drawer, _shares, divide, word
 from raykd.data.federation import client_site, holdings, list_cases
 from raykd.data.heterogeneity.label_budget import split_patients
-from raykd.data.pools import Drawer, Pools, _shares, divide, pool_source, word
+from raykd.data.pools import Pools, pool_source
 from raykd.data.sources._base import CaseKey
 from raykd.data.sources.phantom import PhantomSource
 from raykd.numerics.rng import generator
