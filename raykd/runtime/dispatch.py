@@ -15,7 +15,7 @@ CHUNK_S = 1.0
 """A chunk holds about as many clients as this takes, so that slots report and can be balanced every so often."""
 MAX_CHUNK = 32
 """Clients in a chunk at most, so that what they send fits into memory."""
-CHUNKS_A_SLOT = 4
+CHUNKS_A_SLOT = 2
 """But no more than its slot's queue in so many parts, so that there is something left to take over."""
 TOLERANCE = 1.05
 """A client keeps its home where that costs no more than this share of an even load."""
