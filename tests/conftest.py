@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="1")
+os.environ |= {"RAY_worker_niceness": "0"}  # at Ray's own 15 its workers would wait for whatever else is tested on the same cores
 os.environ.pop("RAY_ADDRESS", None)
 
 ROOT = Path(__file__).parent.parent
@@ -199,22 +200,26 @@ def load() -> Callable[..., Any]:
 def record(load: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recording]:
     """Runs the tiny scenario with overrides in this process and gives what went through the seam; the same again is not run again.
 
-    `fresh`: run anew, with an empty cache; `again`: such a run, shared by all that ask for one; `is_reversed`: with the clients of
-    every round in the opposite order.
+    `fresh`: run anew, with an empty cache; `again`: run anew with a second cache, shared by all who ask; `is_reversed`: with the
+    clients of every round in the opposite order.
     """
     known: dict[tuple[str, ...], Recording] = {}
+    second = tmp_path_factory.mktemp("second-cache")
+
+    def anew(overrides: tuple[str, ...], cache: Path) -> Recording:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAYKD_CACHE", str(cache))
+            return _record(load(*overrides), tmp_path_factory.mktemp("run") / "run")
 
     def record(*overrides: str, fresh: bool = False, again: bool = False, is_reversed: bool = False) -> Recording:
         if again:
             if ("again", *overrides) not in known:
-                known["again", *overrides] = record(*overrides, fresh=True)
+                known["again", *overrides] = anew(overrides, second)
             return known["again", *overrides]
         if is_reversed:
             return _record(load(*overrides), tmp_path_factory.mktemp("run") / "run", is_reversed=True)
         if fresh:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("RAYKD_CACHE", str(tmp_path_factory.mktemp("fresh")))
-                return _record(load(*overrides), tmp_path_factory.mktemp("run") / "run")
+            return anew(overrides, tmp_path_factory.mktemp("fresh"))
         if overrides not in known:
             known[overrides] = _record(load(*overrides), tmp_path_factory.mktemp("run") / "run")
         return known[overrides]

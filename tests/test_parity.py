@@ -26,7 +26,7 @@ def in_process(record: Callable[..., Any]) -> Callable[[str], Any]:
 
     def in_process(name: str) -> Any:
         if name not in known:
-            known[name] = record(f"method={{name: {name}}}", *STRESS, fresh=True).outcome
+            known[name] = record(f"method={{name: {name}}}", *STRESS, again=True).outcome
         return known[name]
 
     return in_process

@@ -27,10 +27,8 @@ GALLERY = [path for path in FILES if path.parent.name == "gallery"]
 STUDIES = [path for path in FILES if path.parent.name == "studies"]
 LARGE = ("every-method-large", "one-network-large")
 QUICK = (
-    "come-and-go",
     "few-and-many",
     "pool-by-column",
-    "repository-knows-other-classes",
 )
 every_file = pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(FOLDER)) for path in FILES])
 

@@ -90,10 +90,15 @@ class Boundary:
         """By name, the most values that an entry of a network has."""
         known: dict[str, int] = {}
         for settings in self._networks:
-            network = build_network(settings, len(self._method.scenario.classes) + 1, 0)
-            for name, value in network.state_dict().items():
-                known[name] = max(known.get(name, 0), value.numel())
+            for name, num_values in _entries_of_network(settings, len(self._method.scenario.classes) + 1):
+                known[name] = max(known.get(name, 0), num_values)
         return known
+
+
+@functools.lru_cache(maxsize=64)
+def _entries_of_network(settings: Any, num_classes: int) -> tuple[tuple[str, int], ...]:
+    """The entries of a network's state with their numbers of values; networks are built once for all runs of a process."""
+    return tuple((name, value.numel()) for name, value in build_network(settings, num_classes, 0).state_dict().items())
 
 
 def boundary_of(method: Method) -> Boundary:

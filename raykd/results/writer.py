@@ -226,6 +226,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -54,7 +54,7 @@ def test_students_are_averaged(name: str, run: Callable[..., Any]) -> None:
 
 
 @every_network
-@pytest.mark.parametrize("role", ["student", "teacher"])
+@pytest.mark.parametrize("role", ["student", pytest.param("teacher", marks=pytest.mark.slow)])
 def test_features_are_distilled_to_and_from_a_network_with_other_channels_and_grids(
     name: str, role: str, run: Callable[..., Any]
 ) -> None:

@@ -264,7 +264,13 @@ def test_a_broken_run_gives_a_report_or_a_sentence(tmp_path: Path, break_: Calla
         assert "no run could be read" in str(error) and str(run) in str(error)
 
 
-@pytest.mark.parametrize("file", ["manifest.json", "scenario.yaml", *sorted(TABLES)])
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("manifest.json", "scenario.yaml", "cases", "clients", "leaks"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in sorted(TABLES.keys() - {"cases", "clients", "leaks"})),
+    ],
+)
 def test_a_file_that_was_cut_is_named(tmp_path: Path, file: str) -> None:
     run = write_run(tmp_path / "cut", "dual_kd", 0, names=NAMES)
     path = run / "tables" / file / "all.parquet" if file in TABLES else run / file

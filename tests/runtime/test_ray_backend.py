@@ -116,6 +116,7 @@ def test_a_worker_that_dies_each_time_fails_the_run_after_three_attempts(
     assert manifest["status"] == "failed" and "lost 3 times" in manifest["reason"]
 
 
+@pytest.mark.slow
 def test_a_client_that_hangs_is_given_up_at_its_deadline_and_done_elsewhere(
     trap: Callable[..., Trap],
     load: Callable[..., Any],
@@ -185,6 +186,7 @@ def test_what_a_client_raises_fails_the_run_at_once_with_its_words(
     assert faulty.num_acted == 1
 
 
+@pytest.mark.slow
 def test_a_share_of_a_gpu_is_asked_of_ray_and_without_cuda_the_cpu_gives_the_same_numbers(
     load: Callable[..., Any],
     run: Callable[..., Any],
