@@ -23,24 +23,14 @@ from raykd.federation.protocols import EvaluationJob, EvaluationReply, Jobs, Loc
 from raykd.federation.transport import Envelope
 from raykd.runtime.dispatch import Costs, Queues
 from raykd.runtime.placement import deadline_s, slots_on
-from raykd.runtime.ray_workers import Process, start_process
+from raykd.runtime.ray_workers import LOST, Process, await_start, start_process
 from raykd.scenario.errors import RaykdError, ResourceError, RunFailed
 from raykd.scenario.schema import Resources, Scenario
 
 MAX_ATTEMPTS = 3
 """Tries of one client's work before the run fails."""
-START_TIMEOUT_S = 120.0
 LOOK_UP_S = 0.5
 """So often a wait for workers is broken off to see whether to stop."""
-LOST = (
-    ray_errors.RayActorError,
-    ray_errors.OutOfMemoryError,
-    ray_errors.ObjectLostError,
-    ray_errors.WorkerCrashedError,
-    ray_errors.NodeDiedError,
-    ray_errors.LocalRayletDiedError,
-)
-"""What Ray raises where the infrastructure failed, not the work."""
 FULL = (ray_errors.ObjectStoreFullError, ray_errors.OutOfDiskError)
 STORE_IS_FULL = "Ray's object store is full, and the disk that it spills to; free room there, or start Ray with another --temp-dir"
 MOVING_FACTOR = 4.0
@@ -80,7 +70,10 @@ class RayBackend:
         self._handed_out: Any = None
         self._incidents: list[tuple[int, str]] = []
         self._costs, self._homes = Costs(), dict[int, int]()
-        await_start(self._processes)
+        for index, error in await_start(self._processes):
+            self._incidents.append((SERVER, f"a worker that had just been started: {_reason(error)}"))
+            if not self._replace(index, can_go_on=len(processes) > 1):
+                self._retire(index)
 
     def open(self, scenario: Scenario, root: Path) -> None:
         self._opened, self._handed_out = (scenario, root), None
@@ -227,7 +220,8 @@ class RayBackend:
         """A process that knows what all were told. Raises `ResourceError` where none starts, and what Ray does where it dies."""
         process = start_process(self._resources, self._progress, num_lanes)
         try:
-            await_start([process])
+            for _, error in await_start([process]):
+                raise error
             if self._opened is not None:
                 ray.get(process.actor.open.remote(*self._opened))
             if self._handed_out is not None:
@@ -236,18 +230,6 @@ class RayBackend:
             ray.kill(process.actor)
             raise
         return process
-
-
-def await_start(processes: Sequence[Process]) -> None:
-    """Returns once all have started. Raises `ResourceError` where they do not."""
-    asked = [process.actor.is_ready.remote() for process in processes]
-    ready, pending = ray.wait(asked, num_returns=len(asked), timeout=START_TIMEOUT_S)
-    if pending:
-        raise ResourceError(
-            f"only {len(ready)} of {len(asked)} workers started within {START_TIMEOUT_S:.0f} s; "
-            f"free now: {ray.available_resources()}; set resources.slots lower or free the cluster"
-        )
-    ray.get(ready)
 
 
 def _room(resources: Resources) -> int:

@@ -8,12 +8,25 @@ from typing import Any, NamedTuple
 
 import ray
 import torch
+from ray import exceptions as ray_errors
 
 from raykd.federation.protocols import Progress
 from raykd.federation.transport import Envelope
 from raykd.federation.worker import Worker
 from raykd.runtime.placement import slots_on
+from raykd.scenario.errors import ResourceError
 from raykd.scenario.schema import Resources, Scenario
+
+START_TIMEOUT_S = 120.0
+LOST = (
+    ray_errors.RayActorError,
+    ray_errors.OutOfMemoryError,
+    ray_errors.ObjectLostError,
+    ray_errors.WorkerCrashedError,
+    ray_errors.NodeDiedError,
+    ray_errors.LocalRayletDiedError,
+)
+"""What Ray raises where the infrastructure failed, not the work."""
 
 
 class WorkerActor:
@@ -84,3 +97,21 @@ def start_processes(resources: Resources, num_slots: int, progress: Progress) ->
             started.append(start_process(resources, progress, num_lanes))
             left -= num_lanes
     return started
+
+
+def await_start(processes: Sequence[Process]) -> list[tuple[int, Exception]]:
+    """Returns once all have started or died: which died, and what Ray says of it. Raises `ResourceError` where some do neither."""
+    asked = [process.actor.is_ready.remote() for process in processes]
+    ready, pending = ray.wait(asked, num_returns=len(asked), timeout=START_TIMEOUT_S)
+    if pending:
+        raise ResourceError(
+            f"only {len(ready)} of {len(asked)} workers started within {START_TIMEOUT_S:.0f} s; "
+            f"free now: {ray.available_resources()}; set resources.slots lower or free the cluster"
+        )
+    died: list[tuple[int, Exception]] = []
+    for index, answer in enumerate(asked):
+        try:
+            ray.get(answer)
+        except LOST as error:
+            died.append((index, error))
+    return died

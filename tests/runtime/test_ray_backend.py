@@ -71,9 +71,13 @@ def _fail() -> None:
     raise ZeroDivisionError("the scanner caught fire")
 
 
-def _run_on_workers(scenario: Any, folder: Path, progress: Progress, num_slots: int = 2) -> None:
+def _run_on_workers(scenario: Any, folder: Path, progress: Progress, num_slots: int = 2, num_killed: int = 0) -> None:
+    """A run on workers of which the first ones are killed while they start."""
     resources = scenario.resources.model_copy(update={"slots": num_slots})
-    backend = RayBackend(resources, [start_process(resources, progress) for _ in range(num_slots)], progress)
+    processes = [start_process(resources, progress) for _ in range(num_slots)]
+    for process in processes[:num_killed]:
+        ray.kill(process.actor)
+    backend = RayBackend(resources, processes, progress)
     try:
         run_plans([Plan(folder, scenario.method.name, scenario, folder.parent)], backend, progress, threading.Event())
     finally:
@@ -85,7 +89,7 @@ def trap(tmp_path: Path) -> Callable[..., Trap]:
     return lambda act, times: Trap(tmp_path, act, times)
 
 
-def test_a_worker_killed_in_the_middle_of_a_round_changes_no_number(
+def test_workers_killed_as_they_start_and_in_the_middle_of_a_round_change_no_number(
     trap: Callable[..., Trap],
     load: Callable[..., Any],
     run: Callable[..., Any],
@@ -94,12 +98,14 @@ def test_a_worker_killed_in_the_middle_of_a_round_changes_no_number(
     tmp_path: Path,
 ) -> None:
     once = trap(_die, 1)
-    _run_on_workers(load(METHOD), tmp_path / "run", once)
+    _run_on_workers(load(METHOD), tmp_path / "run", once, num_killed=1)
     assert once.num_acted == 1
     disturbed = outcome_at(tmp_path / "run")
     assert_same_tables(disturbed, run(METHOD), but=("events",))
     assert disturbed.models == run(METHOD).models
-    assert disturbed.table("events")["kind"].tolist() == ["worker_lost"]
+    events = disturbed.table("events")
+    assert events["kind"].tolist() == ["worker_lost"] * 2
+    assert sorted(text.split(":")[0] for text in events["detail"])[0] == "a worker that had just been started"
     (lost,) = [values for event, values in once.told if event == "worker_lost"]
     assert (lost["work"], lost["attempt"]) == ("local_update", 1)
 
