@@ -146,7 +146,7 @@ def test_client_actors_are_killed_at_random_moments(
     command = [*words, "run", scenario, *options, "--out", str(tmp_path / "run")]
     while faults.status(tmp_path / "run") != "done":
         process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        next_kill = 0.0
+        next_kill = time.monotonic() + rng.uniform(0.0, 30.0)  # while workers start, or in a round
         while process.poll() is None:
             is_under_way = (tmp_path / "run/checkpoints").is_dir()
             if num_kills < KILLS and is_under_way and time.monotonic() > next_kill and (actors := _actors_of(process.pid)):
