@@ -26,12 +26,13 @@ class Behind:
         if last:
             last.result()
 
-    def close(self) -> None:
-        """Waits, and ends the thread. Raises what was raised there."""
+    def close(self, then: Callable[[], None]) -> None:
+        """Waits, ends the thread, and does a last thing here, whatever happened there. Raises what was raised there."""
         try:
             self.wait()
         finally:
             self._pool.shutdown()
+            then()
 
 
 def _one_by_one(calls: Sequence[Callable[[], None]]) -> None:

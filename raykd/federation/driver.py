@@ -93,8 +93,7 @@ class Driver:
         except Stopped as stopped:
             raise Stopped(str(stopped) or "stopped before the first round") from None
         finally:
-            self._behind.close()
-            self._shelf.discard()  # of a round that came to nothing
+            self._behind.close(self._shelf.discard)  # of a round that came to nothing
         return self._judge.models(state)
 
     def _rounds(self, state: State) -> None:

@@ -26,21 +26,29 @@ def test_things_are_done_in_their_order_one_at_a_time() -> None:
 
     for number in range(5):
         behind.do(lambda number=number: note(number))  # type: ignore[misc]
-    behind.close()
-    assert done == [0, 1, 2, 3, 4]
+    behind.close(lambda: done.append(-1))
+    assert done == [0, 1, 2, 3, 4, -1]
+
+
+def fail() -> None:
+    raise OSError("the disk is full")
 
 
 def test_an_error_is_told_at_the_next_turn_and_once() -> None:
     behind, done = Behind(), list[int]()
-
-    def fail() -> None:
-        raise OSError("the disk is full")
-
     behind.do(fail)
     with pytest.raises(OSError, match="full"):
         behind.do(lambda: done.append(1))
-    behind.close()
+    behind.close(lambda: None)
     assert not done
+
+
+def test_the_last_thing_is_done_where_what_was_given_failed_and_that_is_told() -> None:
+    behind, done = Behind(), list[int]()
+    behind.do(fail, lambda: done.append(1))
+    with pytest.raises(OSError, match="full"):
+        behind.close(lambda: done.append(2))
+    assert done == [2]
 
 
 class Sink:

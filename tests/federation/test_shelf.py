@@ -105,7 +105,7 @@ def test_packs_are_removed_in_another_thread_while_others_are_begun_and_read(she
         removing.do(functools.partial(shelf.keep, {place.pack for place in places}))
         shelf.begin(f"next-{number:03d}")
         assert value_of(shelf, places[0]) == max(0, number - 1)
-    removing.close()
+    removing.close(lambda: None)
     assert sorted(path.name for path in shelf.folder.iterdir()) == sorted({place.pack for place in places} | {"next-199.pack"})
 
 
