@@ -12,7 +12,6 @@ from benchmarks import (
     prepare,
     ray_overhead,
     side_by_side,
-    slots,
     step_settings,
 )
 
@@ -20,7 +19,6 @@ BENCHMARKS = {
     "distillation_step": distillation_step.main,
     "step_settings": step_settings.main,
     "ray_overhead": ray_overhead.main,
-    "slots": slots.main,
     "many_clients": many_clients.main,
     "long_run": long_run.main,
     "prepare": prepare.main,
