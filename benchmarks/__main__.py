@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import (
-    codec_ratios,
-    distillation_step,
-    long_run,
-    many_clients,
-    prepare,
-    ray_overhead,
-    side_by_side,
-    step_settings,
-)
+from benchmarks import codec_ratios, distillation_step, long_run, many_clients, prepare, ray_overhead, side_by_side, step_settings
 
 BENCHMARKS = {
     "distillation_step": distillation_step.main,
