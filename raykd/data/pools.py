@@ -43,6 +43,7 @@ class Pools:
 
     def __init__(self, scenario: Scenario, root: Path):
         self._scenario, self._root = scenario, root
+        self._clients = {member.name for member in scenario.members()}
         self._known: dict[str, Pool] = {}
 
     def open_source(self, settings: Any, owner: str) -> Source:
@@ -55,22 +56,19 @@ class Pools:
         scenario, root = self._scenario, self._root
         if not isinstance(settings, PoolSettings):
             return _build(scenario, settings, owner, root)
-        if settings.pool not in self._known:
-            drawers = pool_drawers(scenario, settings.pool)
-            if owner not in {drawer.name for drawer in drawers}:
-                return PoolSource(settings, scenario.classes, scenario.seed, owner, root)
-            self._known[settings.pool] = self._divided(settings.pool, drawers)
-        pool = self._known[settings.pool]
-        if owner not in pool.shares:
+        if owner not in self._clients:
             return PoolSource(settings, scenario.classes, scenario.seed, owner, root)
+        if settings.pool not in self._known:
+            self._known[settings.pool] = self._divided(settings.pool)
+        pool = self._known[settings.pool]
         return PoolSource(settings, scenario.classes, scenario.seed, owner, root, pool.source, pool.shares[owner], pool.fingerprint)
 
-    def _divided(self, name: str, drawers: Sequence[Drawer]) -> Pool:
+    def _divided(self, name: str) -> Pool:
         check_pools(self._scenario)
         whole = pool_source(self._scenario, name, self._root)
         keys, split = whole.keys(), self._scenario.pools[name].split
         traits = {key: whole.traits(key) for key in keys} if split.column is not None else {}
-        shares = divide(keys, traits, split, drawers, self._scenario.seed, name)
+        shares = divide(keys, traits, split, pool_drawers(self._scenario, name), self._scenario.seed, name)
         return Pool(whole, content_key(**whole.fingerprint()), shares)
 
 

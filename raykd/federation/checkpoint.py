@@ -95,12 +95,8 @@ class Checkpoints:
         self._kept: list[set[str]] = []
 
     def begin(self, next_round: int) -> None:
-        """Begins the pack of what happens until `save` is called for this round."""
+        """Begins the pack of what happens until `saving` is called for this round."""
         self.shelf.begin(f"round-{next_round:05d}")
-
-    def save(self, state: State) -> None:
-        """Keeps the state before `state.next_round`."""
-        self.saving(state)()
 
     def saving(self, state: State) -> Callable[[], None]:
         """Takes down the state before `state.next_round`, and gives the call that keeps it, to be made in any thread but before

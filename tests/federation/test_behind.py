@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ def test_things_are_done_in_their_order_one_at_a_time() -> None:
         done.append(number)
 
     for number in range(5):
-        behind.do(lambda number=number: note(number))  # type: ignore[misc]
+        behind.do(functools.partial(note, number))
     behind.close(lambda: done.append(-1))
     assert done == [0, 1, 2, 3, 4, -1]
 

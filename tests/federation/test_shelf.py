@@ -138,7 +138,7 @@ def test_packs_of_rare_clients_do_not_pile_up(tmp_path: Path, monkeypatch: pytes
         for client_id in range(10) if round_index == 0 else (round_index % 10, (7 * round_index) % 10):
             state.clients[client_id] = checkpoints.shelf.put(seal(payload(float(round_index), size=1000)))
         state.next_round = round_index
-        checkpoints.save(state)
+        checkpoints.saving(state)()
     lying = sum(path.stat().st_size for path in tmp_path.glob("*.pack"))
     needed = sum(place.num_bytes for place in state.clients.values())
     assert lying < 4 * needed

@@ -63,7 +63,10 @@ def test_a_read_only_envelope_is_opened_too() -> None:
     envelope = seal(payload())
     for blob in envelope.values():
         blob.flags.writeable = False
-    unseal(envelope)["params/w"].add_(1.0)
+    opened = unseal(envelope)
+    opened["params/w"].add_(1.0)
+    assert torch.equal(opened["params/w"], payload()["params/w"] + 1.0)
+    assert torch.equal(unseal(envelope)["params/w"], payload()["params/w"])
 
 
 def test_there_is_one_blob_of_bytes_a_kind() -> None:
