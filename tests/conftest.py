@@ -200,24 +200,22 @@ def load() -> Callable[..., Any]:
 def record(load: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recording]:
     """Runs the tiny scenario with overrides in this process and gives what went through the seam; the same again is not run again.
 
-    `fresh`: run anew, with an empty cache; `again`: run anew with a second cache, shared by all who ask; `is_reversed`: with the
-    clients of every round in the opposite order.
+    `fresh`: run anew, with an empty cache; `again`: run anew with a second cache, shared by all who ask, and with the clients of
+    every round in the opposite order.
     """
     known: dict[tuple[str, ...], Recording] = {}
     second = tmp_path_factory.mktemp("second-cache")
 
-    def anew(overrides: tuple[str, ...], cache: Path) -> Recording:
+    def anew(overrides: tuple[str, ...], cache: Path, *, is_reversed: bool = False) -> Recording:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RAYKD_CACHE", str(cache))
-            return _record(load(*overrides), tmp_path_factory.mktemp("run") / "run")
+            return _record(load(*overrides), tmp_path_factory.mktemp("run") / "run", is_reversed=is_reversed)
 
-    def record(*overrides: str, fresh: bool = False, again: bool = False, is_reversed: bool = False) -> Recording:
+    def record(*overrides: str, fresh: bool = False, again: bool = False) -> Recording:
         if again:
             if ("again", *overrides) not in known:
-                known["again", *overrides] = anew(overrides, second)
+                known["again", *overrides] = anew(overrides, second, is_reversed=True)
             return known["again", *overrides]
-        if is_reversed:
-            return _record(load(*overrides), tmp_path_factory.mktemp("run") / "run", is_reversed=True)
         if fresh:
             return anew(overrides, tmp_path_factory.mktemp("fresh"))
         if overrides not in known:

@@ -78,7 +78,7 @@ def test_a_buffer_of_all_clients_is_fedavg_to_the_last_bit(record: Callable[...,
 def test_the_order_in_which_work_is_done_here_changes_nothing(
     two: Any, record: Callable[..., Any], assert_same_tables: Callable[..., None]
 ) -> None:
-    other = record(FEDAVG, *SPEEDS, BUFFER_OF_TWO, is_reversed=True).outcome
+    other = record(FEDAVG, *SPEEDS, BUFFER_OF_TWO, again=True).outcome
     assert_same_tables(two.outcome, other)
     assert two.outcome.models == other.models
 
