@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import codec_ratios, distillation_step, long_run, many_clients, prepare, ray_overhead, side_by_side, step_settings
+from benchmarks import (
+    codec_ratios,
+    distillation_step,
+    long_run,
+    many_clients,
+    prepare,
+    ray_overhead,
+    side_by_side,
+    slots,
+    step_settings,
+)
 
 BENCHMARKS = {
     "distillation_step": distillation_step.main,
     "step_settings": step_settings.main,
     "ray_overhead": ray_overhead.main,
+    "slots": slots.main,
     "many_clients": many_clients.main,
     "long_run": long_run.main,
     "prepare": prepare.main,

@@ -1,4 +1,5 @@
-"""A training step under each setting of `training`: bfloat16, `channels_last_3d`, compiled. One thread, settings interleaved."""
+"""A training step under each setting of `training`: bfloat16, `channels_last_3d`, compiled. On a GPU where torch sees one, else on
+one thread; settings interleaved."""
 
 from __future__ import annotations
 
@@ -14,9 +15,12 @@ from raykd.federation.worker import keep_freed_memory
 from raykd.models._base import build_network
 from raykd.numerics.local_sgd import Batch, Loss, in_bfloat16
 from raykd.numerics.segmentation_losses import dice_ce_loss
+from raykd.runtime.device import take_up_device
 from raykd.scenario.registry import NETWORKS
 
-NUM_CLASSES, SHAPE, REPEATS = 4, (16, 64, 64), 9
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SHAPE = (32, 128, 128) if DEVICE == "cuda" else (16, 64, 64)
+NUM_CLASSES, REPEATS = 4, 9
 NETS: tuple[dict[str, Any], ...] = ({"name": "unet", "width": 8}, {"name": "segresnet"}, {"name": "paper_vnet"})
 SETTINGS = ("fp32", "bf16", "channels_last_3d", "bf16 and channels_last_3d", "compiled")
 
@@ -25,21 +29,23 @@ class Step:
     """One optimiser step of a network under a setting."""
 
     def __init__(self, block: dict[str, Any], setting: str):
-        self.network = build_network(NETWORKS.get(block["name"]).Settings(**block), NUM_CLASSES, 0).train()
+        self.network = build_network(NETWORKS.get(block["name"]).Settings(**block), NUM_CLASSES, 0).to(DEVICE).train()
         if "channels_last_3d" in setting:
             torch.nn.utils.convert_conv3d_weight_memory_format(self.network, torch.channels_last_3d)
         if setting == "compiled":
             self.network.compile()
-        self.loss: Loss = in_bfloat16(supervised, "cpu") if "bf16" in setting else supervised
+        self.loss: Loss = in_bfloat16(supervised, DEVICE) if "bf16" in setting else supervised
         self.optimiser = torch.optim.Adam(self.network.parameters(), 1e-3)
         rng = torch.Generator().manual_seed(0)
         image, label = torch.randn((2, 1, *SHAPE), generator=rng), torch.randint(NUM_CLASSES, (2, *SHAPE), generator=rng)
-        self.batch = Batch(image, label, 2)
+        self.batch = Batch(image, label, 2).to(DEVICE)
 
     def __call__(self) -> None:
         self.optimiser.zero_grad(set_to_none=True)
         self.loss(self.network, self.batch)["supervised"].backward()
         self.optimiser.step()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
 
 
 def supervised(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
@@ -50,8 +56,10 @@ def supervised(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
 def main() -> None:
     """Prints the table."""
     keep_freed_memory()
+    take_up_device(1.0)
     torch.set_num_threads(1)
-    print(f"2 patches of {SHAPE}, fp32 in ms, the others as the median of the ratios fp32 / setting of {REPEATS} neighbours\n")
+    place = torch.cuda.get_device_name() if DEVICE == "cuda" else "one thread"
+    print(f"{place}, 2 patches of {SHAPE}, fp32 in ms, the others as medians of {REPEATS} ratios fp32 / setting\n")
     print(f"| network | {' | '.join(SETTINGS)} | compiling |\n|{'---|' * (len(SETTINGS) + 2)}")
     for block in NETS:
         steps = [Step(block, setting) for setting in SETTINGS]

@@ -94,6 +94,7 @@ def cached_knowledge(
         known=request.known,
         seed=seed,
         threads=torch.get_num_threads(),
+        device=next(network.parameters()).device.type,
         window=window,
         inference=INFERENCE,
     )

@@ -33,7 +33,7 @@ def pseudo_label_loss(logits_BLIJK: Tensor, pseudo_BIJK: Tensor) -> Tensor:
     """Cross-entropy with pseudo-labels, summed over the voxels that are believed and divided by the number of all voxels, as
     FixMatch has it: the less is believed, the less it weighs.
     """
-    return F.cross_entropy(logits_BLIJK, pseudo_BIJK, ignore_index=UNKNOWN, reduction="sum") / pseudo_BIJK.numel()
+    return F.cross_entropy(logits_BLIJK, pseudo_BIJK, ignore_index=UNKNOWN, reduction="none").sum() / pseudo_BIJK.numel()
 
 
 def believed_share(pseudo_BIJK: Tensor) -> float:

@@ -7,7 +7,8 @@ interpolation before any loss. Only `channel_kl_loss` asks for the same number o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,57 @@ from torch import Tensor
 def match_grid(feature_BFijk: Tensor, shape: Sequence[int]) -> Tensor:
     """The map averaged along the axes where `shape` is coarser and trilinearly interpolated along those where it is finer."""
     averaged = tuple(min(new, old) for new, old in zip(shape, feature_BFijk.shape[2:], strict=True))
-    if averaged != tuple(feature_BFijk.shape[2:]):
-        feature_BFijk = F.adaptive_avg_pool3d(feature_BFijk, _edges(averaged))
+    feature_BFijk = average_pool(feature_BFijk, averaged)
     if averaged == tuple(shape):
         return feature_BFijk
+    if feature_BFijk.is_cuda:
+        return by_matrices(feature_BFijk, shape, interpolation)
     return F.interpolate(feature_BFijk, size=_edges(shape), mode="trilinear", align_corners=False)
+
+
+def average_pool(feature_BFijk: Tensor, shape: Sequence[int]) -> Tensor:
+    """Adaptive average pooling to a shape."""
+    if tuple(feature_BFijk.shape[2:]) == tuple(shape):
+        return feature_BFijk
+    if feature_BFijk.is_cuda:
+        return by_matrices(feature_BFijk, shape, averaging)
+    return F.adaptive_avg_pool3d(feature_BFijk, _edges(shape))
+
+
+def by_matrices(feature_BFijk: Tensor, shape: Sequence[int], weights: Callable[[int, int], Tensor]) -> Tensor:
+    """The map resized by one product of matrices an axis. It is slower than torch's own kernels, whose gradients on a GPU add up in
+    another order at every run.
+
+    Args:
+        shape: i, j, k.
+        weights: `averaging` or `interpolation`.
+    """
+    for axis, (old, new) in enumerate(zip(feature_BFijk.shape[2:], shape, strict=True), start=2):
+        if old != new:
+            feature_BFijk = (feature_BFijk.movedim(axis, -1) @ weights(old, new).to(feature_BFijk)).movedim(-1, axis)
+    return feature_BFijk
+
+
+@functools.lru_cache(maxsize=64)
+def averaging(old: int, new: int) -> Tensor:
+    """What every old position gives to every new one along an axis, as adaptive average pooling has it: (old, new)."""
+    weight = torch.zeros(old, new)
+    for index in range(new):
+        start, end = index * old // new, -(-(index + 1) * old // new)
+        weight[start:end, index] = 1.0 / (end - start)
+    return weight
+
+
+@functools.lru_cache(maxsize=64)
+def interpolation(old: int, new: int) -> Tensor:
+    """The same of linear interpolation between the centres of positions."""
+    weight = torch.zeros(old, new)
+    for index in range(new):
+        place = max((index + 0.5) * old / new - 0.5, 0.0)
+        low = int(place)
+        weight[low, index] += 1.0 - (place - low)
+        weight[min(low + 1, old - 1), index] += place - low
+    return weight
 
 
 def _edges(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -72,7 +119,7 @@ def pairwise_loss(student_BSijk: Tensor, teacher_BTijk: Tensor, nodes: tuple[int
     """
 
     def similarity(feature: Tensor) -> Tensor:
-        unit = F.normalize(F.adaptive_avg_pool3d(feature, nodes).flatten(2), dim=1)
+        unit = F.normalize(average_pool(feature, nodes).flatten(2), dim=1)
         return unit.transpose(1, 2) @ unit
 
     return (similarity(student_BSijk) - similarity(teacher_BTijk)).square().mean()

@@ -51,4 +51,4 @@ def bank_contrastive_loss(
     counts_Bijk = (covered_BCijk.sum(dim=1) > 0.5) & present_C[own_Bijk]
     position_C = present_C.cumsum(dim=0) - 1
     target_Bijk = torch.where(counts_Bijk, position_C[own_Bijk], UNKNOWN)
-    return F.cross_entropy(class_BCijk, target_Bijk, ignore_index=UNKNOWN, reduction="sum") / counts_Bijk.sum().clamp(min=1)
+    return F.cross_entropy(class_BCijk, target_Bijk, ignore_index=UNKNOWN, reduction="none").sum() / counts_Bijk.sum().clamp(min=1)

@@ -119,7 +119,7 @@ def prototype_contrastive_loss(
     counts_Bijk = (covered_BCijk.sum(dim=1) > 0.5) & present[class_Bijk]
     logits = cosine_logits(feature_BFijk, prototype_CF.detach(), scale=1.0 / temperature, present_P=present)
     target = torch.where(counts_Bijk, class_Bijk, UNKNOWN)
-    return F.cross_entropy(logits, target, ignore_index=UNKNOWN, reduction="sum") / counts_Bijk.sum().clamp(min=1)
+    return F.cross_entropy(logits, target, ignore_index=UNKNOWN, reduction="none").sum() / counts_Bijk.sum().clamp(min=1)
 
 
 def episodic_loss(feature_BFijk: Tensor, label_BIJK: Tensor, num_classes: int, *, temperature: float = 0.05) -> Tensor:

@@ -120,8 +120,10 @@ class RehearsalBackend(InProcessBackend):
     def __init__(self, rehearsal: Rehearsal, holders: Holders, kinds: Sequence[Hashable], num_slots: int):
         super().__init__(_silent)
         self.num_slots = num_slots
-        self._rehearsal = rehearsal
-        self._worker = RehearsalWorker(rehearsal, holders, kinds)
+        self._rehearsal, self._stand_in = rehearsal, RehearsalWorker(rehearsal, holders, kinds)
+
+    def worker_for(self, scenario: Scenario) -> Worker:
+        return self._stand_in
 
     def hand_out(self, payload: Envelope) -> None:
         self._rehearsal.handed_out = payload

@@ -28,14 +28,14 @@ def chosen_address(address: str | None) -> str:
 
 
 def ready_address(address: str | None) -> str:
-    """The chosen address, once a cluster has answered there and the environment lets Ray show its token.
+    """The chosen address, once a cluster has answered there.
 
     Raises:
-        ResourceError: see `use_token` and `check_answers`.
+        ResourceError: see `refuse_missing_token` and `check_answers`.
     """
     target = chosen_address(address)
     if target != LOCAL:
-        use_token()
+        refuse_missing_token()
         check_answers(target)
     return target
 
@@ -50,22 +50,16 @@ def has_token() -> bool:
     return bool(os.environ.get(TOKEN)) or token_file().is_file()
 
 
-def use_token() -> None:
-    """Has Ray show its token where there is one and nobody said otherwise: at an explicit address it does not by itself.
-
-    Raises:
-        ResourceError: the mode asks for a token and there is none.
-    """
-    mode = os.environ.get(AUTH_MODE)
-    if mode == "token" and not has_token():
+def refuse_missing_token() -> None:
+    """Raises `ResourceError` where the environment asks for a token and there is none."""
+    if os.environ.get(AUTH_MODE) == "token" and not has_token():
         raise ResourceError(f"{AUTH_MODE} is token, but there is no token: set {TOKEN}, or {TOKEN_PATH}, or write {token_file()}")
-    if mode is None and has_token():
-        os.environ[AUTH_MODE] = "token"
 
 
 @functools.lru_cache(maxsize=1)
 def check_answers(target: str) -> None:
-    """Asks a cluster for its versions and nodes, once.
+    """Asks a cluster for its versions and nodes, once, and has Ray show its token from now on where the cluster wants one and the
+    environment leaves that open: a cluster without tokens loses a process that expects them.
 
     Args:
         target: `HOST:PORT`, or `auto`.
@@ -82,6 +76,8 @@ def check_answers(target: str) -> None:
     told = _asked(target)
     if "refused" in told:
         raise ResourceError(_refusal(target, told["refused"]))
+    if told["wants_token"]:
+        os.environ[AUTH_MODE] = "token"
     if not told["is_same"]:
         own_ray, own_python = told["own"]
         raise ResourceError(
@@ -123,7 +119,7 @@ def _asked(target: str) -> dict[str, Any]:
 
 
 def _refusal(target: str, reason: str) -> str:
-    if reason == "token" and os.environ.get(AUTH_MODE) == "token":
+    if reason == "token" and os.environ.get(AUTH_MODE, "token") == "token" and has_token():
         return f"the cluster at {target} refused the token; put the cluster's own into {TOKEN}, or into {token_file()}"
     if reason == "token" and os.environ.get(AUTH_MODE):
         return (

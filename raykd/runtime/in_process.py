@@ -11,13 +11,14 @@ from raykd.federation.client import SERVER
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, Jobs, LocalJob, LocalReply, Progress, Row, ServerJob, Stopped
 from raykd.federation.transport import Envelope
 from raykd.federation.worker import Worker
+from raykd.runtime.device import take_up_device
 from raykd.scenario.schema import Scenario
 
 T = TypeVar("T")
 
 
 class InProcessBackend:
-    """One worker, here.
+    """One worker, here, on a GPU where clients hold one.
 
     Args:
         progress: told of finished steps and clients.
@@ -28,7 +29,6 @@ class InProcessBackend:
 
     def __init__(self, progress: Progress, stop: Event | None = None):
         self._progress, self._stop = progress, stop or Event()
-        self._worker = Worker(self._tell)
 
     def _tell(self, event: str, **values: Any) -> None:
         self._progress(event, **values)
@@ -45,7 +45,12 @@ class InProcessBackend:
             yield job
 
     def open(self, scenario: Scenario, root: Path) -> None:
+        self._worker = self.worker_for(scenario)
         self._worker.open(scenario, root)
+
+    def worker_for(self, scenario: Scenario) -> Worker:
+        """The one that does the work of a scenario."""
+        return Worker(self._tell, take_up_device(scenario.resources.gpus_per_client))
 
     def prepare(self, client_ids: Sequence[int], with_repository: bool) -> list[Row]:
         if with_repository:

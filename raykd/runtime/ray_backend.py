@@ -16,6 +16,7 @@ from threading import Event
 from typing import Any
 
 import ray
+import torch
 from ray import exceptions as ray_errors
 
 from raykd.federation.client import SERVER
@@ -33,6 +34,7 @@ LOOK_UP_S = 0.5
 """So often a wait for workers is broken off to see whether to stop."""
 FULL = (ray_errors.ObjectStoreFullError, ray_errors.OutOfDiskError)
 STORE_IS_FULL = "Ray's object store is full, and the disk that it spills to; free room there, or start Ray with another --temp-dir"
+LARGER_SHARE = "Give a client a larger share of a GPU, or smaller patches or batches"
 MOVING_FACTOR = 4.0
 """A client is moved where that saves so many times what preparing its cases took: it pays for one round, and costs are guesses."""
 MOVING = ("describe", "local_update")
@@ -270,6 +272,8 @@ def _as_failure(error: ray_errors.RayTaskError, work: str) -> BaseException:
         return cause
     if isinstance(cause, FULL):
         return RunFailed(f"{work}: {STORE_IS_FULL}")
+    if isinstance(cause, torch.OutOfMemoryError):
+        return RunFailed(f"{work} needs more than resources.gpus_per_client allows it: {str(cause).splitlines()[0]} {LARGER_SHARE}")
     return RunFailed.unforeseen(work, cause, str(error))
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
-import torch
 from ray import exceptions as ray_errors
 
 from raykd.federation.protocols import Progress
 from raykd.federation.transport import Envelope
 from raykd.federation.worker import Worker
+from raykd.runtime.device import take_up_device
 from raykd.runtime.placement import slots_on
 from raykd.scenario.errors import ResourceError
 from raykd.scenario.schema import Resources, Scenario
@@ -39,10 +39,7 @@ class WorkerActor:
     """
 
     def __init__(self, progress: Progress, gpus: float, num_lanes: int):
-        given = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-        device = "cuda" if given and torch.cuda.is_available() else "cpu"
-        if device == "cuda" and gpus < 1:
-            torch.cuda.set_per_process_memory_fraction(gpus)
+        device = take_up_device(gpus)
         self._lanes = [Worker(progress, device) for _ in range(num_lanes)]
 
     def is_ready(self) -> bool:

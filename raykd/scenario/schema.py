@@ -82,7 +82,7 @@ class Resources(Strict):
     cpus_per_client: NonNegativeFloat = 1.0
     """CPUs that one running client holds."""
     gpus_per_client: NonNegativeFloat = 0.0
-    """Fraction of a GPU that one running client holds."""
+    """Fraction of a GPU that one running client holds, and of its memory that it may use; above 0 networks run there."""
     threads_per_client: PositiveInt = 1
     """Torch threads of a running client: part of the scenario, because it changes the last bits of a result."""
     threads_teacher: PositiveInt = 1

@@ -8,9 +8,19 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from raykd.numerics.feature_losses import attention_loss, channel_kl_loss, match_grid, pairwise_loss, region_affinity_loss
+from raykd.numerics.feature_losses import (
+    attention_loss,
+    averaging,
+    by_matrices,
+    channel_kl_loss,
+    interpolation,
+    match_grid,
+    pairwise_loss,
+    region_affinity_loss,
+)
 from raykd.numerics.rng import generator
 
 GRID = (4, 8, 8)
@@ -65,6 +75,20 @@ def test_a_grid_coarser_here_and_finer_there_is_averaged_here_and_interpolated_t
     along_k = torch.tensor([0.0, 4.0], dtype=torch.float64).reshape(1, 1, 1, 1, 2)
     matched = match_grid((along_i + along_k).expand(1, 1, 4, 2, 2), (2, 2, 4))
     assert matched[0, 0, :, 0].tolist() == [[0.5, 1.5, 3.5, 4.5], [5.5, 6.5, 8.5, 9.5]]
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 4), (3, 11, 8), (16, 8, 5), (9, 20, 8), (1, 1, 1)])
+@pytest.mark.parametrize("weights", [averaging, interpolation])
+def test_matrices_resize_as_torch_does(weights: Callable[[int, int], Tensor], shape: tuple[int, int, int]) -> None:
+    given = feature("given", 3, (8, 10, 8)).requires_grad_()
+    if weights is averaging:
+        there = F.adaptive_avg_pool3d(given, shape)
+    else:
+        there = F.interpolate(given, shape, mode="trilinear", align_corners=False)
+    results = [there, by_matrices(given, shape, weights)]
+    slopes = [torch.autograd.grad(result.square().sum(), given)[0] for result in results]
+    np.testing.assert_allclose(results[1].detach(), results[0].detach(), atol=1e-6)
+    np.testing.assert_allclose(slopes[1], slopes[0], atol=1e-5)
 
 
 def test_channel_kl_is_its_formula() -> None:

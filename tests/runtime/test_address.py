@@ -39,9 +39,8 @@ def test_the_option_comes_before_the_variable_and_that_before_a_cluster_of_its_o
 
 
 @pytest.mark.parametrize("where", ["variable", "path", "home"])
-def test_a_token_at_hand_is_used_and_never_put_elsewhere(where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(address.AUTH_MODE, "")
-    monkeypatch.delenv(address.AUTH_MODE)
+def test_a_token_at_hand_is_found(where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert not address.has_token()
     file = tmp_path / ("elsewhere" if where == "path" else ".ray/auth_token")
     if where == "variable":
         monkeypatch.setenv(address.TOKEN, "canary-token")
@@ -50,26 +49,23 @@ def test_a_token_at_hand_is_used_and_never_put_elsewhere(where: str, monkeypatch
         file.write_text("canary-token")
     if where == "path":
         monkeypatch.setenv(address.TOKEN_PATH, str(file))
-    address.use_token()
-    assert os.environ[address.AUTH_MODE] == "token"
-    assert [name for name, value in os.environ.items() if "canary-token" in value] == (
-        [address.TOKEN] if where == "variable" else []
-    )
+    assert address.has_token()
 
 
-def test_a_mode_that_was_set_stays_and_without_token_none_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    address.use_token()
-    assert address.AUTH_MODE not in os.environ
-    monkeypatch.setenv(address.TOKEN, "secret")
-    monkeypatch.setenv(address.AUTH_MODE, "disabled")
-    address.use_token()
-    assert os.environ[address.AUTH_MODE] == "disabled"
+@pytest.mark.parametrize(("wants_token", "mode"), [(True, "token"), (False, None)])
+def test_a_token_is_shown_where_the_cluster_wants_one(wants_token: bool, mode: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address, "_check_listens", lambda target: None)
+    told = {"wants_token": wants_token, "is_same": True, "has_node_here": True}
+    monkeypatch.setattr(address, "_asked", lambda target: told)
+    address.check_answers.__wrapped__("10.0.0.5:6379")
+    assert os.environ.get(address.AUTH_MODE) == mode
+    monkeypatch.delenv(address.AUTH_MODE, raising=False)
 
 
 def test_a_mode_of_token_without_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(address.AUTH_MODE, "token")
     with pytest.raises(ResourceError, match="there is no token"):
-        address.use_token()
+        address.refuse_missing_token()
 
 
 @pytest.mark.parametrize(

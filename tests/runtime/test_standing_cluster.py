@@ -94,6 +94,27 @@ def test_a_wrong_token_and_none_are_told_apart_and_in_time(raykd: Command, scena
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_token_at_hand_is_kept_from_a_cluster_that_wants_none(cluster: tuple[str, dict[str, str]], scenario: Path) -> None:
+    """Ray would show it, expect it in turn, and be lost to a cluster that has none."""
+    folder, address = Path(tempfile.mkdtemp(prefix="rk", dir="/tmp")), f"127.0.0.1:{_free_port()}"
+    start = [str(BIN / "ray"), "start", "--block", "--disable-usage-stats", "--num-cpus=2", "--object-store-memory=100000000"]
+    start += [f"--port={address.rpartition(':')[2]}", "--head", "--include-dashboard=false", f"--temp-dir={folder}"]
+    with (folder / "ray.log").open("w") as log:
+        own = {**cluster[1], "RAY_AUTH_MODE": "disabled"}
+        head = subprocess.Popen(start, env=own, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait_for(lambda: "Ray runtime started" in (folder / "ray.log").read_text())
+        command = [str(BIN / "raykd"), "run", str(scenario), *FEDAVG, "--out", str(folder / "run"), "--address", address]
+        ended = subprocess.run(command, env=cluster[1], capture_output=True, text=True, timeout=200, check=False)
+        assert ended.returncode == 0, ended.stderr
+    finally:
+        head.send_signal(signal.SIGTERM)
+        head.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_nodes_give_the_tables_of_one_process_and_no_token_is_written(
     raykd: Command,
