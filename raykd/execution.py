@@ -22,6 +22,7 @@ from raykd.scenario.load import dump_scenario
 from raykd.scenario.registry import METHODS
 from raykd.scenario.schema import Scenario
 from raykd.staging import mirrored
+from raykd.storage import Folder
 from raykd.watch import Lines
 
 if TYPE_CHECKING:
@@ -103,7 +104,9 @@ def _place(plan: Plan) -> Iterator[None]:
     """The directory of a run, made where it begins, and held against other writers."""
     if not plan.is_resumed:
         failpoint("begin.before_directory")
-        if plan.study_record:
+        if plan.study_record and plan.url:
+            Folder(plan.url.rpartition("/")[0]).write("study.yaml", plan.study_record.encode())
+        elif plan.study_record:
             make_folder(plan.run_dir.parent)
             write_atomically(plan.run_dir.parent / "study.yaml", plan.study_record.encode())
         create_run_dir(plan.run_dir)

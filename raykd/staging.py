@@ -1,4 +1,4 @@
-"""Runs whose directory is a URL: they are written in the cache of this machine and mirrored to the store step by step."""
+"""Runs and studies whose directory is a URL: runs are written in this machine's cache and mirrored to the store step by step."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from raykd.results.mirror import Mirror
 from raykd.scenario.errors import RaykdError
 from raykd.storage import OWNER, Folder, place_in_cache
 
+OUTLINE = ("study.yaml", "scenario.yaml", MANIFEST)
 UNBEGUN = {OWNER, NAME, LOG, LOCK, "scenario.yaml"}
 """All that a run may leave in a store that was cut off before its manifest."""
 
@@ -65,6 +66,19 @@ def check_out(url: str) -> Path:
         run_dir.with_name(f".{run_dir.name}.fetched").unlink(missing_ok=True)
         folder.fetch(run_dir, lambda name: name not in (OWNER, LOCK))
     return run_dir
+
+
+def outline(url: str) -> Path:
+    """What a study in a store says of itself and of its cells, fetched anew; a path that does not exist where nothing is there.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    folder, into = Folder(url), place_in_cache(url, "outline")
+    folder.refuse_unreachable()
+    shutil.rmtree(into.parent, ignore_errors=True)
+    folder.fetch(into, lambda name: name.rpartition("/")[2] in OUTLINE)
+    return into
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from object_store import ObjectStore
 
 from raykd.execution import run_plans
@@ -175,6 +176,51 @@ def test_a_run_goes_on_on_another_machine(
     assert {name[7:]: content for name, content in there.items() if name.startswith("models/")} == run(FEDAVG).models
     with pytest.raises(RaykdError, match="done, there is nothing to go on with"):
         resume_plan(Path(url))
+
+
+def test_a_study_in_a_store_goes_on_on_another_machine(
+    store: ObjectStore, tiny: dict[str, Any], run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its second cell fails in its second round; elsewhere the first is left as it is, and the second gone on with."""
+    from typer.testing import CliRunner
+
+    from raykd.cli import app
+
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    (tmp_path / "study.yaml").write_text("base: tiny.yaml\nmethods: [{name: local}, {name: fedavg}]\n")
+    url, cells = "s3://bucket/studies/both", ("local--seed7", "fedavg--seed7")
+
+    def said(*words: str) -> tuple[str, BaseException | None]:
+        command = ["study", str(tmp_path / "study.yaml"), "--out", url, "--backend", "in-process", "--quiet", *words]
+        ended = CliRunner().invoke(app, command)
+        return ended.stdout, ended.exception
+
+    def manifest(cell: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(_objects(store, url)[f"{cell}/manifest.json"])
+        return found
+
+    class Faulty(InProcessBackend):
+        def local_updates(self, jobs: Any, download: Any) -> Any:
+            if jobs[0].round_index == 1 and self._worker._scenario.method.name == "fedavg":
+                raise ConnectionAbortedError("cut off")
+            return super().local_updates(jobs, download)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("raykd.runtime.in_process.InProcessBackend", Faulty)
+        _, failed = said()
+    assert isinstance(failed, RunFailed) and f"--out {url} --continue" in str(failed)
+    assert [manifest(cell)["status"] for cell in cells] == ["done", "failed"]
+    first = manifest(cells[0])
+    for words, why in (((), "holds a study already"), (("--continue", "--set", "seeds=[1]"), "holds a study that differs")):
+        _, refused = said(*words)
+        assert isinstance(refused, RaykdError) and why in str(refused) and str(refused).startswith(url)
+    _elsewhere()
+    assert said("--continue") == (f"{url}\n", None)
+    assert manifest(cells[0]) == first and manifest(cells[1])["status"] == "done"
+    models = {name.split("/")[-1]: content for name, content in _objects(store, url).items() if "fedavg--seed7/models/" in name}
+    assert models == run(FEDAVG).models
+    assert said("--dry-run", "--continue")[0].splitlines()[-1] == "2 cells: 2 done"
+    assert [loaded.path.name for loaded in load_runs([url]).runs] == sorted(cells)
 
 
 def test_a_store_that_refuses_in_the_middle_fails_the_run_and_it_goes_on_from_here(

@@ -40,9 +40,10 @@ def study(
     quiet: Quiet = False,
 ) -> None:
     """Runs every cell of a study (methods x varied keys x seeds); the last line printed is the study's directory."""
-    from raykd.commands.study_record import refuse_other_study, states_of, taken_up
+    from raykd.commands.study_record import placed, states_of, taken_up
     from raykd.launch import check_plans, refuse_taken
     from raykd.scenario.errors import RaykdError
+    from raykd.staging import outline
     from raykd.storage import url_of
 
     if continue_ and out is None:
@@ -51,37 +52,49 @@ def study(
         raise RaykdError("--json and --costs belong to --dry-run")
     if not dry_run:
         refuse_unreachable(backend, address, detach)
-    if out is not None and url_of(out):
-        raise RaykdError(f"{url_of(out)}: a study is written to a directory of this machine; copy it to the store when it is done")
     loaded, plans, folder = plan_study(study, set_, out)
+    url = url_of(folder) or ""
+    place, seen = url or str(folder), outline(url) if url else folder
     command = ["raykd", "study", str(study), *(word for text in set_ for word in ("--set", text))]
-    command += ["--out", str(folder), "--continue", *([] if backend == "ray" else ["--backend", backend])]
+    command += ["--out", place, "--continue", *([] if backend == "ray" else ["--backend", backend])]
     command += ["--address", address] if address else []
-    if continue_:
-        refuse_other_study(loaded, folder)
-    else:
-        _refuse_begun(folder, command)
+    _refuse_what_is_there(loaded, seen, place, command, continue_)
+    if not continue_ and not url:
         refuse_taken(plans)
-    states = states_of(loaded, folder)
+    states = states_of(loaded, seen)
     check_plans(plans)
     left = [plan for plan in plans if states[plan.run_dir.name] != "done"]
     if dry_run:
         _tell(loaded, states, _costs(left) if costs else {}, as_json)
         return
-    left = [taken_up(plan) if states[plan.run_dir.name] == "unfinished" else plan for plan in left]
+    if url:
+        left = [placed(plan, url, states[plan.run_dir.name]) for plan in left]
+    else:
+        left = [taken_up(plan) if states[plan.run_dir.name] == "unfinished" else plan for plan in left]
     if left and detach:
         carry_out_detached(left, address, quiet, folder.absolute().name)
     elif left:
         carry_out(left, backend, address, quiet, f"; to go on: {shlex.join(command)}")
-    typer.echo(str(folder))
+    typer.echo(place)
 
 
-def _refuse_begun(folder: Path, command: Sequence[str]) -> None:
-    from raykd.commands.study_record import RECORD
+def _refuse_what_is_there(study: Study, seen: Path, place: str, command: Sequence[str], is_continued: bool) -> None:
+    """Refuses a directory that holds a study: one that differs where it is to be gone on with, else any.
+
+    Args:
+        seen: what is there, on this machine.
+        place: what the user calls it.
+    """
+    from raykd.commands.study_record import RECORD, refuse_other_study
     from raykd.scenario.errors import RaykdError
 
-    if (folder / RECORD).exists():
-        raise RaykdError(f"{folder}: holds a study already; give another directory with --out, or go on: {shlex.join(command)}")
+    if not is_continued and (seen / RECORD).exists():
+        raise RaykdError(f"{place}: holds a study already; give another directory with --out, or go on: {shlex.join(command)}")
+    try:
+        if is_continued:
+            refuse_other_study(study, seen)
+    except RaykdError as error:
+        raise RaykdError(str(error).replace(str(seen), place)) from None
 
 
 def _costs(plans: Sequence[Plan]) -> dict[str, dict[str, float]]:

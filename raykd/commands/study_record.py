@@ -15,6 +15,8 @@ from raykd.scenario.document import as_written, differences
 from raykd.scenario.errors import RaykdError, ScenarioError
 from raykd.scenario.study import Cell, Study
 from raykd.scenario.yaml_reader import read_yaml, write_yaml
+from raykd.staging import check_out, to_begin
+from raykd.storage import url_of
 
 if TYPE_CHECKING:
     from raykd.launch import Plan
@@ -32,7 +34,7 @@ def record_of(study: Study, folder: Path) -> str:
         {
             "name": study.name,
             "description": study.description,
-            "base": os.path.relpath(study.base, folder),
+            "base": str(study.base) if url_of(folder) else os.path.relpath(study.base, folder),
             **settings,
             "cells": [
                 {
@@ -140,6 +142,21 @@ def taken_up(plan: Plan) -> Plan:
         aside = set_aside(plan.run_dir)
         typer.echo(f"{error}: it is run anew, and what there was is in {aside}", err=True)
         return plan
+
+
+def placed(plan: Plan, url: str, state: str) -> Plan:
+    """The plan of a cell in a store, claimed for this machine.
+
+    Args:
+        url: of the study.
+        state: of the cell, as `states_of` gives it.
+
+    Raises:
+        StorageError: it cannot be read or written there.
+        RaykdError: somebody writes it, or what is there of it cannot be gone on with.
+    """
+    place = f"{url}/{plan.run_dir.name}"
+    return taken_up(replace(plan, run_dir=check_out(place), url=place)) if state == "unfinished" else to_begin(plan, place)
 
 
 def continued(plan: Plan) -> Plan | None:

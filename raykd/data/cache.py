@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import socket
 import time
 import uuid
@@ -97,7 +98,7 @@ def _write(path: Path, stored: Stored) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of the cache.
+    """A file of the cache, or a folder of what was fetched from a store.
 
     Attributes:
         kind: its sub-folder.
@@ -172,6 +173,9 @@ def remove(chosen: Iterable[Entry]) -> int:
     num_bytes = 0
     for entry in chosen:
         with contextlib.suppress(FileNotFoundError):
-            entry.path.unlink()
+            if entry.path.is_dir():
+                shutil.rmtree(entry.path)
+            else:
+                entry.path.unlink()
             num_bytes += entry.num_bytes
     return num_bytes

@@ -1,7 +1,8 @@
-"""Cases in stores: what a source's settings name by URL is fetched into the cache of every machine that reads it."""
+"""What the cache holds of stores: cases that settings name by URL, fetched by every machine that reads them, and runs."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from raykd.data.cache import Entry
 from raykd.storage import Folder, StorageError, cache_dir, place_in_cache, url_of
 
 S = TypeVar("S", bound=BaseModel)
@@ -29,6 +31,28 @@ def localised(settings: S) -> S:
 def is_fetched(path: Path) -> bool:
     """Whether a path lies where files of stores are fetched to."""
     return path.absolute().is_relative_to((cache_dir() / "remote").absolute())
+
+
+def entries_of_stores() -> list[Entry]:
+    """The folders of the cache that are of stores: `fetched` ones, and `runs` that were written here and have reached their store.
+
+    A run that is not done is left out, since what is here of it may be in no store.
+    """
+    found = []
+    for folder in sorted((cache_dir() / "remote").glob("*/*")):
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        if files and (folder.name != "run" or all(_is_done(path) for path in folder.glob("*/"))):
+            stats = [path.stat() for path in files]
+            num_bytes, used_s = sum(stat.st_size for stat in stats), max(stat.st_mtime for stat in stats)
+            found.append(Entry("runs" if folder.name == "run" else "fetched", folder, num_bytes, used_s))
+    return found
+
+
+def _is_done(run_dir: Path) -> bool:
+    try:
+        return bool(json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["status"] == "done")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 @lru_cache(maxsize=1024)

@@ -149,7 +149,8 @@ class _Planner:
         accounts = Accounts([self._priced(index, kind, rehearsal) for index, kind in enumerate(kinds)], self.num_slots)
         if any(kind == "server" for kind, _ in rehearsal.firsts):
             accounts.server = self._prices("server", SERVER, self.repository_case[0], self.repository[1], rehearsal)
-        models = [net for net in rehearsal.networks if self.book.is_new("teachers", model_key(scenario, net, self.root))]
+        device = "cuda" if scenario.resources.gpus_per_client > 0 else "cpu"
+        models = [net for net in rehearsal.networks if self.book.is_new("teachers", model_key(scenario, net, self.root, device))]
         repository_s, repository_bytes = self._repository_costs(rehearsal, models)
         worker_bytes = peak_bytes() + max(repository_bytes, accounts.bytes_held())
         return Forecast(

@@ -21,6 +21,7 @@ from raykd.data import cache
 from raykd.data.cache import Entry, Stored, abandoned, cache_dir, cached, content_key, entries, remove, to_prune
 from raykd.scenario.errors import RaykdError
 from raykd.scenario.training import Augmentation
+from raykd.storage import local_copy, place_in_cache
 
 KEY = content_key(case="c-1")
 TENSORS = {"image": torch.arange(6.0).reshape(2, 3), "label": torch.tensor([0, 255], dtype=torch.uint8)}
@@ -294,6 +295,22 @@ def test_the_command_shows_and_prunes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "removed 0 of 2" in prune("prune", "--older-than", "1d", "--max-size", "1GB").output
     assert "removed 1 of 1" in prune("prune", "--kind", "cases", "--all").output
     assert [e.kind for e in entries()] == ["teachers"]
+
+
+def test_what_was_fetched_from_stores_is_pruned_but_no_run_that_its_store_may_lack(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/store/run"
+    (tmp_path / "store/run").mkdir(parents=True)
+    (tmp_path / "store/run/manifest.json").write_text("{}")
+    copy = local_copy(url)
+    runs = {status: place_in_cache(f"s3://bucket/{status}", "run") for status in ("done", "failed")}
+    for status, run_dir in runs.items():
+        run_dir.mkdir(parents=True)
+        (run_dir / "manifest.json").write_text(json.dumps({"status": status}))
+    assert [(row["kind"], row["number"]) for row in json.loads(prune("--json").output)["kinds"]] == [("fetched", 1), ("runs", 1)]
+    assert "removed 0 of 2" in prune("prune", "--older-than", "1h").output
+    assert "removed 2 of 2" in prune("prune", "--all").output
+    assert [run_dir.exists() for run_dir in (copy, runs["done"], runs["failed"])] == [False, False, True]
+    assert (local_copy(url) / "manifest.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize(
