@@ -17,7 +17,7 @@ import yaml
 pytestmark = pytest.mark.slow
 
 
-def _session(leader: int) -> list[int]:
+def _session(leader: int | str) -> list[int]:
     """Processes of a session, Ray's among them as long as they stay in it, and those that descend from them."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -69,3 +69,21 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_no_process(begun: Any, tmp_path
     process.communicate(timeout=10)
     assert process.returncode == 130
     assert faults.wait_for(lambda: not _session(mark), 10)
+
+
+@pytest.mark.parametrize("begun", ["ray"], indirect=True)
+def test_a_command_that_is_killed_leaves_no_process(begun: Any) -> None:
+    process, mark = begun
+    process.kill()
+    process.communicate(timeout=10)
+    assert faults.wait_for(lambda: not _session(mark), 10)
+
+
+def test_a_scenario_that_is_refused_leaves_no_process(tmp_path: Path) -> None:
+    """Ray begins to start before the scenario is read."""
+    (tmp_path / "bad.yaml").write_text("name: bad\n")
+    words = [sys.executable, "-m", "raykd.cli", "run", str(tmp_path / "bad.yaml")]
+    env = {**os.environ, "RAYKD_TEST_LEADER": "refused", "PYTHONPATH": str(faults.ROOT)}
+    ended = subprocess.run(words, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 2 and "clients" in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
+    assert faults.wait_for(lambda: not _session("refused"), 10)

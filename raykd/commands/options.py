@@ -32,9 +32,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Prints JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Shows no progress.")]
 
 
-def refuse_unreachable(backend: str, address: str | None, detach: bool = False) -> None:
-    """Raises `RaykdError` where the cluster that is to run something does not answer, before anything slow is imported."""
+def reach(backend: str, address: str | None, detach: bool = False) -> None:
+    """Sees to the cluster that is to run something, before anything slow is imported: one that stands must answer, one of this
+    process's own begins to start. Raises `RaykdError` where it does not answer.
+    """
     from raykd.runtime.address import LOCAL, ready_address
+    from raykd.runtime.ray_own import begin
     from raykd.scenario.errors import RaykdError
 
     if detach and backend != "ray":
@@ -42,6 +45,8 @@ def refuse_unreachable(backend: str, address: str | None, detach: bool = False) 
     target = ready_address(address) if backend == "ray" else LOCAL
     if detach and target == LOCAL:
         raise RaykdError("--detach leaves the run to a standing cluster, got none; give --address HOST:PORT or set RAY_ADDRESS")
+    if target == LOCAL and backend == "ray":
+        begin()
 
 
 def plan_scenario(path: Path, overrides: list[str], out: Path | None, *, may_have_begun: bool = False) -> Plan:

@@ -21,7 +21,7 @@ from raykd.commands.options import (
     ScenarioPath,
     Set,
     plan_scenario,
-    refuse_unreachable,
+    reach,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(
         raise RaykdError(f"{scenario} is a study of several runs; use `raykd study {scenario}`")
     if continue_ and out is None:
         raise RaykdError("--continue goes on in a run's directory; name it with --out")
-    refuse_unreachable(backend, address, detach)
+    reach(backend, address, detach)
     plan = plan_scenario(scenario, set_, out, may_have_begun=continue_)
     left = continued(plan) if continue_ else plan
     if left and detach:
@@ -71,7 +71,7 @@ def resume(
     """Goes on with a run that ended early, from its last checkpoint; the last line printed is its directory."""
     from raykd.resume import resume_plan
 
-    refuse_unreachable(backend, address, detach)
+    reach(backend, address, detach)
     plan = resume_plan(run_dir)
     if detach:
         carry_out_detached([plan], address, quiet, run_dir.absolute().name)

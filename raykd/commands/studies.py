@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raykd.commands.drivers import Detach, carry_out_detached
-from raykd.commands.options import Address, AsJson, BackendName, Out, Quiet, Set, StudyPath, plan_study, refuse_unreachable
+from raykd.commands.options import Address, AsJson, BackendName, Out, Quiet, Set, StudyPath, plan_study, reach
 from raykd.commands.runs import carry_out
 from raykd.commands.tables import aligned, bytes_text, seconds_text
 
@@ -51,7 +51,7 @@ def study(
     if (as_json or costs) and not dry_run:
         raise RaykdError("--json and --costs belong to --dry-run")
     if not dry_run:
-        refuse_unreachable(backend, address, detach)
+        reach(backend, address, detach)
     loaded, plans, folder = plan_study(study, set_, out)
     url = url_of(folder) or ""
     place, seen = url or str(folder), outline(url) if url else folder

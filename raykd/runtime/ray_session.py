@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from raykd.runtime.address import LOCAL, ready_address
 from raykd.runtime.placement import slots_that_fit
 from raykd.runtime.ray_backend import RayBackend, cause_of
 from raykd.runtime.ray_nodes import refuse_hidden
+from raykd.runtime.ray_own import own_cluster
 from raykd.runtime.ray_workers import Process, start_processes
 from raykd.runtime.shipping import runtime_env
 from raykd.runtime.signals import kept_handlers
@@ -47,23 +48,17 @@ def ray_session(address: str | None) -> Iterator[None]:
         yield
         return
     target = ready_address(address)
-    if target != LOCAL:
-        Config.initialize("")  # Ray has read the environment when it was imported, perhaps before the token's mode was set
-    try:
-        with kept_handlers():
-            ray.init(
-                address=target,
-                include_dashboard=False if target == LOCAL else None,
-                log_to_driver=False,
-                logging_level="ERROR",
-                runtime_env=runtime_env(target) or None,
-            )
-    except (ConnectionError, ray_errors.AuthenticationError) as error:
-        raise ResourceError(f"the Ray cluster at {target} was reached but refused the connection: {error}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with own_cluster() if target == LOCAL else nullcontext(target) as there:
+        try:
+            Config.initialize("")  # Ray has read the environment when it was imported, perhaps before the token's mode was set
+            with kept_handlers():
+                ray.init(address=there, log_to_driver=False, logging_level="ERROR", runtime_env=runtime_env(target) or None)
+        except (ConnectionError, ray_errors.AuthenticationError) as error:
+            raise ResourceError(f"the Ray cluster at {target} was reached but refused the connection: {error}") from None
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 class DriverActor:
