@@ -17,8 +17,8 @@ from typing import Any
 import ray
 
 from benchmarks.many_clients import scenario_of
-from raykd.descendants import descendants
 from raykd.launch import Plan, launch
+from raykd.runtime.descendants import descendants
 from raykd.runtime.ray_session import ray_session
 
 ROUNDS, NUM_CLIENTS, FIRST, WINDOW = 200, 10, 5, 20

@@ -23,7 +23,6 @@ COMPOSITION_ROOTS = {
     "failpoints.py",
     "storage.py",
     "staging.py",
-    "descendants.py",
     "reproduction.py",
     "__init__.py",
 }

@@ -67,7 +67,7 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_no_process(begun: Any, tmp_path
     time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
-    assert process.returncode == 130
+    assert process.returncode in (130, -signal.SIGINT)  # the second may find it in the last moment of its leaving
     assert faults.wait_for(lambda: not _session(mark), 10)
 
 

@@ -88,8 +88,8 @@ def carry_out(plans: list[Plan], backend: str, address: str | None, quiet: bool,
         quiet: whether nothing is shown of it.
         how_to_go_on: a clause for those whose runs end early.
     """
-    from raykd.descendants import end_descendants
     from raykd.launch import Interrupted, check_plans, launch, refuse_taken
+    from raykd.runtime.descendants import end_descendants
     from raykd.scenario.errors import RunFailed
     from raykd.watch import watch
 

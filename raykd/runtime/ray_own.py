@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, NamedTuple
 
-from raykd.descendants import end_descendants
 from raykd.runtime.address import AUTH_MODE
+from raykd.runtime.descendants import end_descendants
 from raykd.scenario.errors import ResourceError
 
 MODE = {AUTH_MODE: "token"}

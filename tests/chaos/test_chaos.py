@@ -114,7 +114,7 @@ def test_the_driver_is_killed_at_every_failpoint(
 
 def _actors_of(leader: int) -> list[int]:
     """Processes of client actors that descend from a process."""
-    from raykd.descendants import descendants
+    from raykd.runtime.descendants import descendants
 
     found = []
     for pid in descendants(leader):

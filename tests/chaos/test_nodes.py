@@ -21,7 +21,7 @@ import faults
 import pytest
 import yaml
 
-from raykd.descendants import descendants
+from raykd.runtime.descendants import descendants
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 KILLS = int(os.environ.get("RAYKD_CHAOS_NODES", "20"))
