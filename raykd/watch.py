@@ -47,6 +47,7 @@ class Lines:
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._pace: dict[str, tuple[float, int, int]] = {}
+        self._has_warned = False
 
     def permanent(self, event: str, values: dict[str, Any]) -> str | None:
         """The line that stays for an event; None: not worth one."""
@@ -68,6 +69,9 @@ class Lines:
                 text = f"  ended: {values['detail']}"
             case "worker_lost":
                 text = f"  a worker was lost during {values['work']} (attempt {values['attempt']}): {values['reason']}"
+            case "gpu_unseen" if not self._has_warned:
+                self._has_warned = True
+                text = "  clients hold a GPU that torch does not see where they run, and run on the CPU; `raykd doctor` says why"
             case "damaged_checkpoint":
                 text = f"  {values['path']} is damaged and was passed over"
             case _:

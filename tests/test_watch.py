@@ -43,6 +43,12 @@ def test_what_stays_is_told_with_the_time_since_the_start(clock: list[float]) ->
     assert lines.permanent("client", {"client_id": 0, "round": 1, "loss": 0.1}) is None
 
 
+def test_a_gpu_that_torch_does_not_see_is_told_of_once() -> None:
+    lines = Lines()
+    told = [lines.permanent("gpu_unseen", {}) for _ in range(2)]
+    assert told[0] is not None and "run on the CPU" in told[0] and told[1] is None
+
+
 def test_a_lost_worker_is_told(clock: list[float]) -> None:
     told = Lines().permanent("worker_lost", {"slot": 0, "work": "local_update", "attempt": 1, "reason": "ActorDiedError: gone"})
     assert told is not None and "local_update" in told and "ActorDiedError: gone" in told

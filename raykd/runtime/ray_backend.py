@@ -273,7 +273,9 @@ def _as_failure(error: ray_errors.RayTaskError, work: str) -> BaseException:
     if isinstance(cause, FULL):
         return RunFailed(f"{work}: {STORE_IS_FULL}")
     if isinstance(cause, torch.OutOfMemoryError):
-        return RunFailed(f"{work} needs more than resources.gpus_per_client allows it: {str(cause).splitlines()[0]} {LARGER_SHARE}")
+        return RunFailed(
+            f"{work}: a client needs more than resources.gpus_per_client allows: {str(cause).splitlines()[0]} {LARGER_SHARE}"
+        )
     return RunFailed.unforeseen(work, cause, str(error))
 
 

@@ -204,8 +204,10 @@ def test_a_share_of_a_gpu_is_asked_of_ray_and_without_cuda_the_cpu_gives_the_sam
     if torch.cuda.is_available():
         pytest.skip("here the share is one of a real GPU, whose sums are in another order")
     scenario = load(METHOD, "resources={gpus_per_client: 0.5, cpus_per_client: 0.5}")
-    launch([Plan(tmp_path / "run", "dual_kd", scenario, tmp_path)], backend="ray")
+    told = list[str]()
+    launch([Plan(tmp_path / "run", "dual_kd", scenario, tmp_path)], backend="ray", progress=lambda event, **_: told.append(event))
     outcome = outcome_at(tmp_path / "run")
+    assert told.count("gpu_unseen") == 3
     assert outcome.run.manifest["num_slots"] == 3  # four fit, three are needed
     assert_same_tables(outcome, run(METHOD))
 
@@ -218,7 +220,9 @@ def test_a_client_that_outgrows_its_share_of_a_gpu_fails_the_run_with_what_to_do
     trap: Callable[..., Trap], load: Callable[..., Any], tmp_path: Path
 ) -> None:
     greedy = trap(_fill_the_gpu, 99)
-    with pytest.raises(RunFailed, match=r"client 1 .*resources\.gpus_per_client.*2\.00 GiB\. Give a client a larger share"):
+    with pytest.raises(
+        RunFailed, match=r"local_update: a client needs .*resources\.gpus_per_client.*2\.00 GiB\. Give a client a larger share"
+    ):
         _run_on_workers(load(METHOD), tmp_path / "run", greedy, num_slots=1)
     assert greedy.num_acted == 1
 
