@@ -18,7 +18,7 @@ import torch
 from monai.networks.nets.unet import UNet
 from torch import Tensor, nn
 
-from raykd.descendants import descendants
+from raykd.runtime.descendants import descendants
 from raykd.numerics.segmentation_losses import dice_ce_loss
 
 CLASSES, PATCH = ("one", "two", "three"), (16, 96, 96)
