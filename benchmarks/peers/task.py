@@ -18,8 +18,8 @@ import torch
 from monai.networks.nets.unet import UNet
 from torch import Tensor, nn
 
-from raykd.runtime.descendants import descendants
 from raykd.numerics.segmentation_losses import dice_ce_loss
+from raykd.runtime.descendants import descendants
 
 CLASSES, PATCH = ("one", "two", "three"), (16, 96, 96)
 LEARNING_RATE, MOMENTUM = 1e-2, 0.9

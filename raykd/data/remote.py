@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -40,9 +41,13 @@ def entries_of_stores() -> list[Entry]:
     """
     found = []
     for folder in sorted((cache_dir() / "remote").glob("*/*")):
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        if files and (folder.name != "run" or all(_is_done(path) for path in folder.glob("*/"))):
-            stats = [path.stat() for path in files]
+        if folder.name == "run" and not all(_is_done(run_dir) for run_dir in folder.glob("*/")):
+            continue
+        stats = []
+        for path in folder.rglob("*"):
+            with suppress(FileNotFoundError):
+                stats += [path.stat()] if path.is_file() else []
+        if stats:
             num_bytes, used_s = sum(stat.st_size for stat in stats), max(stat.st_mtime for stat in stats)
             found.append(Entry("runs" if folder.name == "run" else "fetched", folder, num_bytes, used_s))
     return found

@@ -50,7 +50,7 @@ class InProcessBackend:
 
     def worker_for(self, scenario: Scenario) -> Worker:
         """The one that does the work of a scenario."""
-        return Worker(self._tell, take_up_device(scenario.resources.gpus_per_client))
+        return Worker(self._tell, take_up_device(scenario.resources.gpus_per_client, self._tell))
 
     def prepare(self, client_ids: Sequence[int], with_repository: bool) -> list[Row]:
         if with_repository:

@@ -39,9 +39,7 @@ class WorkerActor:
     """
 
     def __init__(self, progress: Progress, gpus: float, num_lanes: int):
-        device = take_up_device(gpus)
-        if gpus > 0 and device == "cpu":
-            progress("gpu_unseen")
+        device = take_up_device(gpus, progress)
         self._lanes = [Worker(progress, device) for _ in range(num_lanes)]
 
     def is_ready(self) -> bool:
