@@ -221,6 +221,10 @@ def test_a_study_in_a_store_goes_on_on_another_machine(
     assert models == run(FEDAVG).models
     assert said("--dry-run", "--continue")[0].splitlines()[-1] == "2 cells: 2 done"
     assert [loaded.path.name for loaded in load_runs([url]).runs] == sorted(cells)
+    rows = json.loads(CliRunner().invoke(app, ["status", url, "--json"]).stdout)
+    assert [(row["run_dir"], row["status"], row["rounds_done"]) for row in rows] == [
+        (f"{url}/{cell}", "done", 2) for cell in sorted(cells)
+    ]
 
 
 def test_a_store_that_refuses_in_the_middle_fails_the_run_and_it_goes_on_from_here(

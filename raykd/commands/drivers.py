@@ -139,11 +139,19 @@ def _written_runs(run_dirs: list[Path]) -> list[dict[str, Any]]:
     from raykd.results.reader import find_run_dirs
     from raykd.storage import url_of
 
-    rows = []
+    rows = list[dict[str, Any]]()
     for place in run_dirs:
         url = url_of(place)
-        rows += [state_at(url)] if url else [state_of(run_dir) for run_dir in find_run_dirs([place])]
+        rows += map(state_at, _runs_at(url)) if url else map(state_of, find_run_dirs([place]))
     return rows
+
+
+def _runs_at(url: str) -> list[str]:
+    """The run in a store, or those of a study."""
+    from raykd.staging import outline
+
+    cells = sorted(file.parent.name for file in outline(url).glob("*/manifest.json"))
+    return [f"{url}/{cell}" for cell in cells] or [url]
 
 
 def _detached_runs(address: str | None) -> list[dict[str, Any]]:
