@@ -12,11 +12,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from raykd.runtime.descendants import descendants
 
 TOKEN = "a-token-of-the-tests-0123456789abcdef"
 BIN = Path(sys.executable).parent
@@ -41,17 +44,31 @@ def cluster() -> Iterator[tuple[str, dict[str, str]]]:
     address = f"127.0.0.1:{_free_port()}"
     base = [str(BIN / "ray"), "start", "--block", "--disable-usage-stats", "--num-cpus=2", "--object-store-memory=100000000"]
     head = [f"--port={address.rpartition(':')[2]}", "--head", "--include-dashboard=false", f"--temp-dir={folder}"]
-    started = []
-    with (folder / "ray.log").open("w") as log:
-        for options in (head, [f"--address={address}"]):
-            own = {**environment, "RAY_AUTH_MODE": "token"}
-            started.append(subprocess.Popen([*base, *options], env=own, stdout=log, stderr=log, start_new_session=True))
-            _wait_for(lambda: (folder / "ray.log").read_text().count("Ray runtime started") >= len(started))
-    yield address, environment
-    for process in reversed(started):
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-    shutil.rmtree(folder, ignore_errors=True)
+    started = list[subprocess.Popen[bytes]]()
+    try:
+        with (folder / "ray.log").open("w") as log:
+            for options in (head, [f"--address={address}"]):
+                own = {**environment, "RAY_AUTH_MODE": "token"}
+                started.append(subprocess.Popen([*base, *options], env=own, stdout=log, stderr=log, start_new_session=True))
+                _wait_for(lambda: (folder / "ray.log").read_text().count("Ray runtime started") >= len(started))
+        yield address, environment
+    finally:
+        for process in reversed(started):
+            _end(process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end(node: subprocess.Popen[bytes]) -> None:
+    """Asks a node to end, and ends it with all that it started where it does not."""
+    below = descendants(node.pid)
+    node.send_signal(signal.SIGTERM)
+    try:
+        node.wait(30)
+    except subprocess.TimeoutExpired:
+        for pid in [node.pid, *below]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        node.wait()
 
 
 def _wait_for(is_there: Callable[[], bool], timeout_s: float = 60) -> None:
@@ -109,8 +126,7 @@ def test_a_token_at_hand_is_kept_from_a_cluster_that_wants_none(cluster: tuple[s
         ended = subprocess.run(command, env=cluster[1], capture_output=True, text=True, timeout=200, check=False)
         assert ended.returncode == 0, ended.stderr
     finally:
-        head.send_signal(signal.SIGTERM)
-        head.wait(30)
+        _end(head)
         shutil.rmtree(folder, ignore_errors=True)
 
 
