@@ -98,7 +98,7 @@ def test_a_filter_hides_rows_marks_and_pictures_and_says_so(open_report: Callabl
     assert len(rows_of(page, "Every site, structure and method")) == 3 * 3 * 2
     assert "rural" in page.locator("#answer").inner_text()  # the answer stays what it is
     page.get_by_role("button", name="Show everything").click()
-    page.wait_for_function("document.getElementById('filtered').textContent === ''")
+    playwright.expect(page.locator("#filtered")).to_have_text("")
     assert len(rows_of(page, "Every site, structure and method")) == 4 * 4 * 3 and slices.is_visible()
 
 
@@ -132,7 +132,7 @@ def test_slices_scroll_with_keys_wheel_and_slider(open_report: Callable[..., Any
     assert at() == ("1 of 2", "0", 1)
     stage.hover()
     page.mouse.wheel(0, 120)
-    page.wait_for_function("document.querySelector('#slices .viewer output').textContent === '2 of 2'")
+    playwright.expect(page.locator("#slices .viewer output").first).to_have_text("2 of 2")
     slider.fill("0")
     assert at() == ("1 of 2", "0", 1)
 
