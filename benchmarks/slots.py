@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import statistics
-import sys
 import threading
-from typing import Any
+from pathlib import Path
 
 import torch
 from ray import cloudpickle
@@ -32,7 +31,7 @@ PLACES: dict[str, tuple[int, ...]] = (
 REPEATS = 3
 
 
-def rounds_on(slots_of_nodes: tuple[int, ...], scenario: Scenario, root: Any) -> Tables:
+def rounds_on(slots_of_nodes: tuple[int, ...], scenario: Scenario, root: Path) -> Tables:
     """A whole run on a cluster of its own."""
     cluster = Cluster()
     try:
@@ -49,8 +48,7 @@ def rounds_on(slots_of_nodes: tuple[int, ...], scenario: Scenario, root: Any) ->
 
 def main() -> None:
     """Prints the table."""
-    for module in (ray_overhead, sys.modules[rounds_on.__module__]):
-        cloudpickle.register_pickle_by_value(module)  # a standing cluster is given raykd alone
+    cloudpickle.register_pickle_by_value(ray_overhead)  # a standing cluster is given raykd alone
     loaded = load_scenario(SCENARIO)
     times: list[list[float]] = []
     for _ in range(REPEATS):

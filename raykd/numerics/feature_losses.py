@@ -52,23 +52,13 @@ def by_matrices(feature_BFijk: Tensor, shape: Sequence[int], weights: Callable[[
 @functools.lru_cache(maxsize=64)
 def averaging(old: int, new: int) -> Tensor:
     """What every old position gives to every new one along an axis, as adaptive average pooling has it: (old, new)."""
-    weight = torch.zeros(old, new)
-    for index in range(new):
-        start, end = index * old // new, -(-(index + 1) * old // new)
-        weight[start:end, index] = 1.0 / (end - start)
-    return weight
+    return F.adaptive_avg_pool1d(torch.eye(old, dtype=torch.float64)[None], new)[0]
 
 
 @functools.lru_cache(maxsize=64)
 def interpolation(old: int, new: int) -> Tensor:
     """The same of linear interpolation between the centres of positions."""
-    weight = torch.zeros(old, new)
-    for index in range(new):
-        place = max((index + 0.5) * old / new - 0.5, 0.0)
-        low = int(place)
-        weight[low, index] += 1.0 - (place - low)
-        weight[min(low + 1, old - 1), index] += place - low
-    return weight
+    return F.interpolate(torch.eye(old, dtype=torch.float64)[None], new, mode="linear", align_corners=False)[0]
 
 
 def _edges(shape: Sequence[int]) -> tuple[int, int, int]:

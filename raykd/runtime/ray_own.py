@@ -19,7 +19,7 @@ from raykd.runtime.address import AUTH_MODE
 from raykd.runtime.descendants import end_descendants
 from raykd.scenario.errors import ResourceError
 
-MODE = {AUTH_MODE: "token"}
+TOKEN_MODE = {AUTH_MODE: "token"}
 """What Ray has for a cluster that it starts, whose token it makes, where the environment says nothing else."""
 
 
@@ -36,7 +36,7 @@ def begin() -> None:
     if _begun or ("ray" in sys.modules and sys.modules["ray"].is_initialized()):
         return
     said, pipe = tempfile.TemporaryFile("w+"), subprocess.PIPE  # noqa: SIM115 (closed with the block of `own_cluster`)
-    command, env = [sys.executable, "-m", __name__], MODE | os.environ
+    command, env = [sys.executable, "-m", __name__], TOKEN_MODE | os.environ
     # In a session of its own: a Ctrl-C at the terminal is for this process, which decides what becomes of the cluster.
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=said, text=True, start_new_session=True, env=env)
     _begun.append(_Child(process, said))
@@ -60,7 +60,7 @@ def own_cluster() -> Iterator[str]:
             lines = said.read().strip().splitlines() or ["it says no more"]
             raise ResourceError(f"Ray could not be started on this machine: {lines[-1]}")
         before = os.environ.copy()
-        os.environ.update(MODE | before)
+        os.environ.update(TOKEN_MODE | before)
         try:
             yield address
         finally:
