@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from raykd.execution import refuse_written_now
 from raykd.launch import Plan
 from raykd.results.checksums import MANIFEST, refuse_damage
 from raykd.results.writer import PACKAGES, is_vacant, new_manifest
@@ -26,8 +27,8 @@ def resume_plan(run_dir: Path) -> Plan:
     """The plan that goes on with the run in a directory, or at a URL.
 
     Raises:
-        RaykdError: there is no run, it is done already, damaged, or its scenario, data or software have changed; with every
-            difference.
+        RaykdError: there is no run, it is done already, damaged, another process writes it, or its scenario, data or software
+            have changed; with every difference.
     """
     if url := url_of(run_dir):
         return _resume_plan_of(url)
@@ -43,6 +44,7 @@ def resume_plan(run_dir: Path) -> Plan:
         raise RaykdError(f"{run_dir}: must be the directory of a run, got one without a manifest.json that can be read") from None
     if status == "done":
         raise RaykdError(f"{run_dir}: the run is done, there is nothing to go on with")
+    refuse_written_now(run_dir)
     scenario = load_scenario(run_dir / "scenario.yaml").scenario
     plan = Plan(run_dir, manifest["method"], scenario, root, is_resumed=True)
     if changes := list(_changes(plan, manifest)):

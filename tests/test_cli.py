@@ -21,6 +21,7 @@ from jsonschema import Draft202012Validator
 
 from raykd.cli import main
 from raykd.data.volume_io import write_nifti
+from raykd.execution import only_writer
 from raykd.results.reader import load_runs, open_run
 from raykd.scenario.load import load_scenario
 from raykd.scenario.registry import METHODS
@@ -558,6 +559,19 @@ def test_a_cell_whose_manifest_is_another_s_is_run_anew(raykd: Raykd, study_file
     assert raykd(*words, "--continue").code == 0
     assert "mark" not in json.loads(file.read_text())
     assert sorted(path.name for path in (tmp_path / "out" / ".set-aside").iterdir()) == sorted(CELLS)
+
+
+def test_a_cell_that_another_process_writes_is_left_where_it_is(raykd: Raykd, study_file: Path, tmp_path: Path) -> None:
+    """What is half written looks like damage, for which a cell would be set aside and done anew."""
+    words = ("study", study_file, *IN_PROCESS, "--out", tmp_path / "out", "--quiet")
+    raykd(*words)
+    cell = tmp_path / "out" / CELLS[1]
+    manifest = json.loads((cell / "manifest.json").read_text()) | {"status": "running"}
+    (cell / "manifest.json").write_text(json.dumps(manifest))
+    with only_writer(cell):
+        _refused(raykd(*words, "--continue"), CELLS[1], "writes it")
+        _refused(raykd("resume", cell), CELLS[1], "writes it")
+    assert cell.is_dir() and not (tmp_path / "out" / ".set-aside").exists()
 
 
 def test_a_study_that_is_refused_leaves_nothing_behind(raykd: Raykd, study_file: Path, tmp_path: Path) -> None:

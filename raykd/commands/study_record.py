@@ -128,9 +128,15 @@ def set_aside(run_dir: Path) -> Path:
 
 
 def taken_up(plan: Plan) -> Plan:
-    """The plan that goes on with an unfinished run; one that cannot go on is moved out of the way and done anew."""
+    """The plan that goes on with an unfinished run; one that cannot go on is moved out of the way and done anew.
+
+    Raises:
+        RaykdError: another process writes it; or it is of a store and cannot go on.
+    """
+    from raykd.execution import refuse_written_now
     from raykd.resume import resume_plan
 
+    refuse_written_now(plan.run_dir)
     try:
         resumed = replace(resume_plan(plan.run_dir), url=plan.url)
         if resumed.scenario.content_hash() == plan.scenario.content_hash():
