@@ -73,6 +73,7 @@ MAY_USE_ALONE = {
     "federation/accountant.py": {"opacus"},
     "federation/private_training.py": {"opacus"},
     "results/reader.py": {"yaml"},
+    "runtime/quick_start.py": {"monai"},
     # One of several threads at a time may borrow torch's global state.
     "numerics/rng.py": {"threading"},
 }

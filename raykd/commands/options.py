@@ -60,10 +60,12 @@ def plan_scenario(path: Path, overrides: list[str], out: Path | None, *, may_hav
     from dataclasses import replace
 
     from raykd.launch import Plan
+    from raykd.runtime.quick_start import import_monai
     from raykd.scenario.load import load_scenario
     from raykd.staging import check_out, has_begun, to_begin
     from raykd.storage import url_of
 
+    import_monai()
     loaded = load_scenario(path, overrides)
     run_dir, url = out or new_directory(loaded.scenario.name), url_of(out or "")
     plan = Plan(run_dir, loaded.scenario.method.name, loaded.scenario, loaded.root)
@@ -78,8 +80,10 @@ def plan_study(path: Path, overrides: list[str], out: Path | None) -> tuple[Stud
     """What a study's file asks for: the study, the runs of its cells, and the directory that holds theirs."""
     from raykd.commands.study_record import record_of
     from raykd.launch import Plan
+    from raykd.runtime.quick_start import import_monai
     from raykd.scenario.study import load_study
 
+    import_monai()
     loaded = load_study(path, overrides)
     folder = out or new_directory(loaded.name)
     record = record_of(loaded, folder)

@@ -70,8 +70,10 @@ def resume(
 ) -> None:
     """Goes on with a run that ended early, from its last checkpoint; the last line printed is its directory."""
     from raykd.resume import resume_plan
+    from raykd.runtime.quick_start import import_monai
 
     reach(backend, address, detach)
+    import_monai()
     plan = resume_plan(run_dir)
     if detach:
         carry_out_detached([plan], address, quiet, run_dir.absolute().name)

@@ -24,7 +24,7 @@ from raykd.federation.protocols import EvaluationJob, EvaluationReply, Jobs, Loc
 from raykd.federation.transport import Envelope
 from raykd.runtime.dispatch import Costs, Queues
 from raykd.runtime.placement import deadline_s, slots_on
-from raykd.runtime.ray_workers import LOST, Process, await_start, start_process
+from raykd.runtime.ray_workers import LOST, Process, await_start, cause_of, start_process
 from raykd.scenario.errors import RaykdError, ResourceError, RunFailed
 from raykd.scenario.schema import Resources, Scenario
 
@@ -255,14 +255,6 @@ def _named(work: str, client_ids: Sequence[int]) -> str:
     if work in ("train_on_repository", "update_server"):
         return work
     return f"{work} of client{'s' * (len(client_ids) > 1)} {', '.join(map(str, client_ids))}"
-
-
-def cause_of(error: ray_errors.RayTaskError) -> BaseException:
-    """What a task raised, without Ray's wrapping."""
-    cause: BaseException = error
-    while isinstance(cause, ray_errors.RayTaskError) and cause.cause is not None and cause.cause is not cause:
-        cause = cause.cause
-    return cause
 
 
 def _as_failure(error: ray_errors.RayTaskError, work: str) -> BaseException:

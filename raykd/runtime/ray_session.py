@@ -7,26 +7,28 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray import exceptions as ray_errors
 from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raykd.federation.protocols import Backend, Progress
 from raykd.runtime.address import LOCAL, ready_address
 from raykd.runtime.placement import slots_that_fit
-from raykd.runtime.ray_backend import RayBackend, cause_of
+from raykd.runtime.quick_start import import_monai
 from raykd.runtime.ray_nodes import refuse_hidden
 from raykd.runtime.ray_own import own_cluster
-from raykd.runtime.ray_workers import Process, start_processes
+from raykd.runtime.ray_workers import Process, cause_of, start_processes
 from raykd.runtime.shipping import runtime_env
 from raykd.runtime.signals import kept_handlers
 from raykd.scenario.errors import ResourceError, RunFailed
 
+if TYPE_CHECKING:
+    from raykd.federation.protocols import Backend, Progress
+
 T = TypeVar("T")
-Job = Callable[[Backend, Progress, threading.Event], T]
+Job = Callable[["Backend", "Progress", threading.Event], T]
 """What a driver does, given its backend, a progress and an event that is set to stop it."""
 POLL_S = 0.25
 NUM_KEPT = 5000
@@ -70,6 +72,7 @@ class DriverActor:
     """
 
     def __init__(self, about: Mapping[str, Any], is_detached: bool) -> None:
+        import_monai()
         self._about, self._is_detached = dict(about), is_detached
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._num_forgotten, self._latest = 0, dict[str, dict[str, Any]]()
@@ -84,6 +87,8 @@ class DriverActor:
         threading.Thread(target=self._execute, args=(me, job, resources, num_slots, processes), daemon=True).start()
 
     def _execute(self, me: Any, job: Job[Any], resources: Any, num_slots: int, processes: Sequence[Process]) -> None:
+        from raykd.runtime.ray_backend import RayBackend
+
         tell = teller(me)
         try:
             backend = RayBackend(resources, processes or start_processes(resources, num_slots, tell), tell, self._stop)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
 from ray import exceptions as ray_errors
 
-from raykd.federation.protocols import Progress
-from raykd.federation.transport import Envelope
-from raykd.federation.worker import Worker
-from raykd.runtime.device import take_up_device
 from raykd.runtime.placement import slots_on
+from raykd.runtime.quick_start import import_monai
 from raykd.scenario.errors import ResourceError
 from raykd.scenario.schema import Resources, Scenario
+
+if TYPE_CHECKING:
+    from raykd.federation.protocols import Progress
+    from raykd.federation.transport import Envelope
 
 START_TIMEOUT_S = 120.0
 LOST = (
@@ -36,9 +38,16 @@ class WorkerActor:
         progress: told of finished steps and clients; must survive serialisation.
         gpus: what it holds of them.
         num_lanes: threads that work side by side.
+        num_threads: of each of them in torch.
     """
 
-    def __init__(self, progress: Progress, gpus: float, num_lanes: int):
+    def __init__(self, progress: Progress, gpus: float, num_lanes: int, num_threads: int):
+        # Here and not in Ray's runtime environment, for which Ray would start a process beside those that it has ready.
+        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(num_threads)))
+        import_monai()
+        from raykd.federation.worker import Worker
+        from raykd.runtime.device import take_up_device
+
         device = take_up_device(gpus, progress)
         self._lanes = [Worker(progress, device) for _ in range(num_lanes)]
 
@@ -70,17 +79,16 @@ class Process(NamedTuple):
 
 def start_process(resources: Resources, progress: Progress, num_lanes: int = 1) -> Process:
     """A worker process with the scenario's share of a machine a lane, and its number of threads."""
-    threads = str(resources.threads_per_client)
     options = {
         "num_cpus": resources.cpus_per_client * num_lanes,
         "num_gpus": resources.gpus_per_client * num_lanes,
         "max_restarts": 0,
         "max_task_retries": 0,
         "max_concurrency": num_lanes,
-        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}},
     }
     gpus = resources.gpus_per_client * num_lanes
-    return Process(ray.remote(WorkerActor).options(**options).remote(progress, gpus, num_lanes), num_lanes)
+    made = ray.remote(WorkerActor).options(**options).remote(progress, gpus, num_lanes, resources.threads_per_client)
+    return Process(made, num_lanes)
 
 
 def start_processes(resources: Resources, num_slots: int, progress: Progress) -> list[Process]:
@@ -112,3 +120,11 @@ def await_start(processes: Sequence[Process]) -> list[tuple[int, Exception]]:
         except LOST as error:
             died.append((index, error))
     return died
+
+
+def cause_of(error: ray_errors.RayTaskError) -> BaseException:
+    """What a task raised, without Ray's wrapping."""
+    cause: BaseException = error
+    while isinstance(cause, ray_errors.RayTaskError) and cause.cause is not None and cause.cause is not cause:
+        cause = cause.cause
+    return cause

@@ -1,11 +1,14 @@
-"""Names to classes, by being there: every module of a package and every entry point of a group is discovered."""
+"""Names to classes, by being there: every module of a package and every entry point of a group is discovered.
+
+A class that is asked for by name is found in the module of that name, so that one method does not wait for all to be imported.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from typing import Any, TypeVar
 
 from raykd.scenario.errors import RaykdError, did_you_mean
@@ -44,22 +47,37 @@ class Registry:
         self._discover()
         return sorted(self._classes)
 
+    def __contains__(self, name: object) -> bool:
+        """Whether a class is registered under `name`."""
+        if not isinstance(name, str):
+            return False
+        if name not in self._classes and not self._is_discovered:
+            if name in self._own_modules() and all(point.name != name for point in self._plugins()):
+                importlib.import_module(f"{self._package}.{name}")
+            if name not in self._classes:
+                self._discover()
+        return name in self._classes
+
     def get(self, name: str) -> type[Any]:
         """The class registered under `name`; `RaykdError` with the nearest known name otherwise."""
-        self._discover()
-        if name not in self._classes:
+        if name not in self:
             raise RaykdError(f"unknown {self.kind} {name!r}; {did_you_mean(name, self._classes)}")
         return self._classes[name]
 
     def _discover(self) -> None:
         if self._is_discovered:
             return
-        package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self._package}.{module.name}")
-        for point in entry_points(group=self._group):
+        for module in self._own_modules():
+            importlib.import_module(f"{self._package}.{module}")
+        for point in self._plugins():
             self.register(point.name)(point.load())
         self._is_discovered = True
+
+    def _own_modules(self) -> list[str]:
+        return [module.name for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__)]
+
+    def _plugins(self) -> EntryPoints:
+        return entry_points(group=self._group)
 
 
 METHODS = Registry("method", "raykd.methods")

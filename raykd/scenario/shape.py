@@ -42,7 +42,7 @@ def with_plugins(shapes: Iterable[Shape], block: Node) -> list[Shape]:
     shapes = list(shapes)
     name = block.child("name")
     for kind in {shape.schema["x-raykd-kind"] for shape in shapes if "x-raykd-kind" in shape.schema}:
-        if name is not None and name.value in REGISTRIES[kind].names():
+        if name is not None and name.value in REGISTRIES[kind]:
             shapes += shapes_of(REGISTRIES[kind].get(name.value).Settings)
     return shapes
 

@@ -54,12 +54,13 @@ def test_a_token_at_hand_is_found(where: str, monkeypatch: pytest.MonkeyPatch, t
 
 @pytest.mark.parametrize(("wants_token", "mode"), [(True, "token"), (False, None)])
 def test_a_token_is_shown_where_the_cluster_wants_one(wants_token: bool, mode: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(address.AUTH_MODE, "as it was")  # so that what is set below is undone, too
+    monkeypatch.delenv(address.AUTH_MODE)
     monkeypatch.setattr(address, "_check_listens", lambda target: None)
     told = {"wants_token": wants_token, "is_same": True, "has_node_here": True}
     monkeypatch.setattr(address, "_asked", lambda target: told)
     address.check_answers.__wrapped__("10.0.0.5:6379")
     assert os.environ.get(address.AUTH_MODE) == mode
-    monkeypatch.delenv(address.AUTH_MODE, raising=False)
 
 
 def test_a_mode_of_token_without_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
