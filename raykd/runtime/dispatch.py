@@ -15,6 +15,8 @@ CHUNK_S = 1.0
 """A chunk holds about as many clients as this takes, so that slots report and can be balanced every so often."""
 MAX_CHUNK = 32
 """Clients in a chunk at most, so that what they send fits into memory."""
+AHEAD_S = 0.25
+"""A slot that is done with its chunk this soon is given the next one meanwhile, so that it need not wait for it."""
 CHUNKS_A_SLOT = 2
 """But no more than its slot's queue in so many parts, so that there is something left to take over."""
 TOLERANCE = 1.05
@@ -68,6 +70,7 @@ class Queues:
         self._queues: dict[int, deque[int]] = {slot: deque() for slot in slots}
         self._load = dict.fromkeys(self._queues, 0.0)
         self._alone: deque[int] = deque()
+        self._has_lost = False
         even = max(sum(cost.values()) / len(self._queues), max(cost.values(), default=0.0))
         for client_id in sorted(cost, key=lambda c: (-cost[c], c)):
             home = homes.get(client_id)
@@ -91,8 +94,17 @@ class Queues:
             return []
         return self._chunk(self._queues[fullest], fullest, from_end=True)
 
+    def take_ahead(self, slot: int) -> list[int]:
+        """The clients that a slot does after those that it has in hand; empty: it is decided when it is done with these. Only
+        clients of its own that take a moment are handed out so, and none once work was lost: that of others would be lost with it.
+        """
+        queue = self._queues[slot]
+        chunk_s = sum(self._cost[client_id] for client_id in queue) / CHUNKS_A_SLOT
+        return self._chunk(queue, slot, from_end=False) if 0 < chunk_s < AHEAD_S and not self._has_lost else []
+
     def put_back(self, client_ids: Iterable[int]) -> None:
         """Work that was lost, to be done again one client at a time: so it shows whose work it is that takes workers down."""
+        self._has_lost = True
         self._alone.extend(client_ids)
 
     def retire(self, slot: int) -> None:

@@ -169,3 +169,7 @@ def test_interpolation_takes_the_share_of_the_end() -> None:
 )
 def test_finiteness_looks_at_every_value(value: float, expected: bool) -> None:
     assert is_finite(payload(0.0, value) | {"control/n": torch.tensor([1])}) is expected
+
+
+def test_values_whose_sum_is_too_large_are_finite_and_infinities_that_cancel_are_not() -> None:
+    assert is_finite(payload(3e38, 3e38)) and not is_finite(payload(float("inf"), -float("inf")))
