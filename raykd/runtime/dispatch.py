@@ -15,10 +15,12 @@ CHUNK_S = 1.0
 """A chunk holds about as many clients as this takes, so that slots report and can be balanced every so often."""
 MAX_CHUNK = 32
 """Clients in a chunk at most, so that what they send fits into memory."""
-AHEAD_S = 0.25
-"""A slot that is done with its chunk this soon is given the next one meanwhile, so that it need not wait for it."""
 CHUNKS_A_SLOT = 2
 """But no more than its slot's queue in so many parts, so that there is something left to take over."""
+AHEAD_S = 0.05
+"""A slot whose next chunk takes less is given it while it is at another, so that it need not wait; never a client of unknown cost."""
+UNTIMED_S = 0.1
+"""What a client is taken to need where none was timed yet."""
 TOLERANCE = 1.05
 """A client keeps its home where that costs no more than this share of an even load."""
 
@@ -46,9 +48,9 @@ class Costs:
         return self._seconds.get(work, {}).get(client_id)
 
     def expected(self, work: str, client_ids: Sequence[int]) -> dict[int, float]:
-        """What each client is expected to take: as it did, else as the others do on average, else a tenth of a second."""
+        """What each client is expected to take: as it did, else as the others do on average, else UNTIMED_S."""
         known = [seconds for c in client_ids if (seconds := self.of(work, c)) is not None]
-        mean = sum(known) / len(known) if known else 0.1
+        mean = sum(known) / len(known) if known else UNTIMED_S
         return {c: mean if (seconds := self.of(work, c)) is None else seconds for c in client_ids}
 
 
