@@ -18,7 +18,7 @@ MAX_CHUNK = 32
 CHUNKS_A_SLOT = 2
 """But no more than its slot's queue in so many parts, so that there is something left to take over."""
 AHEAD_S = 0.05
-"""A slot whose next chunk takes less is given it while it is at another, so that it need not wait; never a client of unknown cost."""
+"""A slot whose next chunk takes less gets it while it is at another, and need not wait; never a client that was not timed yet."""
 UNTIMED_S = 0.1
 """What a client is taken to need where none was timed yet."""
 TOLERANCE = 1.05

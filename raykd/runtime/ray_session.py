@@ -87,10 +87,10 @@ class DriverActor:
         threading.Thread(target=self._execute, args=(me, job, resources, num_slots, processes), daemon=True).start()
 
     def _execute(self, me: Any, job: Job[Any], resources: Any, num_slots: int, processes: Sequence[Process]) -> None:
-        from raykd.runtime.ray_backend import RayBackend
-
         tell = teller(me)
         try:
+            from raykd.runtime.ray_backend import RayBackend
+
             backend = RayBackend(resources, processes or start_processes(resources, num_slots, tell), tell, self._stop)
             try:
                 self._result = job(backend, lambda event, **values: self.note(event, values), self._stop)
