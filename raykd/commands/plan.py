@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 MEASURED = (
     "Bytes are exact: the run's own rounds were gone through with untrained models (a method that sends less as it learns sends "
     "less).\nSeconds come from a few real steps timed on this machine's CPU; left out are the wait between workers, starting them, "
-    "and drawing the report.\nMemory is the peak of this process, which did such steps, plus a worker's prepared cases; Ray's own is "
-    "left out."
+    "and drawing the report.\nMemory is the peak of this process, which did such steps, plus a worker's prepared cases; Ray's own "
+    "is left out."
 )
 
 
