@@ -7,6 +7,7 @@ import sys
 from benchmarks import (
     codec_ratios,
     distillation_step,
+    first_round,
     long_run,
     many_clients,
     prepare,
@@ -19,6 +20,7 @@ from benchmarks import (
 BENCHMARKS = {
     "distillation_step": distillation_step.main,
     "step_settings": step_settings.main,
+    "first_round": first_round.main,
     "ray_overhead": ray_overhead.main,
     "slots": slots.main,
     "many_clients": many_clients.main,
