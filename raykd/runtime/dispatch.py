@@ -17,10 +17,6 @@ MAX_CHUNK = 32
 """Clients in a chunk at most, so that what they send fits into memory."""
 CHUNKS_A_SLOT = 2
 """But no more than its slot's queue in so many parts, so that there is something left to take over."""
-AHEAD_S = 0.05
-"""A slot whose next chunk takes less gets it while it is at another, and need not wait; never a client that was not timed yet."""
-UNTIMED_S = 0.1
-"""What a client is taken to need where none was timed yet."""
 TOLERANCE = 1.05
 """A client keeps its home where that costs no more than this share of an even load."""
 
@@ -48,9 +44,9 @@ class Costs:
         return self._seconds.get(work, {}).get(client_id)
 
     def expected(self, work: str, client_ids: Sequence[int]) -> dict[int, float]:
-        """What each client is expected to take: as it did, else as the others do on average, else UNTIMED_S."""
+        """What each client is expected to take: as it did, else as the others do on average, else a tenth of a second."""
         known = [seconds for c in client_ids if (seconds := self.of(work, c)) is not None]
-        mean = sum(known) / len(known) if known else UNTIMED_S
+        mean = sum(known) / len(known) if known else 0.1
         return {c: mean if (seconds := self.of(work, c)) is None else seconds for c in client_ids}
 
 
@@ -72,7 +68,6 @@ class Queues:
         self._queues: dict[int, deque[int]] = {slot: deque() for slot in slots}
         self._load = dict.fromkeys(self._queues, 0.0)
         self._alone: deque[int] = deque()
-        self._has_lost = False
         even = max(sum(cost.values()) / len(self._queues), max(cost.values(), default=0.0))
         for client_id in sorted(cost, key=lambda c: (-cost[c], c)):
             home = homes.get(client_id)
@@ -96,17 +91,8 @@ class Queues:
             return []
         return self._chunk(self._queues[fullest], fullest, from_end=True)
 
-    def take_ahead(self, slot: int) -> list[int]:
-        """The clients that a slot does after those that it has in hand; empty: it is decided when it is done with these. Only
-        clients of its own that take a moment are handed out so, and none once work was lost: that of others would be lost with it.
-        """
-        queue = self._queues[slot]
-        chunk_s = sum(self._cost[client_id] for client_id in queue) / CHUNKS_A_SLOT
-        return self._chunk(queue, slot, from_end=False) if 0 < chunk_s < AHEAD_S and not self._has_lost else []
-
     def put_back(self, client_ids: Iterable[int]) -> None:
         """Work that was lost, to be done again one client at a time: so it shows whose work it is that takes workers down."""
-        self._has_lost = True
         self._alone.extend(client_ids)
 
     def retire(self, slot: int) -> None:

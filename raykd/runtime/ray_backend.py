@@ -127,9 +127,7 @@ class RayBackend:
                     self._retire(index)
 
     def _each(self, work: str, jobs: Jobs[Any], *shared: Any) -> Iterator[tuple[int, Any]]:
-        """Client and reply of every job as they come. A slot has one call in flight, or two short ones; lost work is done again and
-        a lost worker replaced.
-        """
+        """Client and reply of every job as they come: one call in flight a slot, lost work done again, a lost worker replaced."""
         homes = self._homes if work in MOVING else dict(self._homes)
         prepared_s = {} if work == "describe" else self._costs.expected("describe", jobs.client_ids)
         moving = {client_id: MOVING_FACTOR * seconds for client_id, seconds in prepared_s.items()}
@@ -158,25 +156,18 @@ class RayBackend:
                 yield client_id, reply
 
     def _feed(self, work: str, jobs: Jobs[Any], shared: Sequence[Any], queues: Queues, in_flight: dict[Any, Call]) -> None:
-        """Gives every idle slot its next clients, and then those after them to slots that will soon be done."""
-        due: dict[int, list[float]] = {slot: [] for slot in self._active}
-        for call in in_flight.values():
-            if call.slot in due:
-                due[call.slot].append(call.due_s)
-        for take, num_in_hand in ((queues.take, 0), (queues.take_ahead, 1)):
-            for slot in sorted(slot for slot, times in due.items() if len(times) == num_in_hand):
+        """Gives every idle slot its next clients."""
+        busy = {call.slot for call in in_flight.values()}
+        for slot in sorted(self._active - busy):
+            if client_ids := queues.take(slot):
                 index, lane = self._slots[slot]
                 process = self._processes[index]
-                # Threads of one process take whatever comes next: two calls of one lane would run at the same time.
-                client_ids = take(slot) if num_in_hand == 0 or process.num_lanes == 1 else []
-                if client_ids:
-                    due_s = max([time.monotonic(), *due[slot]]) + sum(
-                        deadline_s(self._resources.deadline_s, work, self._costs.of(work, client_id)) for client_id in client_ids
-                    )
-                    due[slot].append(due_s)
-                    made = [jobs.of(client_id) for client_id in client_ids]
-                    call = Call(slot, process, client_ids, due_s)
-                    in_flight[process.actor.carry_out.remote(lane, work, made, *shared)] = call
+                due_s = time.monotonic() + sum(
+                    deadline_s(self._resources.deadline_s, work, self._costs.of(work, client_id)) for client_id in client_ids
+                )
+                call = Call(slot, process, client_ids, due_s)
+                made = [jobs.of(client_id) for client_id in client_ids]
+                in_flight[process.actor.carry_out.remote(lane, work, made, *shared)] = call
 
     def _make_good(self, work: str, call: Call, error: Exception, attempts: Counter[int], queues: Queues) -> None:
         """Files a loss, puts its work back, and gets another worker; or fewer, where there was no room for so many."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raykd.runtime.dispatch import AHEAD_S, CHUNKS_A_SLOT, MAX_CHUNK, Costs, Queues
+from raykd.runtime.dispatch import CHUNKS_A_SLOT, MAX_CHUNK, Costs, Queues
 from raykd.runtime.placement import FIRST_DEADLINE_S, LEAST_DEADLINE_S, deadline_s
 
 
@@ -116,16 +116,3 @@ def test_the_first_time_does_not_count_once_there_is_another_and_half_of_what_wa
 )
 def test_deadlines(setting: str | float, work: str, last_s: float | None, expected: float) -> None:
     assert deadline_s(setting, work, last_s) == expected
-
-
-def test_a_slot_is_given_more_meanwhile_only_of_its_own_that_takes_a_moment() -> None:
-    queues = Queues(dict.fromkeys(range(8), 1e-3), {client_id: client_id % 2 for client_id in range(8)}, range(2))
-    assert [queues.take(0), queues.take_ahead(0), queues.take_ahead(0), queues.take_ahead(0)] == [[0, 2], [4], [6], []]
-    for cost_s in (2 * AHEAD_S, Costs().expected("local_update", [0])[0]):
-        assert Queues(dict.fromkeys(range(2), cost_s), {}, range(2)).take_ahead(0) == []
-
-
-def test_nothing_is_handed_out_ahead_once_work_was_lost() -> None:
-    queues = Queues(dict.fromkeys(range(40), 1e-3), {}, range(2))
-    queues.put_back(queues.take(0))
-    assert queues.take_ahead(0) == [] and queues.take_ahead(1) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import threading
@@ -21,7 +20,6 @@ from raykd.execution import run_plans
 from raykd.federation.protocols import Progress
 from raykd.launch import Interrupted, Plan, launch
 from raykd.results.reader import open_run
-from raykd.runtime import dispatch
 from raykd.runtime.ray_backend import RayBackend
 from raykd.runtime.ray_workers import start_process
 from raykd.scenario.errors import DataError, ResourceError, RunFailed
@@ -39,23 +37,21 @@ def by_value() -> Iterator[None]:
 
 
 class Trap:
-    """A progress that acts in the worker when a client has finished its update of round 1 but has not answered yet.
+    """A progress that acts in the worker when client 1 has finished its update of round 1 but has not answered yet.
 
     Args:
         folder: holds one file for each time that it acted.
         act: what to do there.
         times: how often at most.
-        whose: the client; None: any.
     """
 
-    def __init__(self, folder: Path, act: Callable[[], None], times: int, whose: int | None = 1):
-        self.folder, self.act, self.times, self.whose = folder, act, times, whose
+    def __init__(self, folder: Path, act: Callable[[], None], times: int):
+        self.folder, self.act, self.times = folder, act, times
         self.told: list[tuple[str, dict[str, Any]]] = []
 
     def __call__(self, event: str, **values: Any) -> None:
         self.told.append((event, values))
-        is_due = event == "client" and values["round"] == 1 and self.whose in (None, values["client_id"])
-        if is_due and self.num_acted < self.times:
+        if event == "client" and (values["client_id"], values["round"]) == (1, 1) and self.num_acted < self.times:
             (self.folder / f"acted-{self.num_acted}").touch()
             self.act()
 
@@ -91,7 +87,7 @@ def _run_on_workers(scenario: Any, folder: Path, progress: Progress, num_slots: 
 
 @pytest.fixture
 def trap(tmp_path: Path) -> Callable[..., Trap]:
-    return lambda act, times, whose=1: Trap(tmp_path, act, times, whose)
+    return lambda act, times: Trap(tmp_path, act, times)
 
 
 def test_workers_killed_as_they_start_and_in_the_middle_of_a_round_change_no_number(
@@ -113,27 +109,6 @@ def test_workers_killed_as_they_start_and_in_the_middle_of_a_round_change_no_num
     assert sorted(text.split(":")[0] for text in events["detail"])[0] == "a worker that had just been started"
     (lost,) = [values for event, values in once.told if event == "worker_lost"]
     assert (lost["work"], lost["attempt"]) == ("local_update", 1)
-
-
-def test_work_that_waits_at_a_worker_that_dies_is_done_again_too(
-    trap: Callable[..., Trap],
-    load: Callable[..., Any],
-    run: Callable[..., Any],
-    outcome_at: Callable[[Path], Any],
-    assert_same_tables: Callable[..., None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The only slot has one client or two in hand and is given the next ahead; when its worker dies, both calls are lost."""
-    monkeypatch.setattr(dispatch, "AHEAD_S", 1e3)
-    once = trap(_die, 1, None)
-    _run_on_workers(load(METHOD), tmp_path / "run", once, num_slots=1)
-    disturbed = outcome_at(tmp_path / "run")
-    assert_same_tables(disturbed, run(METHOD), but=("events",))
-    assert disturbed.models == run(METHOD).models
-    told = [text.partition(", attempt 1: ")[0] for text in disturbed.table("events")["detail"]]
-    clients = [int(number) for text in told for number in re.findall(r"\d+", text)]
-    assert len(told) == 2 and len(clients) == len(set(clients)), told
 
 
 @pytest.mark.slow
