@@ -20,7 +20,6 @@ from raykd.results.writer import RunWriter, create_run_dir, new_manifest
 from raykd.scenario.errors import RaykdError, RunFailed
 from raykd.scenario.load import dump_scenario
 from raykd.scenario.registry import METHODS
-from raykd.scenario.schema import Scenario
 from raykd.staging import mirrored
 from raykd.storage import Folder
 from raykd.watch import Lines
@@ -32,8 +31,10 @@ if TYPE_CHECKING:
 
 def run_plans(plans: Sequence[Plan], backend: Backend, progress: Progress, stop: threading.Event) -> list[Path]:
     """The job of a driver: every plan from prepared data to a finished run directory."""
-    for number, plan in enumerate(plans):
-        progress("run", name=plan.scenario.name, method=plan.method_label, seed=plan.scenario.seed, number=number, total=len(plans))
+    for index, plan in enumerate(plans):
+        about = {"name": plan.scenario.name, "method": plan.method_label, "settings": plan.settings, "seed": plan.scenario.seed}
+        left = [later.method_label for later in plans[index:]]
+        progress("run", **about, index=index, number=plan.number, total=plan.num_runs, left=left)
         _run_plan(plan, backend, progress, stop)
     return [plan.run_dir for plan in plans]
 
@@ -142,7 +143,7 @@ def _begin(plan: Plan, writer: RunWriter, num_slots: int) -> None:
     failpoint("begin.after_scenario")
     facts = {
         "method": plan.method_label,
-        "deployed": _deployed(scenario),
+        "deployed": METHODS.get(scenario.method.name)(scenario.method, scenario).deployed_model,
         "num_slots": num_slots,
         "scenario": scenario.model_dump(mode="json"),
         "scenario_root": str(plan.root.absolute()) if plan.url else os.path.relpath(plan.root, plan.run_dir),
@@ -220,14 +221,6 @@ def refuse_written_now(run_dir: Path) -> None:
                 raise RaykdError(
                     f"{run_dir}: {file.read().strip() or 'another process'} writes it; wait until it has ended"
                 ) from None
-
-
-def _deployed(scenario: Scenario) -> str:
-    """The model that a site would use in the end: global, personal or teacher."""
-    method = METHODS.get(scenario.method.name)
-    if method.deployed == "global" and scenario.federation.personal_rounds and not method.pools_data:
-        return "personal"
-    return str(method.deployed)
 
 
 def _run_id(plan: Plan) -> str:

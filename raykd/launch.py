@@ -36,6 +36,9 @@ class Plan:
         is_resumed: whether the directory holds a run that goes on.
         url: of the directory in a store that `run_dir` is mirrored to; "": none.
         study_record: the text of study.yaml beside the directories of a study's runs; "" for a run of its own.
+        settings: what the study varied for this run, in words for a person; "": nothing.
+        number: its place among the runs of the study, from 1.
+        num_runs: how many runs the study has, those that are done included.
     """
 
     run_dir: Path
@@ -45,6 +48,9 @@ class Plan:
     study_record: str = ""
     is_resumed: bool = False
     url: str = ""
+    settings: str = ""
+    number: int = 1
+    num_runs: int = 1
 
     @property
     def place(self) -> str:

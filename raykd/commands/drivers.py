@@ -164,7 +164,7 @@ def _detached_runs(address: str | None) -> list[dict[str, Any]]:
 def _driver_row(told: dict[str, Any]) -> dict[str, Any]:
     """What a driver is doing, by the last that it told."""
     latest, run_dirs = told["latest"], told["run_dirs"]
-    number, stage = latest.get("run", {}).get("number", 0), latest.get("stage", {}).get("name", "starting")
+    number, stage = latest.get("run", {}).get("index", 0), latest.get("stage", {}).get("name", "starting")
     rounds = latest.get("round", {})
     started_s = told["started_at"]
     return {

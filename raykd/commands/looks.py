@@ -11,11 +11,13 @@ import pandas as pd
 
 from raykd.commands.run_state import state_of
 from raykd.results.reader import Run, find_run_dirs, open_run
+from raykd.results.statistics import case_scores, evaluated_cases, patient_scores
 from raykd.scenario.errors import RaykdError
 
 PACE_ROUNDS = 10
 """Of so many last rounds the median length is the pace."""
 NUM_EVENTS, NUM_ROUNDS = 5, 8
+_NO_SCORES = pd.Series(dtype=float, name="dsc", index=pd.MultiIndex.from_arrays([[], []], names=["round", "client_id"]))
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,16 @@ def _left_s(run_dir: Path, state: dict[str, Any]) -> float | None:
     return gaps[len(gaps) // 2] * (state["rounds"] - state["rounds_done"]) if gaps else None
 
 
-def _test_scores(run: Run) -> Any:
-    """Mean DSC of clients' test cases by round and client, of the models that are no teachers."""
-    cases = run.cases
-    judged = cases[(cases["split"] == "test") & (cases["client_id"] >= 0) & (cases["model"].astype(str) != "teacher")]
-    return judged.groupby(["round", "client_id"])["dsc"].mean()
+def _test_scores(run: Run) -> pd.Series:
+    """The DSC of every site on its test cases, by round and client: of the deployed model, or of the shared one before there are
+    others."""
+    models = {run.run_id: str(run.manifest.get("deployed", "global"))}
+    scores = {
+        number: patient_scores(case_scores(rows)).iloc[:, 0].groupby("client_id").mean()
+        for number, rows in evaluated_cases(run.cases, models).groupby("round")
+        if rows["dsc"].notna().any()
+    }
+    return pd.concat(scores, names=["round"]).rename("dsc") if scores else _NO_SCORES
 
 
 def _rounds(run: Run) -> list[dict[str, Any]]:

@@ -88,7 +88,17 @@ def plan_study(path: Path, overrides: list[str], out: Path | None) -> tuple[Stud
     folder = out or new_directory(loaded.name)
     record = record_of(loaded, folder)
     plans = [
-        Plan(folder / cell.cell_id, cell.method_label, cell.loaded.scenario, cell.loaded.root, record) for cell in loaded.cells
+        Plan(
+            folder / cell.cell_id,
+            cell.method_label,
+            cell.loaded.scenario,
+            cell.loaded.root,
+            record,
+            settings=cell.settings_text,
+            number=number,
+            num_runs=len(loaded.cells),
+        )
+        for number, cell in enumerate(loaded.cells, start=1)
     ]
     return loaded, plans, folder
 

@@ -138,7 +138,9 @@ def taken_up(plan: Plan) -> Plan:
 
     refuse_written_now(plan.run_dir)
     try:
-        resumed = replace(resume_plan(plan.run_dir), url=plan.url)
+        resumed = replace(
+            resume_plan(plan.run_dir), url=plan.url, settings=plan.settings, number=plan.number, num_runs=plan.num_runs
+        )
         if resumed.scenario.content_hash() == plan.scenario.content_hash():
             return resumed
         raise RaykdError(f"{plan.run_dir}: holds a run of another scenario")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from raykd.federation.protocols import Row
+from raykd.federation.score import mean_dsc
 from raykd.scenario.timing import Stop
 
 
@@ -40,18 +40,6 @@ def reached(stop: Stop, cases: Iterable[Row], deployed: str) -> str:
     """
     if stop.dsc is None:
         return ""
-    dsc = validation_dsc(cases, deployed)
-    return f"federation.stop.dsc: {dsc:.4f} of {stop.dsc:g} on validation cases" if dsc >= stop.dsc else ""
-
-
-def validation_dsc(cases: Iterable[Row], deployed: str) -> float:
-    """Mean over clients of the mean DSC of their validation cases and of the classes that these hold; 0 where there is none.
-
-    The model is the one that is deployed in the end where it was evaluated, else the global one.
-    """
-    scores: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in cases:
-        if row["split"] == "validation" and row["client_id"] >= 0 and not row["is_ref_empty"]:
-            scores[row["model"]][row["client_id"]].append(float(row["dsc"]))
-    own = scores.get(deployed) or scores.get("global") or scores.get("personal") or {}
-    return sum(sum(values) / len(values) for values in own.values()) / len(own) if own else 0.0
+    dsc = mean_dsc(cases, "validation", deployed)
+    is_met = dsc is not None and dsc >= stop.dsc
+    return f"federation.stop.dsc: {dsc:.4f} of {stop.dsc:g} on validation cases" if is_met else ""

@@ -125,7 +125,7 @@ class Driver:
         why = "" if is_last else spent(stop, state.totals)
         if not (is_last or why) and is_due:
             rows = self._judge.evaluate(round_index, state, is_final=False)
-            why = reached(stop, rows, self.method.deployed)
+            why = reached(stop, rows, self.method.deployed_model)
         if is_last or why:
             self._judge.evaluate(round_index, state, is_final=True)
         if why:
@@ -138,7 +138,6 @@ class Driver:
     def _start(self) -> State:
         """Trains what starts on the repository, hands it out, and evaluates what sites have before the first round."""
         networks = repository_networks(self.method)
-        self.progress("stage", name="training on the repository", total=len(networks))
         trained = dict(zip(networks, self.backend.train_on_repository(list(networks.values())), strict=True))
         for role, (_, curve, reply) in trained.items():
             self._ledger.add("teachers", [{"role": role, **row} for row in curve], f"teachers-{role}")

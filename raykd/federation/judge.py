@@ -8,6 +8,7 @@ from raykd.failpoints import failpoint
 from raykd.federation.checkpoint import State
 from raykd.federation.ledger import Ledger
 from raykd.federation.protocols import Backend, EvaluationJob, Jobs, Progress, Row
+from raykd.federation.score import mean_dsc
 from raykd.federation.shelf import EMPTY, Shelf, ShelvedPayload
 from raykd.federation.start import BEFORE
 from raykd.federation.transport import seal, unseal
@@ -69,9 +70,8 @@ class Judge:
         for table in ("calibration", "previews", "records"):
             self._ledger.add(table, [row for reply in replies for row in getattr(reply, table)], part)
         self._ledger.add("events", self._ledger.incidents(round_index), f"evaluation-{part}")
-        scores = [row["dsc"] for row in rows if row["model"] != "teacher" and row["split"] == "test"]
-        if scores:
-            self.progress("evaluated", round=round_index, dsc=sum(scores) / len(scores))
+        if (dsc := mean_dsc(rows, "test", self.method.deployed_model)) is not None:
+            self.progress("evaluated", round=round_index, dsc=dsc)
         return rows
 
     def personal(self, client_id: int, state: State) -> Payload:

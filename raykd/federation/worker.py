@@ -109,6 +109,8 @@ class Worker:
         torch.set_num_threads(scenario.resources.threads_teacher)
 
         def note(step: int, loss: float) -> None:
+            if step == 1:
+                self._progress("stage", name=f"training {describe_network(network)} on the repository", total=1)
             if step % PROGRESS_STEPS == 0:
                 self._progress(
                     "teacher_step",

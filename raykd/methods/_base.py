@@ -148,6 +148,12 @@ class Method(ABC):
         }
 
     @property
+    def deployed_model(self) -> str:
+        """The model that a site uses in the end: `deployed`, or its own where personal rounds follow those that average."""
+        has_own = self.deployed == "global" and self.scenario.federation.personal_rounds > 0 and not self.pools_data
+        return "personal" if has_own else self.deployed
+
+    @property
     def handed_kinds(self) -> tuple[str, ...]:
         """What travels once, before a client's first round."""
         return ("teacher",) * self.needs_teacher + ("params",) * self.hands_out_student

@@ -35,6 +35,16 @@ class TableAccess:
         """
         raise NotImplementedError
 
+    def scores(self) -> pd.DataFrame:
+        """The scores of the models that sites deploy in the end: test cases, last round, one row per run, patient and class.
+
+        Returns:
+            Columns run_id, scenario, method, seed, client_id, client_name, group, patient_id, model, class_name, dsc, nsd, hd95_mm
+            and assd_mm, each a mean over the patient's cases. The score of a federation is the mean over sites of the mean over
+            patients of the mean over classes (classes are averaged within a case first, where a patient's cases hold unlike ones).
+        """
+        raise NotImplementedError
+
     @property
     def clients(self) -> pd.DataFrame:
         """One row a client of the federation."""
@@ -125,6 +135,9 @@ class Run(TableAccess):
     def table(self, name: str) -> pd.DataFrame:
         return Tables((self,)).table(name)
 
+    def scores(self) -> pd.DataFrame:
+        return Tables((self,)).scores()
+
 
 @dataclass(frozen=True)
 class Tables(TableAccess):
@@ -138,6 +151,12 @@ class Tables(TableAccess):
 
     def table(self, name: str) -> pd.DataFrame:
         return _to_frame(name, [read_parts(run.path, name) for run in self.runs if name not in run.without])
+
+    def scores(self) -> pd.DataFrame:
+        from raykd.results.statistics.scores import patient_class_scores
+
+        deployed = {run.run_id: str(run.manifest["deployed"]) for run in self.runs if "deployed" in run.manifest}
+        return patient_class_scores(self.cases, self.clients, deployed)
 
     @property
     def dictionary(self) -> pd.DataFrame:

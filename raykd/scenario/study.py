@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,6 +78,16 @@ class Cell:
     method_label: str
     varied: Mapping[str, Any]
     loaded: LoadedScenario
+
+    @property
+    def settings_text(self) -> str:
+        """What was varied, for a person: each key by its last word where no other key of the study ends in it."""
+        last = {key: key.rsplit(".", 1)[-1] for key in self.varied}
+        num = Counter(last.values())
+        names = {key: word if num[word] == 1 else key for key, word in last.items()}
+        return ", ".join(
+            f"{names[key]}={value if isinstance(value, str) else json.dumps(value)}" for key, value in self.varied.items()
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,8 @@ import pytest
 
 from raykd.execution import run_plans
 from raykd.failpoints import arm
-from raykd.federation.budget import reached, spent, validation_dsc
+from raykd.federation.budget import reached, spent
+from raykd.federation.score import mean_dsc
 from raykd.launch import Plan
 from raykd.resume import resume_plan
 from raykd.runtime.in_process import InProcessBackend
@@ -20,10 +22,13 @@ from raykd.scenario.errors import RunFailed
 from raykd.scenario.timing import Stop
 
 FEDAVG = "method={name: fedavg}"
+PATIENTS = itertools.count()
 
 
 def row(client_id: int, dsc: float, *, split: str = "validation", model: str = "global", is_empty: bool = False) -> dict[str, Any]:
-    return {"client_id": client_id, "split": split, "model": model, "dsc": dsc, "is_ref_empty": is_empty}
+    patient = f"{next(PATIENTS)}"
+    ids = {"case_id": patient, "patient_id": patient}
+    return {"client_id": client_id, "split": split, "model": model, "dsc": dsc, "is_ref_empty": is_empty, **ids}
 
 
 def test_what_is_spent_is_told_in_the_words_of_the_scenario() -> None:
@@ -33,14 +38,24 @@ def test_what_is_spent_is_told_in_the_words_of_the_scenario() -> None:
     assert spent(Stop(simulated_hours=2), totals) == "federation.stop.simulated_hours: 2 of 2 have passed"
 
 
-def test_a_target_is_judged_on_validation_cases_of_the_clients_each_client_alike() -> None:
+def test_a_target_is_measured_on_validation_cases_with_equal_weight_for_each_client() -> None:
     """Client 0: (0.9 + 0.5 + 0.7) / 3 = 0.7, client 1: 0.5; test cases, empty classes and the repository's cases do not count."""
     rows = [row(0, 0.9), row(0, 0.5), row(0, 0.7), row(1, 0.5), row(1, 1.0, is_empty=True)]
     rows += [row(1, 1.0, split="test"), row(-1, 1.0, model="teacher")]
-    assert validation_dsc(rows, "global") == validation_dsc(rows, "personal") == pytest.approx(0.6)
-    assert validation_dsc([*rows, row(0, 0.2, model="personal")], "personal") == pytest.approx(0.2)
+    assert mean_dsc(rows, "validation", "global") == mean_dsc(rows, "validation", "personal") == pytest.approx(0.6)
+    # Where client 0 has a model of its own, that one counts there, and the shared one still counts at client 1.
+    own = row(0, 0.2, model="personal")
+    assert mean_dsc([*rows, own], "validation", "personal") == pytest.approx((0.2 + 0.5) / 2)
+    assert mean_dsc([], "test", "global") is None
     assert reached(Stop(dsc=0.59), rows, "global") == "federation.stop.dsc: 0.6000 of 0.59 on validation cases"
     assert reached(Stop(dsc=0.61), rows, "global") == reached(Stop(), rows, "global") == reached(Stop(dsc=0.1), [], "global") == ""
+
+
+def test_classes_are_averaged_before_cases_cases_before_patients_and_patients_before_sites() -> None:
+    """Site 0: patient a has visits (0.2 + 0.4) / 2 = 0.3 and 0.9, so 0.6, patient b 0.8: 0.7. Site 1: 0.1. Together 0.4."""
+    told = [(0, "a", "a1", 0.2), (0, "a", "a1", 0.4), (0, "a", "a2", 0.9), (0, "b", "b1", 0.8), (1, "a", "a1", 0.1)]
+    rows = [row(site, dsc, split="test") | {"patient_id": who, "case_id": case} for site, who, case, dsc in told]
+    assert mean_dsc(rows, "test", "global") == pytest.approx(0.4)
 
 
 def test_a_run_ends_after_the_round_in_which_its_bytes_are_used_up(record: Callable[..., Any]) -> None:

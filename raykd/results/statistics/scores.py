@@ -51,6 +51,24 @@ def evaluated_cases(cases: pd.DataFrame, models: Mapping[str, str]) -> pd.DataFr
     return cases[(cases["split"] == "test") & (cases["client_id"] >= 0) & is_shown]
 
 
+def patient_class_scores(cases: pd.DataFrame, clients: pd.DataFrame, models: Mapping[str, str]) -> pd.DataFrame:
+    """One row per run, patient and class: the scores of the models that sites deploy, each a mean over the patient's cases.
+
+    Args:
+        cases, clients: the tables of one or several runs.
+        models: run_id to the model that is deployed, where the run says so.
+    """
+    methods = cases["method"].astype(str)
+    by_run = cases.assign(method=cases["run_id"].astype(str))
+    rows = deployed_cases(by_run, models).assign(method=methods)
+    rows = rows.assign(patient_id=rows["patient_id"].astype(object).fillna(rows["case_id"]).astype(str))
+    keys = ["run_id", "scenario", "method", "seed", "client_id", "patient_id", "model", "class_index", "class_name"]
+    means = rows.groupby(keys, observed=True)[list(HIGHER_IS_BETTER)].mean().reset_index()
+    sites = clients[["run_id", "client_id", "client_name", "group"]].astype({"run_id": str, "client_name": str, "group": str})
+    named = means.astype({"run_id": str}).merge(sites, on=["run_id", "client_id"], how="left")
+    return named[[*keys[:5], "client_name", "group", "patient_id", "model", "class_name", *HIGHER_IS_BETTER]]
+
+
 def case_scores(deployed: pd.DataFrame, metric: Metric = "dsc") -> pd.DataFrame:
     """One row a method, seed, client and case, whose `score` is the mean over the classes that have a value. Where a table does not
     say whose case it is, every case is a patient."""

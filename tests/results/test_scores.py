@@ -1,0 +1,71 @@
+"""The score of a federation: one definition for tables, for `raykd watch` and for the line that a run prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raykd.commands.looks import look
+from raykd.federation.score import mean_dsc
+from raykd.results.reader import load_runs, open_run
+from raykd.results.writer import RunWriter, new_manifest
+
+ROWS = (
+    # round, client, model, patient, case, class, dsc
+    (0, 0, "global", "a", "a1", "x", 0.10),
+    (0, 1, "global", "d", "d1", "x", 0.30),
+    (1, 0, "global", "a", "a1", "x", 0.99),
+    (1, 0, "personal", "a", "a1", "x", 0.20),
+    (1, 0, "personal", "a", "a1", "y", 0.40),
+    (1, 0, "personal", "a", "a2", "x", 0.90),
+    (1, 0, "personal", "b", "b1", "x", 0.80),
+    (1, 0, "teacher", "a", "a1", "x", 0.01),
+    (1, 1, "personal", "d", "d1", "x", 0.10),
+)
+"""In the last round, site 0: patient a ((0.2 + 0.4) / 2 + 0.9) / 2 = 0.6, patient b 0.8: 0.7. Site 1: 0.1. The score is 0.4."""
+
+
+def rows() -> list[dict[str, Any]]:
+    names = ("round", "client_id", "model", "patient_id", "case_id", "class_name", "dsc")
+    told = [dict(zip(names, row, strict=True)) for row in ROWS]
+    return [{**row, "split": "test", "class_index": "xy".index(row["class_name"]) + 1, "is_ref_empty": False} for row in told]
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    path = tmp_path / "run"
+    path.mkdir()
+    writer = RunWriter(path, {"run_id": "run-1", "scenario": "knees", "method": "ours", "seed": 3})
+    writer.write_manifest({**new_manifest("0123", "run-1"), "deployed": "personal", "status": "done"})
+    (path / "scenario.yaml").write_text("name: knees\nclasses: [x, y]\nfederation: {rounds: 2}\n")
+    writer.write("clients", [{"client_id": i, "group": "rural", "client_name": f"rural-{i}"} for i in (0, 1)], "clients")
+    writer.write("rounds", [{"round": i} for i in (0, 1)], "rounds")
+    writer.write("cases", rows(), "rounds")
+    return path
+
+
+def test_scores_are_those_of_the_deployed_model_on_test_cases_of_the_last_round(run_dir: Path) -> None:
+    scores = open_run(run_dir).scores()
+    told = scores[["client_name", "patient_id", "class_name", "dsc"]].to_records(index=False).tolist()
+    assert told == [
+        ("rural-0", "a", "x", pytest.approx(0.55)),
+        ("rural-0", "a", "y", pytest.approx(0.40)),
+        ("rural-0", "b", "x", pytest.approx(0.80)),
+        ("rural-1", "d", "x", pytest.approx(0.10)),
+    ]
+    assert set(scores["model"]) == {"personal"} and set(scores["method"]) == {"ours"} and set(scores["seed"]) == {3}
+    assert load_runs([run_dir]).scores().equals(scores)
+
+
+def test_the_line_of_a_run_and_watch_give_the_same_score(run_dir: Path) -> None:
+    last = [row for row in rows() if row["round"] == 1]
+    assert mean_dsc(last, "test", "personal") == pytest.approx(0.4)
+    assert [row["dsc"] for row in look(run_dir).rounds] == [pytest.approx(0.2), pytest.approx(0.4)]
+    assert [row["dsc"] for row in look(run_dir).clients] == [pytest.approx(0.7), pytest.approx(0.1)]
+
+
+def test_a_run_without_a_test_case_has_no_scores(run_dir: Path) -> None:
+    (run_dir / "tables" / "cases" / "rounds.parquet").unlink()
+    assert open_run(run_dir).scores().empty and look(run_dir).rounds[-1]["dsc"] is None
