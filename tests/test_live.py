@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -82,9 +83,44 @@ def test_a_run_that_died_is_told_with_the_way_on(run_dir: Path, watch: Watch) ->
 
 
 def test_what_is_no_run_is_refused(run_dir: Path, watch: Watch) -> None:
-    for folder, words in ((run_dir.parent, "holds several runs; watch one of them"), (run_dir / "tables", "not a run directory")):
+    for folder, words in (
+        (run_dir.parent, "holds several runs and no study; watch one of them"),
+        (run_dir / "tables", "not a run directory"),
+    ):
         code, out, err = watch(folder)
         assert (code, out) == (2, "") and words in err and "Traceback" not in err
     (run_dir / "tables/cases/round-2.parquet").write_bytes(b"half")
     code, _, err = watch(run_dir, "--once")
     assert code == 2 and "is damaged" in err
+
+
+def test_a_study_is_told_run_by_run(run_dir: Path, watch: Watch) -> None:
+    """Of three runs one is going on, one is done and one has not begun."""
+    study, done = run_dir.parent, run_dir.parent / "done"
+    shutil.copytree(run_dir, done)
+    manifest = json.loads((done / "manifest.json").read_text())
+    (done / "manifest.json").write_text(json.dumps({**manifest, "status": "done"}))
+    cells = [{"cell": name} for name in ("done", "run", "later")]
+    (study / "study.yaml").write_text(json.dumps({"name": "knees-study", "cells": cells}))
+    with (run_dir / "run.lock").open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        code, out, _ = watch(study, "--once")
+        told = json.loads(watch(study, "--once", "--json")[1])
+    assert code == 0 and out.splitlines()[:2] == [
+        "knees-study: 1 of 3 runs done, 1 running, 1 to do",
+        "now knees, fedavg: running, round 3 of 10, about 7.0 h left",
+    ]
+    assert [line.split() for line in out.splitlines()[-3:]] == [
+        ["done", "done", "3", "of", "10", "0.500"],
+        ["run", "running", "3", "of", "10", "0.500"],
+        ["later", "to", "do", "-", "-"],
+    ]
+    assert [cell["status"] for cell in told["cells"]] == ["done", "running", "to do"] and not told["is_over"]
+
+
+def test_watching_a_study_ends_where_nobody_goes_on_with_it(run_dir: Path, watch: Watch) -> None:
+    (run_dir.parent / "study.yaml").write_text(json.dumps({"name": "knees-study", "cells": [{"cell": "run"}, {"cell": "later"}]}))
+    for path in run_dir.parent.rglob("*"):
+        os.utime(path, (4660, 4660))
+    code, out, _ = watch(run_dir.parent)
+    assert code == 0 and out.startswith("knees-study: 0 of 2 runs done, 1 died, 1 to do\n")

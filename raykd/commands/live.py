@@ -1,14 +1,14 @@
-"""The command that looks at a run while it goes on: everything it shows is read from the tables on disk."""
+"""The command that looks at a run or a study while it goes on: everything it shows is read from the tables on disk."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import typer
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from raykd.commands.looks import Look
+    from raykd.commands.study_looks import StudyLook
 
-RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The directory of a run.", show_default=False)]
+L = TypeVar("L", "Look", "StudyLook")
+RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a run or of a study.", show_default=False)]
 Every = Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.2, help="How often to look.")]
 NUM_CLIENTS = 20
 
@@ -31,32 +33,77 @@ def watch(
     every: Every = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Shows how a run is doing, live on a terminal and line by line elsewhere, until it ends; Ctrl-C ends the watching alone."""
-    from raykd.commands.looks import look
+    """Shows how a run or a study is doing, live on a terminal and line by line elsewhere, until it ends; Ctrl-C ends the watching
+    alone."""
+    from raykd.commands.study_looks import is_study_dir
 
+    seen_as: Shown[Any] = _shown_study() if is_study_dir(run_dir) else _shown_run()
     try:
-        looks = iter([look(run_dir)]) if once else _looks(run_dir, every)
+        looks = iter([seen_as.look(run_dir)]) if once else _looks(run_dir, every, seen_as)
         if as_json:
             for seen in looks:
                 typer.echo(json.dumps(asdict(seen)))
         elif once:
-            typer.echo(text_of(next(looks)))
+            typer.echo(seen_as.text(next(looks)))
         elif sys.stdout.isatty():
-            _show(looks)
+            _show(looks, seen_as)
         else:
-            _print_rounds(looks)
+            _print_lines(looks, seen_as)
     except KeyboardInterrupt:
         raise typer.Exit from None
 
 
-def _looks(run_dir: Path, every: float) -> Iterator[Look]:
-    """A look whenever the directory has changed, the last once nobody writes it."""
+@dataclass(frozen=True)
+class Shown(Generic[L]):
+    """How a run, or a study, is looked at and shown.
+
+    Attributes:
+        look: what there is to see in a directory.
+        changing: what has changed where there is something new to show.
+        line: the look in a line.
+        text: the look as plain text, the line first.
+        drawn: the look on a terminal.
+    """
+
+    look: Callable[[Path], L]
+    changing: Callable[[L], Any]
+    line: Callable[[L], str]
+    text: Callable[[L], str]
+    drawn: Callable[[L], RenderableType]
+
+
+def _shown_run() -> Shown[Look]:
     from raykd.commands.looks import look
 
+    return Shown(look, lambda seen: (seen.state, seen.last_word), headline, text_of, _drawn)
+
+
+def _shown_study() -> Shown[StudyLook]:
+    from raykd.commands import study_looks
+
+    def about_run(seen: StudyLook) -> str:
+        return headline(seen.running) if seen.running else ""
+
+    def line(seen: StudyLook) -> str:
+        return "; now ".join(part for part in (study_looks.headline(seen), about_run(seen)) if part)
+
+    def text(seen: StudyLook) -> str:
+        return study_looks.text_of(seen, about_run(seen))
+
+    def drawn(seen: StudyLook) -> RenderableType:
+        from rich.text import Text
+
+        return Text(text(seen))
+
+    return Shown(study_looks.look_at_study, lambda seen: (seen.cells, line(seen)), line, text, drawn)
+
+
+def _looks(folder: Path, every: float, seen_as: Shown[L]) -> Iterator[L]:
+    """A look whenever the directory has changed, the last once nobody writes it."""
     before: Any = None
     while True:
-        seen = look(run_dir)
-        if (now := (seen.state, seen.last_word)) != before:
+        seen = seen_as.look(folder)
+        if (now := seen_as.changing(seen)) != before:
             yield seen
             before = now
         if seen.is_over:
@@ -119,13 +166,13 @@ def _hint(seen: Look) -> str:
     return str(state["reason"] or "")
 
 
-def _show(looks: Iterator[Look]) -> None:
+def _show(looks: Iterator[L], seen_as: Shown[L]) -> None:
     """On a terminal: a screen that changes, and the last look left standing."""
     from rich.live import Live
 
     with Live(refresh_per_second=4, vertical_overflow="visible") as live:
         for seen in looks:
-            live.update(_drawn(seen))
+            live.update(seen_as.drawn(seen))
 
 
 def _drawn(seen: Look) -> RenderableType:
@@ -149,12 +196,12 @@ def _drawn(seen: Look) -> RenderableType:
     return Group(*parts)
 
 
-def _print_rounds(looks: Iterator[Look]) -> None:
-    """Elsewhere: a line a round or stage, and an account at the end."""
+def _print_lines(looks: Iterator[L], seen_as: Shown[L]) -> None:
+    """Elsewhere: a line whenever it changes, and an account at the end."""
     seen, said = None, ""
     for seen in looks:
-        if (line := headline(seen)) != said:
+        if (line := seen_as.line(seen)) != said:
             typer.echo(line)
             said = line
     if seen is not None:
-        typer.echo(text_of(seen).partition("\n")[2])
+        typer.echo(seen_as.text(seen).partition("\n")[2])

@@ -58,7 +58,7 @@ def look(run_dir: Path) -> Look:
     """
     if run_dir.is_dir() and not (run_dir / "scenario.yaml").exists() and any(run_dir.rglob("manifest.json")):
         first = find_run_dirs([run_dir])[0]
-        raise RaykdError(f"{run_dir}: holds several runs; watch one of them, say {first}, or see `raykd status {run_dir}`")
+        raise RaykdError(f"{run_dir}: holds several runs and no study; watch one of them, say {first}")
     state, run = state_of(run_dir), open_run(run_dir)
     log = run_dir / "run.log"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
