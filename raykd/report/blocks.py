@@ -145,7 +145,7 @@ class Viewer:
         svg: all slices, each a group of which one is shown.
         places: where each slice lies.
         start: the slice shown first.
-        labels: methods whose outlines it has.
+        labels: methods of whose models a prediction of the case was kept.
         scores: what each of them scores on the case, in words.
         client_id, case_id: whose case it is.
     """
@@ -165,10 +165,16 @@ class Viewer:
 
 @dataclass(frozen=True)
 class Outlines:
-    """The switches of what viewers outline, and the choice of whose model."""
+    """The switches of what viewers outline, the choice of whose model, and of another one beside it.
+
+    Attributes:
+        labels: methods whose outlines there are.
+        structures: the names of the classes 1, 2, ...
+    """
 
     kind: ClassVar[str] = "outlines"
     labels: tuple[str, ...]
+    structures: tuple[str, ...]
 
 
 Block = Text | Heading | Facts | Table | Figures | Choice | Pictures | Viewer | Outlines

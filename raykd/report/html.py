@@ -17,6 +17,7 @@ from raykd.report import figures, wording
 from raykd.report.blocks import FACETS, Keys
 from raykd.report.contenders import contenders
 from raykd.report.material import Material
+from raykd.report.pictures import class_style
 from raykd.report.svg import marker
 from raykd.results.statistics import Score
 
@@ -32,7 +33,9 @@ def render_html(report: Report) -> str:
     environment = Environment(
         loader=PackageLoader("raykd.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(wording=wording, attributes=attributes, csv_link=csv_link, file_name=file_name)
+    environment.globals.update(
+        wording=wording, attributes=attributes, csv_link=csv_link, file_name=file_name, class_style=class_style
+    )
     environment.globals.update(
         mark=lambda index: Markup(tostring(marker(index, 10, 7, ""), encoding="unicode")), material=report.material
     )

@@ -126,7 +126,7 @@ class Material:
         """Slices to scroll through, of the condition of the best method."""
         condition = self._settings[self.labels[0]][1]
         labels = [label for label in self.labels if self._settings[label][1] == condition]
-        return viewers_of(self.evidence, self.sites, labels, self.shown, self.options.max_picture_bytes)
+        return viewers_of(self.evidence, self.sites, labels, self.structures, self.shown, self.options.max_picture_bytes)
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from xml.etree.ElementTree import Element, tostring
 
 import numpy as np
@@ -34,7 +34,12 @@ def num_labelled(layers: pd.DataFrame) -> int:
 
 
 def picture(
-    layers: Mapping[str, pd.Series], outlines: Mapping[str, str], shown: dict[bytes, str], description: str, base: str = "image"
+    layers: Mapping[str, pd.Series],
+    outlines: Mapping[str, str],
+    shown: dict[bytes, str],
+    description: str,
+    base: str = "image",
+    structures: Sequence[str] = (),
 ) -> Markup:
     """Image and outlines; an image shown before is referred to, not repeated.
 
@@ -44,12 +49,13 @@ def picture(
         shown: the images that the page has already, by content; grows.
         description: what a screen reader says.
         base: the layer beneath the outlines.
+        structures: the names of the classes 1, 2, ...
     """
     image = layers[base]
     grid = element("g", transform=f"scale({image['col_mm']:g} {image['row_mm']:g})")
     grid.append(image_of(image, shown))
     for layer, style in outlines.items():
-        grid.append(element("path", d=outline(pixels_of(layers[layer])), class_=f"outline {style}"))
+        grid.extend(marks_of(pixels_of(layers[layer]), style, structures))
     return frame(image, [grid], description)
 
 
@@ -81,6 +87,38 @@ def _png(pixels: NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def marks_of(pixels: NDArray[np.uint8], style: str, structures: Sequence[str], **data: str) -> Iterator[Element]:
+    """One mark per class of a label map: the outline, and for the reference its area as well.
+
+    Args:
+        pixels: rows x cols, class indices.
+        style: reference, student or teacher.
+        structures: the names of the classes 1, 2, ...
+        data: what else a mark is about, as `data-` attributes.
+    """
+    for index in np.unique(pixels[(pixels > 0) & (pixels != LABEL_UNKNOWN)]).tolist():
+        mask = (pixels == index).astype(np.uint8)
+        path = element("path", d=outline(mask), class_=f"outline {style} {class_style(index)}")
+        marks = (
+            [path] if style != "reference" else [element("path", d=area(mask), class_=f"area {style} {class_style(index)}"), path]
+        )
+        for mark in marks:
+            about = {"structure": structures[index - 1]} if index <= len(structures) else {}
+            for name, value in {**about, **data}.items():
+                mark.set(f"data-{name}", value)
+            yield mark
+
+
+def class_style(index: int) -> str:
+    """What the page's style calls the colour and the line of a class; they come again after eight classes."""
+    return f"l{(index - 1) % 8}"
+
+
+def area(mask: NDArray[np.uint8]) -> str:
+    """The SVG path, in pixels, that fills a mask: a bar per run of each row."""
+    return "".join(f"M{start} {row}h{stop - start}v1h{start - stop}z" for row, start, stop in _runs(mask > 0))
 
 
 def outline(label: NDArray[np.uint8]) -> str:

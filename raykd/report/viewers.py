@@ -10,7 +10,7 @@ import pandas as pd
 
 from raykd.report.blocks import Viewer
 from raykd.report.evidence import Evidence
-from raykd.report.pictures import SLICE, frame, image_of, num_labelled, outline, pixels_of, student_of
+from raykd.report.pictures import SLICE, frame, image_of, marks_of, num_labelled, pixels_of, student_of
 from raykd.report.svg import element
 from raykd.report.wording import number
 
@@ -21,7 +21,12 @@ Layers = dict[str, pd.Series]
 
 
 def viewers_of(
-    evidence: Evidence, sites: Sequence[int], labels: Sequence[str], shown: dict[bytes, str], max_bytes: int
+    evidence: Evidence,
+    sites: Sequence[int],
+    labels: Sequence[str],
+    structures: Sequence[str],
+    shown: dict[bytes, str],
+    max_bytes: int,
 ) -> list[Viewer]:
     """One viewer a test case whose slices were kept, of which some are left out where all would be too many bytes.
 
@@ -29,6 +34,7 @@ def viewers_of(
         evidence: all runs.
         sites: client ids, in order.
         labels: whose outlines to show, in this order; the first that has slices of a case decides on the images.
+        structures: the names of the classes 1, 2, ...
         shown: the images that the page has already, by content; grows.
         max_bytes: of all viewers together.
     """
@@ -36,7 +42,7 @@ def viewers_of(
     most = max((len(slices) for _, slices in stacks), default=0)
     while stacks:
         before = dict(shown)
-        made = [_viewer(evidence, case, _thinned(slices, most), before, at) for at, (case, slices) in enumerate(stacks)]
+        made = [_viewer(evidence, case, _thinned(slices, most), structures, before, at) for at, (case, slices) in enumerate(stacks)]
         size = sum(len(viewer.svg) for viewer in made)
         if size <= max_bytes or most == 1:
             shown.update(before)
@@ -89,15 +95,21 @@ def _fullness(by_label: Mapping[str, Layers]) -> int:
 
 
 def _viewer(
-    evidence: Evidence, case: pd.Series, slices: dict[int, dict[str, Layers]], shown: dict[bytes, str], number_: int
+    evidence: Evidence,
+    case: pd.Series,
+    slices: dict[int, dict[str, Layers]],
+    structures: Sequence[str],
+    shown: dict[bytes, str],
+    number_: int,
 ) -> Viewer:
     client_id, case_id, axis = int(case["client_id"]), str(case["case_id"]), int(case["axis"])
     indices = list(slices)
     start = max(range(len(indices)), key=lambda at: _fullness(slices[indices[at]]))
     image = next(iter(slices[indices[start]].values()))["image"]
-    drawn = [_slice(by_label, at, at == start, shown) for at, by_label in enumerate(slices.values())]
+    drawn = [_slice(by_label, at, at == start, structures, shown) for at, by_label in enumerate(slices.values())]
     title = f"{evidence.name(client_id)}: {evidence.planes[axis].replace('slice', 'slices')} of {case_id}"
-    labels = tuple(dict.fromkeys(label for by_label in slices.values() for label in by_label))
+    kept = (label for by_label in slices.values() for label, layers in by_label.items() if student_of(layers))
+    labels = tuple(dict.fromkeys(kept))
     edge = float(image["slice_mm"]) if pd.notna(image.get("slice_mm")) else np.nan
     places = tuple(f"{index}" if np.isnan(edge) else f"{index}, {index * edge:.0f} mm" for index in indices)
     return Viewer(
@@ -114,7 +126,7 @@ def _viewer(
     )
 
 
-def _slice(by_label: Mapping[str, Layers], at: int, is_first: bool, shown: dict[bytes, str]) -> Element:
+def _slice(by_label: Mapping[str, Layers], at: int, is_first: bool, structures: Sequence[str], shown: dict[bytes, str]) -> Element:
     """A slice: the image, and what is outlined on it. All but the first are hidden until a reader scrolls there."""
     image = next(iter(by_label.values()))["image"]
     group = element("g", class_="slice" if is_first else "slice off", transform=f"scale({image['col_mm']:g} {image['row_mm']:g})")
@@ -123,12 +135,10 @@ def _slice(by_label: Mapping[str, Layers], at: int, is_first: bool, shown: dict[
     for layer in ("reference", "teacher"):
         row = next((layers[layer] for layers in by_label.values() if layer in layers), None)
         if row is not None:
-            group.append(element("path", d=outline(pixels_of(row)), class_=f"outline {layer}"))
+            group.extend(marks_of(pixels_of(row), layer, structures))
     for label, layers in by_label.items():
         if student := student_of(layers):
-            path = element("path", d=outline(pixels_of(layers[student])), class_="outline student")
-            path.set("data-label", label)
-            group.append(path)
+            group.extend(marks_of(pixels_of(layers[student]), "student", structures, label=label))
     return group
 
 

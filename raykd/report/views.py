@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from raykd.report.blocks import Panel
 from raykd.report.evidence import REPOSITORY, Evidence
@@ -30,13 +31,16 @@ class View:
     cases: tuple[tuple[str, tuple[Panel, ...]], ...]
 
 
-def views(evidence: Evidence, sites: Sequence[int], methods: Sequence[str], shown: dict[bytes, str]) -> Iterator[View]:
+def views(
+    evidence: Evidence, sites: Sequence[int], methods: Sequence[str], structures: Sequence[str], shown: dict[bytes, str]
+) -> Iterator[View]:
     """The repository and the sites of which slices were kept.
 
     Args:
         evidence: all runs.
         sites: client ids, in order.
         methods: the first of these that has slices of a site is shown there, in its last round and first seed.
+        structures: the names of the classes 1, 2, ...
         shown: the images that the page has already, by content; grows.
     """
     for client_id in (REPOSITORY, *sites):
@@ -49,7 +53,7 @@ def views(evidence: Evidence, sites: Sequence[int], methods: Sequence[str], show
         for row in own.to_dict("records"):
             facts = site_facts(row)
         num_cases = NUM_CASES if len(sites) <= MANY_SITES else 1
-        cases = [_case(evidence, one, shown) for one in _fullest_slices(rows)[:num_cases]]
+        cases = [_case(evidence, one, structures, shown) for one in _fullest_slices(rows)[:num_cases]]
         yield View(evidence.name(client_id), client_id == REPOSITORY, tuple(facts.items()), tuple(cases))
 
 
@@ -67,15 +71,19 @@ def _fullest_slices(rows: pd.DataFrame) -> list[pd.DataFrame]:
     return [max((one for _, one in case.groupby(SLICE, observed=True)), key=num_labelled) for case in cases]
 
 
-def _case(evidence: Evidence, rows: pd.DataFrame, shown: dict[bytes, str]) -> tuple[str, tuple[Panel, ...]]:
+def _case(
+    evidence: Evidence, rows: pd.DataFrame, structures: Sequence[str], shown: dict[bytes, str]
+) -> tuple[str, tuple[Panel, ...]]:
     layers = {str(layer): group.iloc[0] for layer, group in rows.groupby("layer", observed=True)}
     case_id, client_id, axis = str(rows["case_id"].iloc[0]), int(rows["client_id"].iloc[0]), int(rows["axis"].iloc[0])
     title = f"{evidence.planes[axis][0].upper()}{evidence.planes[axis][1:]} of {case_id}"
     panels = []
     for base, outlines, caption in _pictures(evidence, layers, client_id):
         if base in layers:
-            svg = picture(layers, outlines, shown, f"{title}, {evidence.name(client_id)}: {caption}", base)
+            svg = picture(layers, outlines, shown, f"{title}, {evidence.name(client_id)}: {caption}", base, structures)
             panels.append(Panel(svg, caption))
+    if not student_of(layers) and "teacher" not in layers:
+        panels.append(Panel(Markup(), "No prediction was kept of this case"))
     return title, tuple(panels)
 
 

@@ -140,15 +140,39 @@ def test_slices_scroll_with_keys_wheel_and_slider(open_report: Callable[..., Any
 def test_outlines_are_switched_and_of_the_chosen_method(open_report: Callable[..., Any]) -> None:
     page = open_report()
     viewer = page.locator("#slices .viewer").nth(0)
-    reference, teacher = (viewer.locator(f".slice:not(.off) .{layer}") for layer in ("reference", "teacher"))
+    reference, teacher = (viewer.locator(f".slice:not(.off) .outline.{layer}.l0") for layer in ("reference", "teacher"))
     assert reference.is_visible() and not teacher.is_visible()
     page.locator("#show-reference").uncheck()
     page.locator("#show-teacher").check()
     assert not reference.is_visible() and teacher.is_visible()
-    students = viewer.locator(".slice:not(.off) .student:not(.off)")
+    students = viewer.locator(".slice:not(.off) .student.l0:not(.other)")
     assert students.count() == 1 and students.get_attribute("data-label") == "dual_kd"
     page.locator("#outlined").select_option("local")
-    assert students.get_attribute("data-label") == "local"
+    assert students.get_attribute("data-label") == viewer.locator(".whose").inner_text() == "local"
+
+
+def test_a_structure_is_switched_off_in_every_layer(open_report: Callable[..., Any]) -> None:
+    page = open_report()
+    marks = page.locator("#slices .viewer .slice:not(.off) [data-structure='tibial cartilage']:visible")
+    others = page.locator("#slices .viewer .slice:not(.off) [data-structure='femoral cartilage']:visible")
+    before = others.count()
+    assert marks.count() > 0
+    page.locator("#structures").get_by_label("tibial cartilage").uncheck()
+    assert marks.count() == 0 and others.count() == before
+
+
+def test_two_models_stand_side_by_side_and_scroll_together(open_report: Callable[..., Any]) -> None:
+    page = open_report()
+    viewer = page.locator("#slices .viewer").nth(0)
+    page.locator("#beside").select_option("local")
+    assert viewer.locator(".whose").all_inner_texts() == ["dual_kd", "local"]
+    drawn = viewer.locator(".slice:not(.off) .student.l0:not(.other)")
+    assert [drawn.nth(at).get_attribute("data-label") for at in (0, 1)] == ["dual_kd", "local"]
+    viewer.get_by_role("slider").fill("1")
+    shown = viewer.locator(".slice:not(.off)")
+    assert [shown.nth(at).get_attribute("data-at") for at in range(shown.count())] == ["1", "1"]
+    page.locator("#beside").select_option("nothing")
+    assert viewer.locator(".whose").count() == 1
 
 
 def test_pixels_are_shown_in_millimetres(open_report: Callable[..., Any]) -> None:
@@ -173,7 +197,7 @@ def test_everything_is_reached_with_the_tab_key(open_report: Callable[..., Any])
     page.locator("#travelled summary").last.focus()
     assert "metric-1" in reached(2)
     page.locator("#failures summary").focus()
-    assert {"show-reference", "show-teacher", "outlined", "slice"} <= reached(6)
+    assert {"show-reference", "show-teacher", "outlined", "beside", "slice"} <= reached(10)
     unnamed = page.evaluate("[...document.querySelectorAll('input, select')].filter((e) => !e.labels.length).length")
     assert unnamed == 0
 

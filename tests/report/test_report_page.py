@@ -121,9 +121,15 @@ def test_slices_show_each_image_once_and_an_outline_for_every_method(page: Page)
     assert len(ids) == len(page.all("image"))
     assert {(attributes["href"] or "")[1:] for attributes in page.all("use")} <= ids
     shown = [a for a in page.all("path") if (a.get("class") or "").startswith("outline") and a.get("d") != "M0 3h28"]
-    assert len(shown) == 2 * (len(CLIENTS) + 1) + 2 * len(CLIENTS) * (2 + len(METHODS))
+    # Each of three structures apart: in what each site sees, the reference and a prediction; in the viewers these of all methods,
+    # and the teacher's.
+    assert len(shown) == 3 * (2 * (len(CLIENTS) + 1) + 2 * len(CLIENTS) * (2 + len(METHODS)))
     students = [a["data-label"] for a in shown if "data-label" in a]
-    assert sorted(set(students)) == sorted(METHODS) and len(students) == 2 * len(CLIENTS) * len(METHODS)
+    assert sorted(set(students)) == sorted(METHODS) and len(students) == 3 * 2 * len(CLIENTS) * len(METHODS)
+    styles = {(a["data-structure"], (a["class"] or "").split()[-1]) for a in shown}
+    assert styles == {("femoral cartilage", "l0"), ("tibial cartilage", "l1"), ("patellar cartilage", "l2")}
+    areas = [a for a in page.all("path") if (a.get("class") or "").startswith("area") and "data-structure" in a]
+    assert len(areas) == 3 * (len(CLIENTS) + 1 + 2 * len(CLIENTS)), "references are filled"
     for layer in ("reference", "student", "teacher"):
         assert page.all("input", type="checkbox", id=f"show-{layer}")
 

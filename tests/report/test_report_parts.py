@@ -9,7 +9,7 @@ from synthetic_runs import CLIENTS, scenario, write_run
 from raykd.report import build_report
 from raykd.report.costs import cost_of
 from raykd.report.evidence import collect
-from raykd.report.pictures import outline
+from raykd.report.pictures import area, marks_of, outline
 from raykd.report.svg import Scale, spanning
 from raykd.report.views import spacing_words
 from raykd.report.wording import data_size, duration, interval, number, plural, probability, short, signed
@@ -77,6 +77,24 @@ def test_outline_of_one_pixel_is_its_four_edges() -> None:
     label = np.zeros((3, 4), np.uint8)
     label[1, 2] = 1
     assert outline(label) == "M2 1h1M2 2h1M2 1v1M3 1v1"
+
+
+def test_an_area_is_a_bar_per_run_of_each_row() -> None:
+    mask = np.array([[1, 1, 0, 1], [0, 0, 0, 0], [0, 1, 1, 1]], np.uint8)
+    assert area(mask) == "M0 0h2v1h-2zM3 0h1v1h-1zM1 2h3v1h-3z"
+
+
+def test_each_class_is_marked_apart_and_unknown_voxels_are_not() -> None:
+    pixels = np.array([[1, 9, 255, 0]], np.uint8)
+    marks = [
+        (mark.get("class"), mark.get("data-structure"), mark.get("data-label"))
+        for mark in marks_of(pixels, "student", "ab", label="x")
+    ]
+    assert marks == [("outline student l0", "a", "x"), ("outline student l0", None, "x")], "styles come again after eight classes"
+    assert [mark.get("class") for mark in marks_of(pixels[:, :1], "reference", "ab")] == [
+        "area reference l0",
+        "outline reference l0",
+    ]
 
 
 def test_outline_joins_runs_and_parts_neighbouring_classes() -> None:

@@ -18,7 +18,8 @@ def page(material: Material) -> list[Block]:
     radiological = " and radiological orientation" if material.evidence.has_bodies else ""
     words = (
         f"Slices across the coarsest axis, on each site's own voxels in true proportion{radiological}; the bar is 20 mm. Scroll "
-        "with the slider, the wheel over a picture, or the arrow keys."
+        "with the slider, the wheel over a picture, or the arrow keys. Each structure has a colour and a line of its own. The "
+        "reference is filled, the model is a thick line, the teacher is dotted."
     )
     labels = tuple(dict.fromkeys(label for viewer in viewers for label in viewer.labels))
-    return [Text(words), Outlines(labels), *viewers]
+    return [Text(words), Outlines(labels, material.structures), *viewers]

@@ -18,7 +18,7 @@ WORDS = (
 def page(material: Material) -> list[Block]:
     """The repository and every site of which slices were kept."""
     blocks: list[Block] = []
-    for view in views(material.evidence, material.sites, material.labels, material.shown):
+    for view in views(material.evidence, material.sites, material.labels, material.structures, material.shown):
         keys = {} if view.is_repository else {"site": view.name}
         blocks.append(Heading(view.name, keys))
         if view.facts:

@@ -38,35 +38,60 @@ if (filter) {
 }
 
 const outlined = document.getElementById("outlined");
-const outline = () => all(".viewer .student").forEach((path) => path.classList.toggle("off", path.dataset.label !== outlined.value));
+const beside = document.getElementById("beside");
+const outline = () => {
+  for (const viewer of all(".viewer")) {
+    const stages = viewer.querySelector(".stages");
+    all(".seen.second", stages).forEach((second) => second.remove());
+    viewer.classList.toggle("paired", beside.value !== "");
+    if (beside.value) {
+      const second = stages.firstElementChild.cloneNode(true);
+      second.classList.add("second");
+      all("[id]", second).forEach((image) => image.removeAttribute("id"));
+      stages.append(second);
+    }
+    const labels = JSON.parse(viewer.dataset.labels);
+    all(".seen", stages).forEach((seen, index) => {
+      const label = index ? beside.value : outlined.value;
+      all(".student", seen).forEach((path) => path.classList.toggle("other", path.dataset.label !== label));
+      const isKept = labels.includes(label);
+      seen.querySelector(".whose").textContent = isKept ? label : `No prediction of ${label || "a model"} was kept of this case.`;
+    });
+  }
+};
+const structures = document.getElementById("structures");
+const veil = () => {
+  const hidden = new Set(all("input", structures).filter((box) => !box.checked).map((box) => box.value));
+  all(".viewer [data-structure]").forEach((path) => path.classList.toggle("veiled", hidden.has(path.dataset.structure)));
+};
 if (outlined) {
-  outlined.addEventListener("change", outline);
+  for (const choice of [outlined, beside]) choice.addEventListener("change", () => { outline(); veil(); });
+  structures.addEventListener("change", veil);
   outline();
 }
 
 for (const viewer of all(".viewer")) {
   const slider = viewer.querySelector("input");
-  const slices = all(".slice", viewer);
   const places = slider.dataset.places.split(";");
   const show = () => {
     const at = Number(slider.value);
-    slices.forEach((slice, index) => slice.classList.toggle("off", index !== at));
-    slider.setAttribute("aria-valuetext", `${at + 1} of ${slices.length}, at ${places[at]}`);
-    viewer.querySelector("output").textContent = `${at + 1} of ${slices.length}`;
+    all(".slice", viewer).forEach((slice) => slice.classList.toggle("off", Number(slice.dataset.at) !== at));
+    slider.setAttribute("aria-valuetext", `${at + 1} of ${places.length}, at ${places[at]}`);
+    viewer.querySelector("output").textContent = `${at + 1} of ${places.length}`;
   };
   const move = (to) => {
-    const at = Math.min(Math.max(to, 0), slices.length - 1);
+    const at = Math.min(Math.max(to, 0), places.length - 1);
     const isMoved = at !== Number(slider.value);
     slider.value = at;
     show();
     return isMoved;
   };
-  const stage = viewer.querySelector(".stage");
+  const stages = viewer.querySelector(".stages");
   slider.addEventListener("input", show);
-  stage.addEventListener("wheel", (event) => {
+  stages.addEventListener("wheel", (event) => {
     if (event.deltaY && move(Number(slider.value) + Math.sign(event.deltaY))) event.preventDefault();
   }, { passive: false });
-  stage.addEventListener("click", () => slider.focus({ preventScroll: true }));
+  stages.addEventListener("click", () => slider.focus({ preventScroll: true }));
 }
 
 addEventListener("beforeprint", () => all("section details").forEach((details) => { details.open = true; }));
