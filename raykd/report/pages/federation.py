@@ -10,7 +10,7 @@ import pandas as pd
 from raykd.report.blocks import Block, Cell, Keys, Row, Table, Text
 from raykd.report.evidence import REPOSITORY, Evidence
 from raykd.report.material import Material
-from raykd.report.wording import NONE, number, readable, short
+from raykd.report.wording import NONE, number, plural, readable, short
 from raykd.results.statistics import case_scores
 
 KEY = "federation"
@@ -82,4 +82,5 @@ def teacher_sentence(evidence: Evidence) -> str:
     if rows["dsc"].isna().all():
         return ""
     scores = case_scores(rows)["score"]
-    return f"On {len(scores)} held-out scans of its own repository, the teacher reaches a mean DSC of {number(scores.mean())}."
+    scans = plural(len(scores), "held-out scan")
+    return f"On {scans} of its own repository, the teacher reaches a mean DSC of {number(scores.mean())}."

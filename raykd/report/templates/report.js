@@ -34,6 +34,8 @@ if (filter) {
   };
   filter.addEventListener("change", apply);
   filter.addEventListener("reset", () => setTimeout(apply));
+  // An open filter would cover the heading that a link leads to.
+  addEventListener("hashchange", () => { filter.querySelector("details").open = false; });
   filter.addEventListener("submit", (event) => event.preventDefault());
 }
 
