@@ -63,7 +63,7 @@ def _plain_lines() -> Iterator[Progress]:
         while not has_ended.wait(1.0):
             with writing:
                 if time.monotonic() - written_s >= SILENCE_S:
-                    put(lines.stamped(f"  still {doing}"))
+                    put(lines.stamped(f"  at work: {doing}"))
 
     keeper = threading.Thread(target=break_silence, daemon=True)
     keeper.start()
@@ -134,9 +134,9 @@ class Lines:
             case "round":
                 # The first round also starts what later rounds find ready, so the pace is that of the others.
                 left = self._left(event, values["round"], values["total"]) if values["round"] else ""
-                return f"in round {values['round'] + 1} of {values['total']}, {values['clients']} clients{left}"
+                return f"round {values['round'] + 1} of {values['total']}, {values['clients']} clients{left}"
             case "client":
-                return f"in round {values['round'] + 1}: client {values['client_id']} is done, loss {values['loss']:.3f}"
+                return f"round {values['round'] + 1}: client {values['client_id']} is done, loss {values['loss']:.3f}"
             case _:
                 return None
 

@@ -70,7 +70,7 @@ def test_the_first_round_does_not_count_for_the_pace(clock: list[float]) -> None
     for number, now in enumerate((0.0, 100.0, 110.0)):
         clock.append(now)
         said.append(round_line(lines, number))
-    assert said == ["in round 1 of 6, 2 clients", "in round 2 of 6, 2 clients", "in round 3 of 6, 2 clients, about 40 s left"]
+    assert said == ["round 1 of 6, 2 clients", "round 2 of 6, 2 clients", "round 3 of 6, 2 clients, about 40 s left"]
 
 
 def run_line(lines: Lines, number: int, left: list[str]) -> str:
@@ -99,4 +99,4 @@ def test_a_pipe_is_told_what_is_being_done_where_nothing_else_is_told(
     with watch.watch(quiet=False) as progress:
         progress("round", round=2, total=6, clients=2)
         time.sleep(1.3)
-    assert "  still in round 3 of 6, 2 clients\n" in capsys.readouterr().err
+    assert "  at work: round 3 of 6, 2 clients\n" in capsys.readouterr().err

@@ -58,6 +58,7 @@ def run(
         carry_out_detached([left], address, quiet, plan.run_dir.name)
     elif left:
         carry_out([left], backend, address, quiet)
+        tell_outcome(plan.run_dir, plan.place, quiet)
     typer.echo(plan.place)
 
 
@@ -79,7 +80,16 @@ def resume(
         carry_out_detached([plan], address, quiet, run_dir.absolute().name)
     else:
         carry_out([plan], backend, address, quiet)
+        tell_outcome(plan.run_dir, plan.place, quiet)
     typer.echo(plan.place)
+
+
+def tell_outcome(folder: Path, place: str, quiet: bool) -> None:
+    """Says on stderr what the runs below a directory came to, and what to do next."""
+    from raykd.commands.outcome import outcome
+
+    if not quiet and (text := outcome(folder, place)):
+        typer.echo(text, err=True)
 
 
 def carry_out(plans: list[Plan], backend: str, address: str | None, quiet: bool, how_to_go_on: str = "") -> None:

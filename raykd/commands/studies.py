@@ -13,7 +13,7 @@ import typer
 
 from raykd.commands.drivers import Detach, carry_out_detached
 from raykd.commands.options import Address, AsJson, BackendName, Out, Quiet, Set, StudyPath, plan_study, reach
-from raykd.commands.runs import carry_out
+from raykd.commands.runs import carry_out, tell_outcome
 from raykd.commands.tables import aligned, bytes_text, seconds_text
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def study(
         carry_out_detached(left, address, quiet, folder.absolute().name)
     elif left:
         carry_out(left, backend, address, quiet, f"; to go on: {shlex.join(command)}")
+    if not (detach or url):
+        tell_outcome(folder, place, quiet)
     typer.echo(place)
 
 
