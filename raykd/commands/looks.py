@@ -88,10 +88,10 @@ def _left_s(run_dir: Path, state: dict[str, Any]) -> float | None:
 
 
 def _test_scores(run: Run) -> Any:
-    """Mean DSC of clients' test cases by round and client, of the models that are no teachers."""
+    """Mean DSC of clients' test cases by round and client, of the models that are no teachers; none where no class has a score."""
     cases = run.cases
     judged = cases[(cases["split"] == "test") & (cases["client_id"] >= 0) & (cases["model"].astype(str) != "teacher")]
-    return judged.groupby(["round", "client_id"])["dsc"].mean()
+    return judged.groupby(["round", "client_id"])["dsc"].mean().dropna()
 
 
 def _rounds(run: Run) -> list[dict[str, Any]]:

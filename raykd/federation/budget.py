@@ -51,7 +51,7 @@ def validation_dsc(cases: Iterable[Row], deployed: str) -> float:
     """
     scores: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in cases:
-        if row["split"] == "validation" and row["client_id"] >= 0 and not row["is_ref_empty"]:
+        if row["split"] == "validation" and row["client_id"] >= 0 and row["dsc"] is not None:
             scores[row["model"]][row["client_id"]].append(float(row["dsc"]))
     own = scores.get(deployed) or scores.get("global") or scores.get("personal") or {}
     return sum(sum(values) / len(values) for values in own.values()) / len(own) if own else 0.0

@@ -69,7 +69,8 @@ class Judge:
         for table in ("calibration", "previews", "records"):
             self._ledger.add(table, [row for reply in replies for row in getattr(reply, table)], part)
         self._ledger.add("events", self._ledger.incidents(round_index), f"evaluation-{part}")
-        scores = [row["dsc"] for row in rows if row["model"] != "teacher" and row["split"] == "test"]
+        tested = [row["dsc"] for row in rows if row["model"] != "teacher" and row["split"] == "test"]
+        scores = [score for score in tested if score is not None]
         if scores:
             self.progress("evaluated", round=round_index, dsc=sum(scores) / len(scores))
         return rows

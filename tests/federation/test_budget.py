@@ -22,7 +22,9 @@ from raykd.scenario.timing import Stop
 FEDAVG = "method={name: fedavg}"
 
 
-def row(client_id: int, dsc: float, *, split: str = "validation", model: str = "global", is_empty: bool = False) -> dict[str, Any]:
+def row(
+    client_id: int, dsc: float | None, *, split: str = "validation", model: str = "global", is_empty: bool = False
+) -> dict[str, Any]:
     return {"client_id": client_id, "split": split, "model": model, "dsc": dsc, "is_ref_empty": is_empty}
 
 
@@ -35,7 +37,7 @@ def test_what_is_spent_is_told_in_the_words_of_the_scenario() -> None:
 
 def test_a_target_is_judged_on_validation_cases_of_the_clients_each_client_alike() -> None:
     """Client 0: (0.9 + 0.5 + 0.7) / 3 = 0.7, client 1: 0.5; test cases, empty classes and the repository's cases do not count."""
-    rows = [row(0, 0.9), row(0, 0.5), row(0, 0.7), row(1, 0.5), row(1, 1.0, is_empty=True)]
+    rows = [row(0, 0.9), row(0, 0.5), row(0, 0.7), row(1, 0.5), row(1, None, is_empty=True)]
     rows += [row(1, 1.0, split="test"), row(-1, 1.0, model="teacher")]
     assert validation_dsc(rows, "global") == validation_dsc(rows, "personal") == pytest.approx(0.6)
     assert validation_dsc([*rows, row(0, 0.2, model="personal")], "personal") == pytest.approx(0.2)
