@@ -63,7 +63,7 @@ def refuse_empty(owner: str, classes: Sequence[str], cases: Sequence[Case]) -> N
         names = ", ".join(classes[index - 1] for index in sorted(set(expected)))
         raise DataError(
             f"{owner}: a label must hold a voxel of a class, got none of {names} in any of its {len(cases)} labelled cases; "
-            f"`raykd check` tells which values they hold; {SAY_SO}"
+            f"`raykd check` tells which values their files hold; a coarse spacing_mm may have lost them; {SAY_SO}"
         )
 
 
