@@ -44,6 +44,7 @@ def _run_plan(plan: Plan, backend: Backend, progress: Progress, stop: threading.
     from raykd.federation.driver import Driver
     from raykd.federation.protocols import Stopped
     from raykd.federation.shelf import Shelf
+    from raykd.federation.teacher import with_taught_classes
 
     scenario = plan.scenario
     writer = RunWriter(
@@ -51,7 +52,7 @@ def _run_plan(plan: Plan, backend: Backend, progress: Progress, stop: threading.
     )
     log = RunLog(plan.run_dir / LOG, progress)
     checkpoints = Checkpoints(Shelf(plan.run_dir / "checkpoints"), writer)
-    driver = Driver(scenario, plan.root, backend, writer, log, stop, checkpoints)
+    driver = Driver(with_taught_classes(scenario, plan.root), plan.root, backend, writer, log, stop, checkpoints)
     clients = _prepared(plan, driver)
     with _sentences(plan, writer), _place(plan), mirrored(plan) as writer.mirror:
         _go_on(plan, writer, log) if plan.is_resumed else _begin(plan, writer, backend.num_slots)
@@ -135,6 +136,7 @@ def _sentences(plan: Plan, writer: RunWriter) -> Iterator[None]:
 def _begin(plan: Plan, writer: RunWriter, num_slots: int) -> None:
     """Writes into the directory of a new run what it is; from the manifest on it can be resumed."""
     from raykd.data.federation import data_fingerprints
+    from raykd.federation.teacher import with_taught_classes
 
     scenario = plan.scenario
     sweep(plan.run_dir)
@@ -148,6 +150,7 @@ def _begin(plan: Plan, writer: RunWriter, num_slots: int) -> None:
         "scenario": scenario.model_dump(mode="json"),
         "scenario_root": str(plan.root.absolute()) if plan.url else os.path.relpath(plan.root, plan.run_dir),
         "data": data_fingerprints(scenario, plan.root),
+        "repository_classes": with_taught_classes(scenario, plan.root).repository.classes,
     }
     writer.write_manifest({**new_manifest(scenario.content_hash(), _run_id(plan)), **facts})
     failpoint("begin.after_manifest")

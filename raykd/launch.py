@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,22 +89,30 @@ def check_plans(plans: Sequence[Plan]) -> None:
         ScenarioError: with every contradiction found.
         DataError: a source that cannot list its cases.
     """
+    from raykd.data.federation import list_cases
+    from raykd.federation.teacher import with_taught_classes
+
+    _refuse_problems([plan.scenario for plan in plans])
+    repositories: dict[tuple[str, Path], Any] = {}
+    for plan in plans:
+        if (key := (plan.scenario.model_dump_json(exclude={"method"}), plan.root)) not in repositories:
+            list_cases(plan.scenario, plan.root)
+            repositories[key] = with_taught_classes(plan.scenario, plan.root).repository
+        if repositories[key] != plan.scenario.repository:  # its cases lack a class that a method may need
+            _refuse_problems([plan.scenario.model_copy(update={"repository": repositories[key]})])
+
+
+def _refuse_problems(scenarios: Iterable[Scenario]) -> None:
+    """Raises `ScenarioError` with every contradiction in the settings."""
     from raykd.federation.privacy_rules import privacy_problems
 
     found: dict[tuple[str, str], None] = {}
-    for plan in plans:
-        method = METHODS.get(plan.scenario.method.name)(plan.scenario.method, plan.scenario)
+    for scenario in scenarios:
+        method = METHODS.get(scenario.method.name)(scenario.method, scenario)
         own = [("method", sentence) for sentence in method.problems()]
-        found |= dict.fromkeys([*own, *_network_problems(plan.scenario), *privacy_problems(method)])
+        found |= dict.fromkeys([*own, *_network_problems(scenario), *privacy_problems(method)])
     if found:
         raise ScenarioError(Problem(path, rule) for path, rule in found)
-    from raykd.data.federation import list_cases
-
-    seen = set()
-    for plan in plans:
-        if (key := (plan.scenario.model_dump_json(exclude={"method"}), plan.root)) not in seen:
-            seen.add(key)
-            list_cases(plan.scenario, plan.root)
 
 
 @functools.cache

@@ -47,7 +47,7 @@ def run_dir(tmp_path: Path) -> Path:
     empty = {"volume_ref_mm3": 0.0, "volume_pred_mm3": 0.0, "is_ref_empty": True, "is_pred_empty": True}
     one, two = ({**row, "class_index": index, "class_name": name} for index, name in ((1, "a"), (2, "b")))
     rows = [{**one, "client_id": c, **full, "dsc": dsc} for c, dsc in ((0, 0.4), (1, 0.8))]
-    rows += [{**two, "client_id": 0, **full, "dsc": 0.2}, {**two, "client_id": 1, **empty, "dsc": 1.0}]
+    rows += [{**two, "client_id": 0, **full, "dsc": 0.2}, {**two, "client_id": 1, **empty, "dsc": None}]
     writer.write("cases", rows, "r1")
     return path
 
@@ -67,7 +67,8 @@ def export(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 def test_tables_as_curves(run_dir: Path) -> None:
     points = {(point.tag, point.step): point.value for point in points_of(open_run(run_dir))}
     assert points["training/loss_total", 1] == 1.5 and points["training/loss_total", 2] == 0.5
-    assert points["dsc_by_site/site-1/global", 2] == pytest.approx(0.9) and points["dsc/global", 2] == pytest.approx(0.6)
+    # Site 0: (0.4 + 0.2) / 2; site 1: 0.8, for its other class has an empty reference.
+    assert points["dsc_by_site/site-1/global", 2] == pytest.approx(0.8) and points["dsc/global", 2] == pytest.approx(0.55)
     assert points["repository/loss_teacher", 20] == 0.05 and points["rounds/wall_s", 1] == 5
     assert settings_of(open_run(run_dir))["clients.0.group"] == "g"
 

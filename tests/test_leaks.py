@@ -5,14 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from raykd.cli import app
+from raykd.data.case import Case
 from raykd.leaks.evidence import evidence_of
+from raykd.leaks.membership import _as_outlined
 from raykd.results.checksums import findings
 from raykd.results.comparison import table_differences
 from raykd.results.questions import Comparison, leaks_found
@@ -85,3 +89,14 @@ def test_prototypes_are_inverted_with_the_sites_own_model(record: Record, tmp_pa
 def test_a_run_without_uploads_is_refused(words: tuple[str, ...], record: Record) -> None:
     with pytest.raises(RaykdError, match="nothing to attack"):
         list(evidence_of(record(*words).outcome.path))
+
+
+def test_members_and_others_are_judged_by_the_classes_that_the_site_outlines() -> None:
+    """A test case holds classes 1 and 2; where the labelled cases have class 1 alone, class 2 is background of both."""
+    label = torch.tensor([0, 1, 2], dtype=torch.uint8).view(3, 1, 1)
+    case = Case("c", "p", torch.zeros(1, 3, 1, 1), label, np.eye(4))
+    for annotated, expected in (((1,), [0, 1, 0]), (None, [0, 1, 2])):
+        client = SimpleNamespace(annotated=annotated, scenario=SimpleNamespace(classes=("liver", "spleen")))
+        judged = _as_outlined(client, case)  # type: ignore[arg-type]
+        assert judged.label_IJK is not None and judged.label_IJK.flatten().tolist() == expected
+        assert judged.outlined == annotated

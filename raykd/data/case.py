@@ -28,6 +28,9 @@ class Case:
         label_IJK: class of each voxel, uint8: 0 background, l the l-th class of the scenario, 255 unknown; None: not annotated.
         affine: 4 x 4, voxel index to millimetres in RAS+.
         record: what was drawn for this case by its source and by every shift, by dotted name.
+        outlined: the classes that whoever made the label looked for, ascending; None: all. To the label, a class that is not among
+            them is part of the background.
+        absent: those of them that are known not to be in the volume.
     """
 
     case_id: str
@@ -36,6 +39,8 @@ class Case:
     label_IJK: Tensor | None
     affine: np.ndarray
     record: Mapping[str, float | str] = field(default_factory=dict)
+    outlined: tuple[int, ...] | None = None
+    absent: tuple[int, ...] = ()
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -48,6 +53,16 @@ class Case:
         """Number of voxels along I, J, K."""
         i, j, k = self.image_CIJK.shape[1:]
         return i, j, k
+
+    def reference(self, class_index: int, is_empty: bool) -> str:
+        """What an evaluation holds a prediction of an outlined class against: `outlined` voxels, `empty` where the annotator found
+        none, or a class that is known to be `absent`.
+
+        Args:
+            class_index: of the class.
+            is_empty: whether no voxel of the label that counts is of the class.
+        """
+        return "absent" if class_index in self.absent else "empty" if is_empty else "outlined"
 
     def with_record(self, **values: float | str) -> Case:
         """The same case with more of its history written down."""

@@ -19,10 +19,10 @@ from raykd.data.heterogeneity.annotator import annotate
 from raykd.data.heterogeneity.label_budget import Split, limit_classes, limit_slices, split_patients
 from raykd.data.heterogeneity.resolution import Resolution, ResolutionSettings
 from raykd.data.heterogeneity.scanner import ScannerSettings, ScannerShift
-from raykd.data.inspection import CaseFacts, duplicates, inspect_source, problems_of, reads_files, shared_cases
-from raykd.data.pools import Pools, check_pools, pool_source
+from raykd.data.inspection import shared_cases
+from raykd.data.pools import Pools, check_pools
+from raykd.data.references import outlined_nowhere, refuse_empty, refuse_useless
 from raykd.data.sources._base import CaseKey, Source
-from raykd.data.sources.pool import POOL_OWNER, PoolSettings
 from raykd.numerics.rng import generator
 from raykd.scenario.errors import DataError
 from raykd.scenario.fields import TargetSpacing
@@ -103,7 +103,8 @@ class Site:
             tensors = {"image": case.image_CIJK}
             if case.label_IJK is not None:
                 tensors["label"] = case.label_IJK
-            return tensors, {"affine": np.asarray(case.affine).tolist(), "record": dict(case.record)}
+            looked_for = {"outlined": case.outlined, "absent": case.absent}
+            return tensors, {"affine": np.asarray(case.affine).tolist(), "record": dict(case.record), **looked_for}
 
         tensors, values = cached("cases", self.cache_key(key), compute)
         return Case(
@@ -113,6 +114,8 @@ class Site:
             tensors.get("label"),
             np.array(values["affine"], dtype=np.float64),
             values["record"],
+            None if values["outlined"] is None else tuple(values["outlined"]),
+            tuple(values["absent"]),
         )
 
 
@@ -154,37 +157,17 @@ def list_cases(scenario: Scenario, root: Path) -> None:
     pools = Pools(scenario, root)
     for client in scenario.members():
         note(partial(client_site, scenario, client, root, pools), partial(_split, scenario, client))
-    note(partial(repository_site, scenario, root), partial(_repository_split, scenario))
+    note(partial(repository_site, scenario, root), partial(repository_split, scenario))
     if scenario.proxy is not None:
         note(partial(proxy_site, scenario, root), None)
-    if problems := list(dict.fromkeys(problems)) or shared_cases(sources):
-        raise DataError("\n".join(problems))
-
-
-def check_cases(scenario: Scenario, root: Path) -> None:
-    """Reads every case of every source.
-
-    Raises:
-        DataError: with every case that is not sound, and every image that is there twice, at one owner or at two.
-    """
-    whole = {POOL_OWNER + pool: pool_source(scenario, pool, root) for pool in scenario.pools}
-    own = {client.name: client.group.source for client in scenario.members()} | {REPOSITORY: scenario.repository.source}
-    own |= {PROXY: scenario.proxy.source} if scenario.proxy is not None else {}
-    pools = Pools(scenario, root)
-    for owner, settings in own.items():
-        if not isinstance(settings, PoolSettings):
-            whole[owner] = pools.open_source(settings, owner)
-    facts, problems = list[CaseFacts](), list[str]()
-    for source in whole.values():
-        found = inspect_source(source) if reads_files(source) else ([], problems_of(source))
-        facts, problems = facts + found[0], problems + found[1]
-    if problems := problems + duplicates(facts):
+    sources_of_labels = [source for owner, source in sources.items() if owner != PROXY]
+    if problems := list(dict.fromkeys(problems)) or shared_cases(sources) + outlined_nowhere(scenario.classes, sources_of_labels):
         raise DataError("\n".join(problems))
 
 
 def _split(scenario: Scenario, client: Client, site: Site) -> Split:
     group = client.group
-    return split_patients(
+    split = split_patients(
         site.source.keys(),
         num_shots=group.labels.num_shots,
         num_unlabelled=group.labels.num_unlabelled,
@@ -194,6 +177,8 @@ def _split(scenario: Scenario, client: Client, site: Site) -> Split:
         has_label=site.source.has_label,
         owner=client.name,
     )
+    refuse_useless(site.source, split.labelled, scenario.classes if group.labels.classes is None else group.labels.classes)
+    return split
 
 
 def repository_site(scenario: Scenario, root: Path) -> Site:
@@ -202,7 +187,7 @@ def repository_site(scenario: Scenario, root: Path) -> Site:
     return Site(scenario, REPOSITORY, scenario.repository.source, Pools(scenario, root), [grid])
 
 
-def _repository_split(scenario: Scenario, site: Site) -> Split:
+def repository_split(scenario: Scenario, site: Site) -> Split:
     return split_patients(
         site.source.keys(),
         num_shots=1,
@@ -220,7 +205,7 @@ def holdings(scenario: Scenario, root: Path) -> tuple[list[tuple[Site, Split]], 
     sites = [client_site(scenario, client, root, pools) for client in scenario.members()]
     clients = [(site, _split(scenario, client, site)) for client, site in zip(scenario.members(), sites, strict=True)]
     repository = repository_site(scenario, root)
-    return clients, (repository, _repository_split(scenario, repository))
+    return clients, (repository, repository_split(scenario, repository))
 
 
 def data_fingerprints(scenario: Scenario, root: Path) -> dict[str, str]:
@@ -239,12 +224,14 @@ def build_client_data(scenario: Scenario, client: Client, root: Path, pools: Poo
     """
     site = client_site(scenario, client, root, pools)
     split = _split(scenario, client, site)
-    return ClientData(
+    data = ClientData(
         labelled=tuple(_outlined(scenario, client, site.prepare(key)) for key in split.labelled),
         unlabelled=tuple(replace(site.prepare(key), label_IJK=None) for key in split.unlabelled),
         validation=tuple(_labelled(site.prepare(key), client.name) for key in split.validation),
         test=tuple(_labelled(site.prepare(key), client.name) for key in split.test),
     )
+    refuse_empty(client.name, scenario.classes, data.labelled + data.validation + data.test)
+    return data
 
 
 def build_repository_data(scenario: Scenario, root: Path) -> RepositoryData:
@@ -254,11 +241,13 @@ def build_repository_data(scenario: Scenario, root: Path) -> RepositoryData:
         DataError: a case has no label, or none is left to train on.
     """
     site = repository_site(scenario, root)
-    split = _repository_split(scenario, site)
+    split = repository_split(scenario, site)
     outlined = scenario.classes if scenario.repository.classes is None else scenario.repository.classes
-    train = (_labelled(site.prepare(key), REPOSITORY) for key in split.labelled + split.unlabelled)
+    cases = [_labelled(site.prepare(key), REPOSITORY) for key in split.labelled + split.unlabelled]
+    train = [limit_classes(case, scenario.classes, outlined) for case in cases]
+    refuse_empty(REPOSITORY, scenario.classes, train)
     return RepositoryData(
-        train=tuple(limit_classes(case, scenario.classes, outlined) for case in train),
+        train=tuple(case for case in train if case.outlined != ()),
         validation=tuple(_labelled(site.prepare(key), REPOSITORY) for key in split.test),
     )
 

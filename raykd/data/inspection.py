@@ -28,6 +28,7 @@ class CaseFacts:
         shape, spacing_mm: along I, J, K.
         contents: digests of the image's voxels in RAS+ and of its file: what renaming, or packing anew, does not change.
         voxels: number of voxels of each label value; None: no label.
+        outlined, absent: as in `Case`.
     """
 
     owner: str
@@ -37,6 +38,8 @@ class CaseFacts:
     spacing_mm: tuple[float, float, float]
     contents: tuple[str, ...]
     voxels: Mapping[int, int] | None
+    outlined: tuple[int, ...] | None = None
+    absent: tuple[int, ...] = ()
 
 
 def inspect_source(source: Source, load: Callable[[CaseKey], Case] | None = None) -> tuple[list[CaseFacts], list[str]]:
@@ -88,7 +91,8 @@ def _facts(owner: str, key: CaseKey, case: Case, own_files: Iterable[Path]) -> C
         values, counts = torch.unique(case.label_IJK, return_counts=True)
         voxels = dict(zip(values.tolist(), counts.tolist(), strict=True))
     contents = (_voxel_digest(case), *_file_digests(own_files))
-    return CaseFacts(owner, key.case_id, key.patient_id, case.shape, case.spacing_mm, contents, voxels)
+    facts = owner, key.case_id, key.patient_id, case.shape, case.spacing_mm, contents, voxels
+    return CaseFacts(*facts, case.outlined, case.absent)
 
 
 def _voxel_digest(case: Case) -> str:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from raykd.data.augmentation import augment_intensity
 from raykd.data.case import LABEL_UNKNOWN, Case
-from raykd.data.heterogeneity.label_budget import ANNOTATED
 from raykd.numerics.label_map import best_class
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.rng import integer, uniform
@@ -91,9 +90,9 @@ def training_case(case: Case) -> TrainingCase:
     foreground = {} if case.label_IJK is None else class_voxels(case.label_IJK)
     flat_image = image.flatten()
     sample = flat_image[:: max(1, flat_image.numel() // NUM_SAMPLED_INTENSITIES)]
-    listed = str(case.record.get(ANNOTATED, ""))
-    annotated = tuple(int(index) for index in listed.split()) or None
-    return TrainingCase(case.case_id, image, case.label_IJK, sample, foreground, spacing_mm=case.spacing_mm, annotated=annotated)
+    return TrainingCase(
+        case.case_id, image, case.label_IJK, sample, foreground, spacing_mm=case.spacing_mm, annotated=case.outlined
+    )
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def _scores(cases: pd.DataFrame, names: dict[Any, str]) -> Iterator[tuple[str, p
 
 def _by_round(rows: pd.DataFrame, column: str, how: Literal["mean", "sum"]) -> pd.Series:
     groups = rows.groupby("round")[column]
-    values = (groups.mean() if how == "mean" else groups.sum(min_count=1)).astype(float)
+    values = (groups.mean() if how == "mean" else groups.sum(min_count=1)).astype(float).dropna()
     values.index = values.index.astype(int) + 1
     return values
 

@@ -49,7 +49,7 @@ def write_bundle(run: Run, folder: Path, model: str | None = None) -> Path:
     """
     name = _chosen(run, model)
     scenario = load_scenario(run.path / "scenario.yaml").scenario
-    if name == "teacher" and scenario.repository.classes:
+    if name == "teacher" and (run.manifest.get("repository_classes") or scenario.repository.classes):
         raise RaykdError(f"{run.path}: its teacher was taught some of the classes alone, which a bundle cannot say; choose another")
     block, num_classes = _network_block(scenario, name), len(scenario.classes) + 1
     net, payload = network(block, num_classes), load_file(run.path / "models" / f"{name}.safetensors")

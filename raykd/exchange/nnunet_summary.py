@@ -25,9 +25,10 @@ COUNTS = ("TP", "FP", "FN", "n_ref", "n_pred")
 def summary_of(run: Run) -> dict[str, Any]:
     """`metric_per_case`, `mean` by class and `foreground_mean` of the deployed model's test cases in the last round.
 
-    Dice and IoU are as nnU-Net has them: NaN, and out of the means, where reference and prediction are both empty. TP, FP, FN,
-    n_ref and n_pred are voxels of the site's grid, NaN where volumes are no whole numbers of its voxels; TN is NaN, for the size
-    of the image is in no table. Files are named after site and case, for none is kept.
+    Where the reference is empty, Dice and IoU are as nnU-Net has them: NaN, and out of the means, if the prediction is empty, too,
+    else 0. A class that nobody outlined in a case is not listed there. TP, FP, FN, n_ref and n_pred are voxels of the site's grid,
+    NaN where volumes are no whole numbers of its voxels; TN is NaN, for the size of the image is in no table. Files are named after
+    site and case, for none is kept.
 
     Raises:
         RaykdError: no test case was evaluated.
@@ -70,8 +71,8 @@ def _voxel_mm3(clients: pd.DataFrame) -> dict[Any, float]:
 
 def _metrics(row: dict[Hashable, Any], voxel_mm3: float) -> dict[str, float]:
     dice = float(row["dsc"])
-    if row["is_ref_empty"] is True and row["is_pred_empty"] is True:
-        dice = math.nan
+    if row["is_ref_empty"] is True:
+        dice = math.nan if row["is_pred_empty"] is True else 0.0
     ref, pred = (_voxels(row[f"volume_{side}_mm3"], voxel_mm3) for side in ("ref", "pred"))
     hit = 0.0 if ref + pred == 0 else dice * (ref + pred) / 2
     hit = float(round(hit)) if not math.isnan(hit) and abs(hit - round(hit)) < 0.01 else math.nan

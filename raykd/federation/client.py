@@ -18,7 +18,7 @@ from raykd.data.patches import TrainingCase, normalise, training_case
 from raykd.data.pools import Pools
 from raykd.data.sources._base import CaseKey
 from raykd.federation.coding import seal_upload
-from raykd.federation.description import client_row, describe_network, record_rows
+from raykd.federation.description import client_row, describe_network, label_classes, record_rows
 from raykd.federation.evaluation import calibration_rows, case_rows
 from raykd.federation.inference import predict, predict_labels
 from raykd.federation.knowledge import cached_knowledge, compute_knowledge, payload_hash
@@ -78,8 +78,7 @@ class Client:
         self.data = data
         self.proxy = proxy
         self._original = original
-        names = member.group.labels.classes
-        self.annotated = tuple(sorted(scenario.classes.index(name) + 1 for name in names)) if names else None
+        self.annotated = label_classes(scenario, member, data.labelled)
         self.num_steps = member.training.num_local_steps * steps_factor
         self.labelled = [training_case(case) for case in data.labelled]
         self.unlabelled = [training_case(case) for case in data.unlabelled]

@@ -8,6 +8,7 @@ from typing import Any
 
 from raykd.data.case import Case
 from raykd.data.federation import ClientData
+from raykd.data.references import union
 from raykd.federation.protocols import Row
 from raykd.scenario.schema import Scenario
 from raykd.scenario.sites import Client, LabelNoise, Scanner
@@ -16,6 +17,7 @@ from raykd.scenario.sites import Client, LabelNoise, Scanner
 def client_row(scenario: Scenario, member: Client, data: ClientData) -> Row:
     """A site's row of the `clients` table, its network left out."""
     group, source = member.group, source_settings(scenario, member)
+    names, outlined = scenario.classes, label_classes(scenario, member, data.labelled)
     return {
         "client_id": member.client_id,
         "client_name": member.name,
@@ -25,7 +27,7 @@ def client_row(scenario: Scenario, member: Client, data: ClientData) -> Row:
         **{f"spacing_{axis}_mm": value for axis, value in zip("ijk", data.spacing_mm, strict=True)},
         "slice_gap_mm": group.slice_gap_mm,
         "scanner": describe_scanner(source, group.scanner),
-        "label_classes": ", ".join(group.labels.classes or scenario.classes),
+        "label_classes": ", ".join(names if outlined is None else (names[index - 1] for index in outlined)),
         "label_slices": group.labels.slices,
         "label_noise": describe_noise(group.labels.noise),
         "num_labelled": len(data.labelled),
@@ -44,6 +46,15 @@ def client_row(scenario: Scenario, member: Client, data: ClientData) -> Row:
         "leaves": group.availability.leaves,
         "drawn": json.dumps(group.drawn) if group.drawn else None,
     }
+
+
+def label_classes(scenario: Scenario, member: Client, labelled: Sequence[Case]) -> tuple[int, ...] | None:
+    """The foreground classes that were outlined in one of a site's labelled cases or more; None: all of them in every case. Cases
+    that do not say have those of the site's settings, and so has a site without a labelled case."""
+    names = member.group.labels.classes or scenario.classes
+    own = tuple(sorted(scenario.classes.index(name) + 1 for name in names)) if len(names) < len(scenario.classes) else None
+    outlined = [own if case.outlined is None else case.outlined for case in labelled]
+    return union(outlined, len(scenario.classes)) if outlined else own
 
 
 def record_rows(client_id: int, held: Mapping[str, Sequence[Case]]) -> list[Row]:

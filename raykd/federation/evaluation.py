@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ def case_rows(
     has_surface: bool,
     classes: Collection[int] | None = None,
 ) -> list[Row]:
-    """One row a foreground class.
+    """One row for each foreground class that was outlined in the case.
 
     Args:
         case: with a label.
@@ -54,9 +55,10 @@ def case_rows(
             "class_index": index,
             "class_name": name,
             **vars(score),
+            "reference": case.reference(index, score.is_ref_empty),
         }
         for index, (name, score) in enumerate(zip(scenario.classes, scores, strict=True), start=1)
-        if classes is None or index in classes
+        if (classes is None or index in classes) and (case.outlined is None or index in case.outlined)
     ]
 
 
@@ -64,7 +66,8 @@ def calibration_rows(case: Case, prediction: Prediction, *, split: str, model: s
     """Rows of `calibration`: how sure a model is of the voxels near the structures, and how often it is right; none where the
     reference has no structure.
 
-    A model that was taught some classes says "none of these" of the others, so its reference takes them for background, too.
+    A model that was taught some classes says "none of these" of the others, and a label that was made for some classes marks the
+    others as background. So both sides are compared over the classes that both know, with all others as part of the background.
 
     Args:
         case: with a label.
@@ -72,9 +75,12 @@ def calibration_rows(case: Case, prediction: Prediction, *, split: str, model: s
         split, model: as for `case_rows`.
     """
     assert case.label_IJK is not None
-    ref = case.label_IJK.numpy()
-    if prediction.known is not None:
-        ref = np.where(np.isin(ref, [0, *prediction.known, LABEL_IGNORED]), ref, ref.dtype.type(0))
+    ref, known = case.label_IJK.numpy(), prediction.known
+    if case.outlined is not None:
+        known = [index for index in case.outlined if known is None or index in known]
+        prediction = replace(prediction, known=known)
+    if known is not None:
+        ref = np.where(np.isin(ref, [0, *known, LABEL_IGNORED]), ref, ref.dtype.type(0))
     is_near = near_foreground(ref, case.spacing_mm)
     bins = reliability_bins(prediction.probs_LN(torch.from_numpy(is_near)).numpy(), ref[is_near])
     whose = _whose(case, split, model, round_index, client_id)
@@ -100,7 +106,7 @@ def support_scores(predictions: list[tuple[Tensor, Tensor]], num_classes: int) -
     for predicted_IJK, label_IJK in predictions:
         scores = evaluate_case(predicted_IJK.numpy(), label_IJK.numpy(), num_classes, (1.0, 1.0, 1.0), surface=False)
         for index, score in enumerate(scores):
-            if not score.is_ref_empty:
+            if score.dsc is not None:
                 sums[index] += score.dsc
                 counts[index] += 1
     return [(float(total), int(count)) for total, count in zip(sums, counts, strict=True)]

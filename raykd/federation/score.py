@@ -25,7 +25,7 @@ def mean_dsc(rows: Iterable[Row], split: str, deployed: str) -> float | None:
     """
     sites: dict[int, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if row["split"] == split and row["client_id"] >= 0 and not row["is_ref_empty"]:
+        if row["split"] == split and row["client_id"] >= 0 and row["dsc"] is not None:
             sites[row["client_id"]][row["model"]].append(row)
     chosen = (models.get(deployed) or models.get("global") for models in sites.values())
     means = [_mean_of_patients(site) for site in chosen if site]

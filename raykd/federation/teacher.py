@@ -11,13 +11,15 @@ from typing import Any
 import torch
 
 from raykd.data.cache import cached, content_key
-from raykd.data.federation import RepositoryData, build_repository_data, repository_site
+from raykd.data.federation import RepositoryData, build_repository_data, repository_site, repository_split
 from raykd.data.patches import batches, training_case
+from raykd.data.references import union
 from raykd.methods._base import supervised_loss
 from raykd.models._base import build_network
 from raykd.numerics.local_sgd import Schedule, build_optimiser, local_sgd
 from raykd.numerics.params import Payload, state_of
 from raykd.numerics.rng import generator, seeded_layers
+from raykd.scenario.errors import DataError
 from raykd.scenario.schema import Scenario
 
 CURVE_POINTS = 50
@@ -48,6 +50,25 @@ def taught_classes(scenario: Scenario) -> tuple[int, ...] | None:
     """The foreground classes that the repository outlines, ascending; None: all."""
     names = scenario.repository.classes
     return None if names is None else tuple(sorted(scenario.classes.index(name) + 1 for name in names))
+
+
+def with_taught_classes(scenario: Scenario, root: Path) -> Scenario:
+    """The scenario whose `repository.classes` leaves out what none of the repository's training cases was outlined for, known from
+    names and settings alone: nobody can be taught it there. Raises `DataError`."""
+    site, names = repository_site(scenario, root), scenario.repository.classes or scenario.classes
+    split = repository_split(scenario, site)
+    outlined = union((site.source.outlined(key) for key in split.labelled + split.unlabelled), len(scenario.classes))
+    taught = tuple(
+        name for i, name in enumerate(scenario.classes, start=1) if name in names and (outlined is None or i in outlined)
+    )
+    if not taught:
+        raise DataError(
+            f"repository: its training cases must be outlined for one of {', '.join(names)}, got none; "
+            "map its labels in label_values, or list other classes in repository.classes"
+        )
+    if set(taught) == set(names):
+        return scenario
+    return scenario.model_copy(update={"repository": scenario.repository.model_copy(update={"classes": taught})})
 
 
 def repository_model(

@@ -14,6 +14,7 @@ from raykd.federation.checkpoint import Checkpoints, State
 from raykd.federation.client import Client, Networks
 from raykd.federation.session import Session
 from raykd.federation.shelf import Shelf
+from raykd.federation.teacher import with_taught_classes
 from raykd.federation.transport import unseal
 from raykd.methods._base import Method
 from raykd.numerics.local_sgd import Batch
@@ -81,8 +82,8 @@ def evidence_of(run_dir: Path) -> Iterator[Evidence]:
         raise RaykdError(
             f"{run_dir}: only a run that is done can be attacked, got one that is {manifest['status']}; finish it first"
         )
-    scenario = load_scenario(run_dir / "scenario.yaml").scenario
     root = (run_dir / manifest["scenario_root"]).resolve()
+    scenario = with_taught_classes(load_scenario(run_dir / "scenario.yaml").scenario, root)
     method: Method = METHODS.get(scenario.method.name)(scenario.method, scenario)
     before, after = _last_two(run_dir)
     if method.pools_data or not _has_sent(scenario, method, before):

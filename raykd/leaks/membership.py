@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from raykd.data.case import Case
+from raykd.data.heterogeneity.label_budget import limit_classes
 from raykd.data.patches import batches, training_case
 from raykd.federation.client import Client
 from raykd.federation.session import AS_THEY_ARE
@@ -38,7 +39,7 @@ def membership_scores(evidence: Evidence) -> dict[str, Scores] | str:
         return "no membership inference: what is uploaded is no whole model"
     if not client.data.labelled or not client.data.test:
         return "no membership inference: the site has no labelled training case, or no test case"
-    sides = client.data.labelled, client.data.test
+    sides = client.data.labelled, tuple(_as_outlined(client, case) for case in client.data.test)
     after = [_losses(client, network, sent, cases) for cases in sides]
     scores: dict[str, Scores] = {"membership_loss": ([-x for x in after[0]], [-x for x in after[1]])}
     if is_whole(network, received):
@@ -46,6 +47,14 @@ def membership_scores(evidence: Evidence) -> dict[str, Scores] | str:
         gains = [[b - a for b, a in zip(*pair, strict=True)] for pair in zip(before, after, strict=True)]
         scores["membership_calibrated"] = gains[0], gains[1]
     return scores
+
+
+def _as_outlined(client: Client, case: Case) -> Case:
+    """A test case with the classes that the site's labelled cases have, so that members and others are judged by one loss."""
+    if client.annotated is None:
+        return case
+    names = client.scenario.classes
+    return limit_classes(case, names, [names[index - 1] for index in client.annotated])
 
 
 def membership_row(attack: str, groups: dict[int, Scores], seed: int, address: tuple[int, int]) -> Row:

@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from raykd.methods._context import LocalContext
 from raykd.models._base import SegmentationNetwork
 from raykd.numerics.aggregation import Weighting, aggregation_weights
 from raykd.numerics.local_sgd import Batch, LocalResult, Loss
 from raykd.numerics.params import Payload, select, weighted_mean
-from raykd.numerics.segmentation_losses import dice_ce_loss
+from raykd.numerics.segmentation_losses import dice_ce_loss, over_patches
 from raykd.scenario.fields import Strict
 from raykd.scenario.schema import Scenario
 
@@ -262,23 +262,17 @@ class Method(ABC):
 
 
 def supervised_loss(annotated: tuple[int, ...] | None) -> Loss:
-    """Half cross-entropy, half Dice on the labelled patches.
+    """Half cross-entropy, half Dice on the labelled patches, each with the classes that were outlined in it.
 
     Args:
-        annotated: foreground classes that the site outlines, None for all; a pooled trainer's patches say for themselves.
+        annotated: foreground classes that the site outlines, None for all; what counts where the patches do not say for themselves.
     """
+    return lambda model, batch: {"supervised": labelled_loss(model(batch.image_BCIJK), batch, annotated)}
 
-    def loss(model: nn.Module, batch: Batch) -> dict[str, Any]:
-        logits_BLIJK, kinds = model(batch.image_BCIJK), set(batch.annotated)
-        if len(kinds) < 2:
-            return {"supervised": dice_ce_loss(logits_BLIJK, batch.label_BIJK, annotated or next(iter(kinds), None))}
-        total = logits_BLIJK.new_zeros(())
-        for kind in sorted(kinds, key=str):
-            rows = [row for row, own in enumerate(batch.annotated) if own == kind]
-            total = total + len(rows) * dice_ce_loss(logits_BLIJK[rows], batch.label_BIJK[rows], kind)
-        return {"supervised": total / len(batch.annotated)}
 
-    return loss
+def labelled_loss(logits_BLIJK: Tensor, batch: Batch, annotated: tuple[int, ...] | None) -> Tensor:
+    """Half cross-entropy, half Dice of the logits of a batch's labelled patches; `annotated` as for `supervised_loss`."""
+    return over_patches(dice_ce_loss, logits_BLIJK[: batch.num_labelled], batch.label_BIJK, batch.outlined(annotated))
 
 
 def average(uploads: Sequence[Upload], weighting: Weighting) -> Payload:

@@ -51,7 +51,8 @@ class LocalContext(Protocol):
     """Whether this is a personal round: the download is then the client's own model, and nothing that the method uploads
     travels."""
     annotated: tuple[int, ...] | None
-    """Foreground classes that the site outlines; None: all."""
+    """Foreground classes that were outlined in one of the site's labelled cases or more; None: all of them in every case. A batch
+    says it of every patch."""
     teacher_classes: tuple[int, ...] | None
     """Foreground classes that the repository outlines and its teacher knows; None: all."""
     teacher: Payload

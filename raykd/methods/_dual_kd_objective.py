@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from raykd.methods._base import LocalContext
+from raykd.methods._base import LocalContext, labelled_loss
 from raykd.methods._dual_kd_settings import DualKDSettings
 from raykd.methods._knowledge import feature_terms, proxy_batches
 from raykd.numerics.dual_distillation import DualDistillation
@@ -18,8 +18,7 @@ from raykd.numerics.local_sgd import Batch, Loss
 from raykd.numerics.params import Payload
 from raykd.numerics.prototypes import episodic_loss
 from raykd.numerics.response_losses import entropy_threshold, sigmoid_ramp
-from raykd.numerics.segmentation_losses import dice_ce_loss
-from raykd.numerics.sent_knowledge import comparable_label
+from raykd.numerics.sent_knowledge import comparable_labels
 
 STEPS_OF_PUBLISHED_RAMP = 54 * 225
 """Of the entropy threshold [I_max]; the reference code counts from 0 in every round and takes some 120 of them."""
@@ -46,12 +45,13 @@ def loss_of(
     def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
         logits_BLIJK, features = model.forward_with_features(batch.image_BCIJK, layers)
         now = at_step(settings, distillation, next(steps), context)
-        terms = now(logits_BLIJK, features, batch) | beside(model, features, batch, now)
+        # Background in which other classes hide corrects no teacher and makes no prototype.
+        label_BIJK = comparable_labels(batch.label_BIJK, None, batch.outlined(context.annotated))
+        terms = now(logits_BLIJK, features, replace(batch, label_BIJK=label_BIJK)) | beside(model, features, batch, now)
         if batch.num_labelled:
             own = slice(batch.num_labelled)
-            terms["supervised"] = dice_ce_loss(logits_BLIJK[own], batch.label_BIJK, context.annotated)
+            terms["supervised"] = labelled_loss(logits_BLIJK, batch, context.annotated)
             if weight > 0:
-                label_BIJK = comparable_label(batch.label_BIJK, None, context.annotated)
                 contrasts = [episodic_loss(features[layer][own], label_BIJK, context.num_classes) for layer in layers]
                 terms["prototype"] = weight * sum(contrasts[1:], contrasts[0])
         return terms
@@ -76,7 +76,6 @@ def distillation_of(
     get = settings.get
     progress = sigmoid_ramp(context.round_index + 1, context.num_rounds)
     base = mask_base(settings, context, known)
-    is_partly_annotated = context.annotated is not None and len(context.annotated) < context.num_classes - 1
     return DualDistillation(
         response=get("response"),
         feature=get("feature"),
@@ -88,7 +87,7 @@ def distillation_of(
         response_options=settings.response_options(),
         certain_share=settings.certain_share if get("mask") == "quantile" else None,
         emphasis=settings.weighs(),
-        correct=settings.corrects(context.round_index / max(context.num_rounds - 1, 1), is_partly_annotated),
+        correct=settings.corrects(context.round_index / max(context.num_rounds - 1, 1)),
         adapters=adapters,
         known=known,
     )

@@ -15,7 +15,6 @@ from raykd.methods._thinning import ThinnedSettings
 from raykd.numerics.aggregation import Weighting
 from raykd.numerics.boundary import Emphasis
 from raykd.numerics.dual_distillation import PUBLISHED_TEMPERATURES
-from raykd.numerics.segmentation_losses import UNKNOWN
 from raykd.numerics.teacher_bias import adjust_knowledge, anneal_teacher
 from raykd.scenario.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -171,16 +170,12 @@ class DualKDSettings(ThinnedSettings):
         boundary, classes = self.emphasis in ("boundary", "both"), self.emphasis in ("classes", "both")
         return Emphasis(boundary, classes, self.boundary_gain, self.boundary_width_mm)
 
-    def corrects(self, progress: float, is_partly_annotated: bool) -> Callable[[Tensor, Tensor], Tensor] | None:
+    def corrects(self, progress: float) -> Callable[[Tensor, Tensor], Tensor] | None:
         """What makes the target of a labelled patch from soft label and label; None: labels alone teach it.
 
         Args:
             progress: from 0 in the first round to 1 in the last.
-            is_partly_annotated: background then means "none of the outlined classes", so that nobody knows its class.
         """
         if self.labelled == "none":
             return None
-        correct = adjust_knowledge if self.labelled == "adjusted" else partial(anneal_teacher, share=progress)
-        if not is_partly_annotated:
-            return correct
-        return lambda soft_BLIJK, label_BIJK: correct(soft_BLIJK, label_BIJK.masked_fill(label_BIJK == 0, UNKNOWN))
+        return adjust_knowledge if self.labelled == "adjusted" else partial(anneal_teacher, share=progress)

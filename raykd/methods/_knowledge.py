@@ -23,7 +23,7 @@ from raykd.numerics.sent_knowledge import (
     affinity_loss,
     alignment_loss,
     class_cosines,
-    comparable_label,
+    comparable_labels,
     from_top_classes,
     top_classes,
 )
@@ -51,10 +51,11 @@ def gather_features(context: LocalContext, teacher: SegmentationNetwork, layers:
     for batch in context.patches(-(-num_patches // 2), purpose="knowledge"):
         with torch.no_grad():
             features = teacher.forward_with_features(batch.image_BCIJK, layers)[1]
+        label_BIJK = comparable_labels(batch.label_BIJK, context.teacher_classes, batch.outlined(context.annotated))
         for layer, feature in features.items():
-            fresh = class_statistics(feature, batch.label_BIJK, context.num_classes)
+            fresh = class_statistics(feature, label_BIJK, context.num_classes)
             found[layer] = found[layer].merge(fresh) if layer in found else fresh
-            cosine_BP, both_BP = class_cosines(feature, batch.label_BIJK, context.num_classes)
+            cosine_BP, both_BP = class_cosines(feature, label_BIJK, context.num_classes)
             cosines[layer] = cosines.get(layer, 0.0) + (cosine_BP * both_BP).sum(dim=0)
             pairs[layer] = pairs.get(layer, 0.0) + both_BP.sum(dim=0, dtype=torch.float32)
     sent = {f"prototypes/{name}.{layer}": value for layer in found for name, value in vars(found[layer]).items()}
@@ -133,7 +134,7 @@ def feature_terms(context: LocalContext, adapters: nn.ModuleDict, layers: tuple[
     def terms(features: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         if not batch.num_labelled:
             return {}
-        label_BIJK = comparable_label(batch.label_BIJK, context.teacher_classes, context.annotated)
+        label_BIJK = comparable_labels(batch.label_BIJK, context.teacher_classes, batch.outlined(context.annotated))
         aligned, related = [], []
         for layer in layers:
             own = features[layer][: batch.num_labelled]

@@ -13,6 +13,7 @@ from raykd.numerics.local_prototypes import local_prototypes
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.params import Payload
 from raykd.numerics.prototypes import class_means, class_sums
+from raykd.numerics.sent_knowledge import comparable_labels
 
 SUMS, COUNTS = "prototypes/sums", "prototypes/counts"
 
@@ -25,7 +26,7 @@ def sums_of(maps: Sequence[Tensor], batches: Sequence[Batch], num_classes: int) 
         batches: labelled.
         num_classes: C, with the background.
     """
-    pairs = [class_sums(feature, batch.label_BIJK, num_classes) for feature, batch in zip(maps, batches, strict=True)]
+    pairs = [class_sums(feature, label, num_classes) for feature, label in zip(maps, _labels(batches), strict=True)]
     return added([{SUMS: sums_CF.cpu(), COUNTS: count_C.cpu()} for sums_CF, count_C in pairs])
 
 
@@ -40,14 +41,22 @@ def bank_of(
         stride: voxels of a patch in a cell of its map, along I, J, K.
     """
 
-    def of(feature: Tensor, batch: Batch, class_index: int) -> Tensor:
+    def of(feature: Tensor, label_BIJK: Tensor, batch: Batch, class_index: int) -> Tensor:
         spacing_mm = [1.0] * 3 if batch.spacing_mm_B3 is None else batch.spacing_mm_B3[0].tolist()
         cell_mm = [mm * step for mm, step in zip(spacing_mm, stride, strict=True)]
         window = {"window_mm": window_mm, "cell_mm": cell_mm, "with_mean": class_index > 0}
-        return local_prototypes(feature, batch.label_BIJK, class_index, num_classes, **window).cpu()  # type: ignore[arg-type]
+        return local_prototypes(feature, label_BIJK, class_index, num_classes, **window).cpu()  # type: ignore[arg-type]
 
-    pairs = list(zip(maps, batches, strict=True))
-    return {_bank(c): torch.cat([of(feature, batch, c) for feature, batch in pairs]) for c in range(num_classes)}
+    looks = list(zip(maps, _labels(batches), batches, strict=True))
+    return {_bank(c): torch.cat([of(*look, c) for look in looks]) for c in range(num_classes)}
+
+
+def _labels(batches: Sequence[Batch]) -> list[Tensor]:
+    """The labels of every batch. Where some patches are outlined for all classes, the background of the others is unknown; where
+    none is, a site has no better background than one in which other classes hide."""
+    if not any(own is None for batch in batches for own in batch.outlined()):
+        return [batch.label_BIJK for batch in batches]
+    return [comparable_labels(batch.label_BIJK, None, batch.outlined()) for batch in batches]
 
 
 def added(parts: Sequence[Mapping[str, Tensor]]) -> Payload:

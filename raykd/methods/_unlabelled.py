@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from raykd.methods._base import labelled_loss
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.perturbation import strong, weak
-from raykd.numerics.segmentation_losses import dice_ce_loss
 
 
 def views(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -20,4 +20,4 @@ def supervised_term(logits_BLIJK: Tensor, batch: Batch, annotated: tuple[int, ..
     """Half cross-entropy, half Dice on the labelled patches; no term where there are none."""
     if not batch.num_labelled:
         return {}
-    return {"supervised": dice_ce_loss(logits_BLIJK[: batch.num_labelled], batch.label_BIJK, annotated)}
+    return {"supervised": labelled_loss(logits_BLIJK, batch, annotated)}

@@ -21,6 +21,7 @@ from raykd.numerics.local_sgd import Batch
 from raykd.numerics.params import Payload, interpolate, rename, select
 from raykd.numerics.pseudo_labels import class_balanced_labels, class_thresholds, rare_classes
 from raykd.numerics.segmentation_losses import UNKNOWN, dice_ce_loss
+from raykd.numerics.sent_knowledge import comparable_labels
 from raykd.scenario.fields import NonNegativeFloat, NonNegativeInt, Probability
 from raykd.scenario.registry import METHODS
 
@@ -70,7 +71,8 @@ class CBAFed(FedAvg):
             logits, terms = model(batch.image_BCIJK), {}
             labelled, others = logits[: batch.num_labelled], logits[batch.num_labelled :]
             if batch.num_labelled:
-                counts.add_(_count(batch.label_BIJK, context.num_classes))
+                known = comparable_labels(batch.label_BIJK, None, batch.outlined(context.annotated))
+                counts.add_(_count(known, context.num_classes))
             if len(others):
                 label = self._pseudo_labels(network, batch.image_BCIJK[batch.num_labelled :], received)
                 counts.add_(_count(label, context.num_classes))

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raykd.methods._base import LocalContext, LocalUpdate, supervised_loss
+from raykd.methods._base import LocalContext, LocalUpdate, labelled_loss, supervised_loss
 from raykd.methods.fedavg import FedAvg
 from raykd.numerics.conditional_distillation import conditional_loss
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.params import Payload
-from raykd.numerics.segmentation_losses import dice_ce_loss
+from raykd.numerics.segmentation_losses import alike
 from raykd.scenario.fields import NonNegativeFloat, PositiveFloat
 from raykd.scenario.registry import METHODS
 
@@ -37,7 +37,7 @@ class ConDistFL(FedAvg):
         supervised, annotated = supervised_loss(context.annotated), context.annotated
         first, last = self.settings.weight
         weight = first + (last - first) * context.round_index / max(context.num_rounds - 1, 1)
-        if annotated is None or len(annotated) == context.num_classes - 1 or not weight:
+        if annotated is None or not weight:
             params, result = context.fit(download, supervised)
             return LocalUpdate(state, params, result)
         received = context.network(download)
@@ -46,8 +46,13 @@ class ConDistFL(FedAvg):
             logits = model(batch.image_BCIJK)
             with torch.no_grad():
                 teacher = received(batch.image_BCIJK)
-            condition = conditional_loss(logits, teacher, batch.label_BIJK, annotated, self.settings.temperature)
-            return {"supervised": dice_ce_loss(logits, batch.label_BIJK, annotated), "conditional": weight * condition}
+            condition = logits.sum() * 0.0
+            for own, rows in alike(batch.outlined(annotated)):
+                if own and len(own) < context.num_classes - 1:
+                    parts = logits[rows], teacher[rows], batch.label_BIJK[rows]
+                    condition = condition + len(rows) * conditional_loss(*parts, own, self.settings.temperature)
+            conditional = weight * condition / max(batch.num_labelled, 1)
+            return {"supervised": labelled_loss(logits, batch, annotated), "conditional": conditional}
 
         params, result = context.fit(download, loss)
         return LocalUpdate(state, params, result)

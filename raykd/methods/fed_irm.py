@@ -32,6 +32,7 @@ from raykd.numerics.params import Payload
 from raykd.numerics.prototypes import class_sums
 from raykd.numerics.response_losses import entropy, sigmoid_ramp, softmax_mse_loss
 from raykd.numerics.segmentation_losses import UNKNOWN
+from raykd.numerics.sent_knowledge import comparable_labels
 from raykd.scenario.fields import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 from raykd.scenario.registry import METHODS
 
@@ -83,7 +84,9 @@ class FedIRM(SemiSupervised):
             n, logits_BLIJK = batch.num_labelled, model(batch.image_BCIJK)
             terms = supervised_term(logits_BLIJK, batch, context.annotated)
             if n:
-                seen.append(class_sums(logits_BLIJK[:n].detach(), batch.label_BIJK, context.num_classes))
+                # A background in which other classes hide tells nothing of what the model takes background for.
+                known = comparable_labels(batch.label_BIJK, None, batch.outlined(context.annotated))
+                seen.append(class_sums(logits_BLIJK[:n].detach(), known, context.num_classes))
             if len(logits_BLIJK) > n:
                 terms |= unsupervised(model, batch.image_BCIJK[n:], logits_BLIJK[n:])
             return terms
@@ -91,7 +94,7 @@ class FedIRM(SemiSupervised):
         follow = teacher.follow if teacher else None
         params, result = context.fit(download, loss, num_unlabelled=num_unlabelled, after_step=follow)
         kept = teacher.state() if teacher else state
-        return LocalUpdate(kept, params | self._told(context, seen), result, believed_note(believed))
+        return LocalUpdate(kept, params | self._told(seen), result, believed_note(believed))
 
     def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         params = super().aggregate(server, uploads, round_index)
@@ -127,12 +130,9 @@ class FedIRM(SemiSupervised):
 
         return loss, believed
 
-    def _told(self, context: LocalContext, seen: Sequence[tuple[Tensor, Tensor]]) -> Payload:
-        """The matrix of a site's labelled voxels. A site that outlines some classes alone cannot tell its background from the
-        others, and says nothing of that."""
+    def _told(self, seen: Sequence[tuple[Tensor, Tensor]]) -> Payload:
+        """The matrix of a site's labelled voxels."""
         if not seen:
             return {}
         sums_LL, count_L = (torch.stack(parts).sum(dim=0).cpu() for parts in zip(*seen, strict=True))
-        if context.annotated is not None and len(context.annotated) < context.num_classes - 1:
-            count_L[0] = 0.0
         return {RELATIONS: relation_matrix(sums_LL, count_L, self.settings.temperature)}

@@ -25,6 +25,7 @@ from raykd.numerics.params import Payload, rename, select, weighted_mean
 from raykd.numerics.prototype_bank import bank_contrastive_loss, mean_prototypes, patch_prototypes
 from raykd.numerics.pseudo_labels import agreed_labels
 from raykd.numerics.segmentation_losses import UNKNOWN, dice_ce_loss
+from raykd.numerics.sent_knowledge import comparable_labels
 from raykd.scenario.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from raykd.scenario.registry import METHODS
 
@@ -112,7 +113,8 @@ class FedSemiSeg(Method):
         return loss
 
     def _prototypes(self, context: LocalContext, own: SegmentationNetwork, guide: SegmentationNetwork | None) -> Payload:
-        """Of patches, by the site's labels, or by what both models agree on where it has none."""
+        """Of patches, by the site's labels, whose background is unknown where other classes hide in it, or by what both models
+        agree on where it has none."""
         wanted, num_classes = self.settings.num_prototypes, context.num_classes
         means, counts = [torch.zeros((0, num_classes, feature_channels(self, LAYER)))], [torch.zeros((0, num_classes))]
         looks = context.patches((wanted + 1) // 2, num_labelled=2, num_unlabelled=0 if context.num_labelled else 2)
@@ -120,10 +122,11 @@ class FedSemiSeg(Method):
             with torch.no_grad():
                 logits, features = own.forward_with_features(batch.image_BCIJK, (LAYER,))
                 other = logits if guide is None else guide(batch.image_BCIJK)
-            label = batch.label_BIJK if batch.num_labelled else agreed_labels(logits, other)
+            own_label = comparable_labels(batch.label_BIJK, None, batch.outlined(context.annotated))
+            label = own_label if batch.num_labelled else agreed_labels(logits, other)
             mean, count = patch_prototypes(features[LAYER], label, num_classes)
             means.append(mean.cpu())
-            counts.append(count.cpu() * _outlined(context) if batch.num_labelled else count.cpu())
+            counts.append(count.cpu())
         return {MEAN: torch.cat(means)[:wanted], COUNT: torch.cat(counts)[:wanted]}
 
     def _agreement(self, context: LocalContext, own: SegmentationNetwork, guide: SegmentationNetwork | None) -> Payload:
@@ -135,13 +138,6 @@ class FedSemiSeg(Method):
                 labels = [agreed_labels(own(batch.image_BCIJK), guide(batch.image_BCIJK)) for batch in looks]
             shares = [float((label != UNKNOWN).float().mean()) for label in labels] or shares
         return {AGREEMENT: torch.tensor([sum(shares) / len(shares)])}
-
-
-def _outlined(context: LocalContext) -> Tensor:
-    """1 for the classes whose labels mean what they say: where some are not outlined, these hide in the background."""
-    if context.annotated is None or len(context.annotated) == context.num_classes - 1:
-        return torch.ones(context.num_classes)
-    return torch.zeros(context.num_classes).index_fill(0, torch.tensor(context.annotated), 1.0)
 
 
 def _sites(server: Payload) -> dict[int, Tensor]:

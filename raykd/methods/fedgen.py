@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.methods._base import LocalContext, LocalUpdate, Upload, average
+from raykd.methods._base import LocalContext, LocalUpdate, Upload, average, labelled_loss
 from raykd.methods._layout import layout
 from raykd.methods.fedavg import FedAvg
 from raykd.models._base import head_channels
@@ -30,8 +30,7 @@ from raykd.numerics.class_generator import (
 from raykd.numerics.local_sgd import Batch, Schedule, build_optimiser, local_sgd
 from raykd.numerics.params import Payload, load_state, select, state_of
 from raykd.numerics.rng import generator, seeded_layers
-from raykd.numerics.segmentation_losses import dice_ce_loss
-from raykd.numerics.sent_knowledge import comparable_label
+from raykd.numerics.sent_knowledge import comparable_labels
 from raykd.scenario.fields import NonNegativeFloat, PositiveFloat, PositiveInt
 from raykd.scenario.registry import METHODS
 
@@ -76,9 +75,9 @@ class FedGen(FedAvg):
 
         def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
             logits_BLIJK = model(batch.image_BCIJK)
-            known = comparable_label(batch.label_BIJK, None, context.annotated)
+            known = comparable_labels(batch.label_BIJK, None, batch.outlined(context.annotated))
             counts.add_(torch.bincount(known.flatten().cpu(), minlength=256)[: context.num_classes])
-            terms = {"supervised": dice_ce_loss(logits_BLIJK, batch.label_BIJK, context.annotated)}
+            terms = {"supervised": labelled_loss(logits_BLIJK, batch, context.annotated)}
             if made is not None:
                 noise_BN, label_B = (x.to(logits_BLIJK.device) for x in self._draw(range(context.num_classes), rng))
                 generated_BL = class_logits(model.head, made.to(noise_BN.device)(noise_BN, label_B))

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.methods._base import LocalContext, LocalUpdate, Method, MethodSettings, ServerStart, Upload
+from raykd.methods._base import LocalContext, LocalUpdate, Method, MethodSettings, ServerStart, Upload, labelled_loss
 from raykd.methods._layout import feature_channels
 from raykd.models._base import SegmentationNetwork
 from raykd.models._server_head import ServerHead
@@ -26,7 +26,7 @@ from raykd.numerics.prototypes import cell_label
 from raykd.numerics.response_losses import kl_loss
 from raykd.numerics.rng import generator, seeded_layers
 from raykd.numerics.segmentation_losses import dice_ce_loss
-from raykd.numerics.sent_knowledge import comparable_label
+from raykd.numerics.sent_knowledge import comparable_labels
 from raykd.scenario.fields import NonNegativeFloat, PositiveFloat, PositiveInt
 from raykd.scenario.registry import METHODS
 
@@ -84,7 +84,7 @@ class FedGKT(Method):
         turns = itertools.cycle(range(0, len(own.get(LABEL, ())), 2))
 
         def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
-            terms = {"supervised": dice_ce_loss(model(batch.image_BCIJK), batch.label_BIJK, context.annotated)}
+            terms = {"supervised": labelled_loss(model(batch.image_BCIJK), batch, context.annotated)}
             if answer is not None and own:
                 at = slice(first := next(turns), first + 2)
                 said = answer[at].to(batch.image_BCIJK.device).float()
@@ -115,8 +115,8 @@ class FedGKT(Method):
         drawn = list(context.patches(-(-self.settings.num_patches // 2), purpose="fixed-patches"))
         if not drawn:
             return {}
-        label_BIJK = comparable_label(torch.cat([batch.label_BIJK for batch in drawn]), None, context.annotated)
-        return {IMAGE: torch.cat([batch.image_BCIJK for batch in drawn]).cpu(), LABEL: label_BIJK.to(torch.uint8).cpu()}
+        labels = [comparable_labels(batch.label_BIJK, None, batch.outlined(context.annotated)) for batch in drawn]
+        return {IMAGE: torch.cat([batch.image_BCIJK for batch in drawn]).cpu(), LABEL: torch.cat(labels).to(torch.uint8).cpu()}
 
     def _features(self, context: LocalContext, network: SegmentationNetwork, own: Payload) -> Payload:
         device, layer = next(network.parameters()).device, self.settings.layer

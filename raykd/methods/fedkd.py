@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.methods._base import LocalContext, LocalUpdate, Upload
+from raykd.methods._base import LocalContext, LocalUpdate, Upload, labelled_loss
 from raykd.methods.fedavg import FedAvg
 from raykd.models._base import build_network
 from raykd.numerics.aggregation import aggregation_weights
@@ -25,7 +25,7 @@ from raykd.numerics.low_rank import pack, unpack
 from raykd.numerics.params import Payload, load_state, rename, select, state_of, weighted_mean
 from raykd.numerics.response_losses import kl_loss
 from raykd.numerics.rng import generator, integer
-from raykd.numerics.segmentation_losses import dice_ce_loss, marginal_logits
+from raykd.numerics.segmentation_losses import marginal_logits
 from raykd.scenario.fields import NonNegativeFloat
 from raykd.scenario.registry import METHODS
 
@@ -127,7 +127,7 @@ class FedKD(FedAvg):
             z_s, f_s = model.forward_with_features(batch.image_BCIJK, layers)
             z_t, f_t = mentor.forward_with_features(batch.image_BCIJK, layers)
             hidden = {layer: adapters[layer](f_s[layer]) for layer in layers}
-            supervised, mentor_supervised = (dice_ce_loss(z, batch.label_BIJK, annotated) for z in (z_s, z_t))
+            supervised, mentor_supervised = (labelled_loss(z, batch, annotated) for z in (z_s, z_t))
             wrong = (supervised + mentor_supervised).detach().clamp(min=1e-6)
             if annotated is not None:
                 z_s, z_t = marginal_logits(z_s, annotated), marginal_logits(z_t, annotated)

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raykd.methods._base import LocalContext, LocalUpdate
+from raykd.methods._base import LocalContext, LocalUpdate, labelled_loss
 from raykd.methods.fedavg import FedAvg
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.params import Payload
 from raykd.numerics.response_losses import decoupled_loss
-from raykd.numerics.segmentation_losses import UNKNOWN, dice_ce_loss
+from raykd.numerics.sent_knowledge import comparable_labels
 from raykd.scenario.fields import NonNegativeFloat, PositiveFloat
 from raykd.scenario.registry import METHODS
 
@@ -41,13 +41,12 @@ class FedNTD(FedAvg):
 
     def local_update(self, context: LocalContext, state: Payload, download: Payload) -> LocalUpdate:
         received, annotated = context.network(download), context.annotated
-        is_partial = annotated is not None and len(annotated) < context.num_classes - 1
 
         def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
-            logits_BLIJK, label_BIJK = model(batch.image_BCIJK), batch.label_BIJK
+            logits_BLIJK = model(batch.image_BCIJK)
             with torch.no_grad():
                 known_BLIJK = torch.softmax(received(batch.image_BCIJK), dim=1)
-            true_BIJK = label_BIJK.masked_fill(label_BIJK == 0, UNKNOWN) if is_partial else label_BIJK
+            true_BIJK = comparable_labels(batch.label_BIJK, None, batch.outlined(annotated))
             # Among the classes that are not true, decoupled distillation is not-true distillation.
             not_true = decoupled_loss(
                 logits_BLIJK,
@@ -58,7 +57,7 @@ class FedNTD(FedAvg):
                 non_target_weight=1.0,
             )
             return {
-                "supervised": dice_ce_loss(logits_BLIJK, label_BIJK, annotated),
+                "supervised": labelled_loss(logits_BLIJK, batch, annotated),
                 "not_true": self.settings.not_true_weight * not_true,
             }
 

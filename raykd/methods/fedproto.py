@@ -13,14 +13,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raykd.methods._base import LocalContext, LocalUpdate, MethodSettings, ServerStart, Upload
+from raykd.methods._base import LocalContext, LocalUpdate, MethodSettings, ServerStart, Upload, labelled_loss
 from raykd.methods._layout import feature_channels, layout
 from raykd.methods._own_students import OwnStudents
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.params import Payload, select
 from raykd.numerics.prototype_distance import prototype_distance_loss
 from raykd.numerics.prototypes import class_means, class_sums
-from raykd.numerics.segmentation_losses import UNKNOWN, dice_ce_loss
+from raykd.numerics.sent_knowledge import comparable_labels
 from raykd.scenario.fields import NonNegativeFloat, PositiveInt
 from raykd.scenario.registry import METHODS
 
@@ -70,7 +70,7 @@ class FedProto(OwnStudents):
 
         def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
             logits_BLIJK, features = model.forward_with_features(batch.image_BCIJK, (layer,))
-            terms = {"supervised": dice_ce_loss(logits_BLIJK, batch.label_BIJK, context.annotated)}
+            terms = {"supervised": labelled_loss(logits_BLIJK, batch, context.annotated)}
             if received and weight:
                 mean_CF, present_C = (value.to(batch.image_BCIJK.device) for value in (received[MEAN], received[COUNT] > 0))
                 distance = prototype_distance_loss(features[layer], _known(context, batch), mean_CF, present_C)
@@ -109,7 +109,5 @@ class FedProto(OwnStudents):
 
 
 def _known(context: LocalContext, batch: Batch) -> Tensor:
-    """The labels; the background of a site that outlines some classes only is unknown."""
-    if context.annotated is None or len(context.annotated) == context.num_classes - 1:
-        return batch.label_BIJK
-    return batch.label_BIJK.masked_fill(batch.label_BIJK == 0, UNKNOWN)
+    """The labels; the background of a patch in which some classes only were outlined is unknown."""
+    return comparable_labels(batch.label_BIJK, None, batch.outlined(context.annotated))

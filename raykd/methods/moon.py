@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raykd.methods._base import LocalContext, LocalUpdate, ServerStart, Upload, average
+from raykd.methods._base import LocalContext, LocalUpdate, ServerStart, Upload, average, labelled_loss
 from raykd.methods._layout import feature_channels
 from raykd.methods.fedavg import FedAvg
 from raykd.models._base import SegmentationNetwork
@@ -20,7 +20,6 @@ from raykd.numerics.aggregation import aggregation_weights
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.params import Payload, load_state, select, state_of, weighted_mean
 from raykd.numerics.rng import generator, seeded_layers
-from raykd.numerics.segmentation_losses import dice_ce_loss
 from raykd.scenario.fields import NonNegativeFloat, PositiveFloat, PositiveInt
 from raykd.scenario.registry import METHODS
 
@@ -58,7 +57,7 @@ class Moon(FedAvg):
             logits_BLIJK, features = model.forward_with_features(batch.image_BCIJK, (LAYER,))
             mine, near, far = own(features[LAYER]), anchor(batch.image_BCIJK), last(batch.image_BCIJK)
             return {
-                "supervised": dice_ce_loss(logits_BLIJK, batch.label_BIJK, context.annotated),
+                "supervised": labelled_loss(logits_BLIJK, batch, context.annotated),
                 "contrast": self.settings.mu * contrast(mine, near, far, self.settings.temperature),
             }
 

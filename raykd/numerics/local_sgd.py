@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+Outlined = tuple[int, ...] | None
+"""The foreground classes that somebody outlined, ascending; None: all."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -23,7 +26,7 @@ class Batch:
         entropy_BIJK: the teacher's predictive entropy in nats for every patch, infinite where it said nothing, or None.
         features: the teacher's feature maps by layer, (B, F, i, j, k) on their own coarser grids.
         spacing_mm_B3: voxel edges of every patch along I, J, K, or None.
-        annotated: for every labelled patch the foreground classes outlined in it, None for all; empty: alike in all patches.
+        annotated: for every labelled patch the foreground classes outlined in it, None for all; empty: the patches do not say.
     """
 
     image_BCIJK: Tensor
@@ -33,7 +36,7 @@ class Batch:
     entropy_BIJK: Tensor | None = None
     features: dict[str, Tensor] = field(default_factory=dict)
     spacing_mm_B3: Tensor | None = None
-    annotated: tuple[tuple[int, ...] | None, ...] = ()
+    annotated: tuple[Outlined, ...] = ()
 
     def to(self, device: str) -> Batch:
         """The same batch on a device."""
@@ -41,6 +44,10 @@ class Batch:
             return self
         moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved, features={layer: value.to(device) for layer, value in self.features.items()})
+
+    def outlined(self, otherwise: Outlined = None) -> tuple[Outlined, ...]:
+        """By labelled patch the foreground classes outlined in it, None for all; `otherwise` where the patches do not say."""
+        return self.annotated or (otherwise,) * self.num_labelled
 
     def part(self, start: int, end: int) -> Batch:
         """Some of the labelled patches as a batch of their own."""

@@ -18,15 +18,16 @@ class ClassMetrics:
     """The agreement of one class in one case.
 
     Attributes:
-        dsc: Dice similarity coefficient 2|A∩B| / (|A| + |B|), in [0, 1].
-        nsd: normalised surface distance, the share of both surfaces within the tolerance, in [0, 1]; None: not computed.
-        hd95_mm: the larger of the two directed 95th percentiles of surface distance; None: not computed.
-        assd_mm: the surface distance averaged over the voxels of both surfaces; None: not computed.
+        dsc: Dice similarity coefficient 2|A∩B| / (|A| + |B|), in [0, 1]; None: the reference is empty.
+        nsd: normalised surface distance, the share of both surfaces within the tolerance, in [0, 1].
+        hd95_mm: the larger of the two directed 95th percentiles of surface distance.
+        assd_mm: the surface distance averaged over the voxels of both surfaces. Like `nsd` and `hd95_mm` it is None where the
+            reference is empty, and where it was not asked for.
         volume_ref_mm3, volume_pred_mm3: volumes within the voxels that count.
         is_ref_empty, is_pred_empty: whether the class has no such voxel.
     """
 
-    dsc: float
+    dsc: float | None
     nsd: float | None
     hd95_mm: float | None
     assd_mm: float | None
@@ -47,8 +48,9 @@ def evaluate_case(
 ) -> list[ClassMetrics]:
     """The metrics of the classes 1, ..., `num_classes`, in that order.
 
-    A class that both sides lack agrees fully (DSC 1, NSD 1, distances 0). One that a single side lacks scores DSC 0, NSD 0 and, as
-    both distances, the diagonal of the image: a missed or invented structure stays in every mean instead of leaving it as NaN.
+    A class whose reference is empty has no score (None), as with MONAI's `ignore_empty=True`: what is predicted there is a
+    false-positive volume, `volume_pred_mm3`, which is reported apart and averaged into no DSC. A class of the reference that the
+    prediction lacks scores DSC 0, NSD 0 and, as both distances, the diagonal of the image, so that it stays in every mean.
 
     Args:
         pred_IJK: predicted classes, 0 to `num_classes`.
@@ -77,11 +79,11 @@ def evaluate_case(
     results = []
     for index, between in enumerate(distances, start=1):
         num_ref, num_pred = int(joint[index].sum()), int(joint[:, index].sum())
-        total = num_ref + num_pred
-        nsd, hd95_mm, assd_mm = _surface_scores(between, total == 0, nsd_tolerance_mm, diagonal_mm) if surface else (None,) * 3
+        has_surface = surface and num_ref > 0
+        nsd, hd95_mm, assd_mm = _surface_scores(between, nsd_tolerance_mm, diagonal_mm) if has_surface else (None,) * 3
         results.append(
             ClassMetrics(
-                dsc=2.0 * int(joint[index, index]) / total if total else 1.0,
+                dsc=2.0 * int(joint[index, index]) / (num_ref + num_pred) if num_ref else None,
                 nsd=nsd,
                 hd95_mm=hd95_mm,
                 assd_mm=assd_mm,
@@ -139,12 +141,10 @@ def _distances(
     return np.pad(apart.astype(np.float32), (0, int(from_IJK.sum()) - len(apart)))
 
 
-def _surface_scores(
-    between: Distances | None, is_absent: bool, tolerance_mm: float, diagonal_mm: float
-) -> tuple[float, float, float]:
-    """NSD, HD95 and ASSD; `is_absent`: the class is in neither map."""
+def _surface_scores(between: Distances | None, tolerance_mm: float, diagonal_mm: float) -> tuple[float, float, float]:
+    """NSD, HD95 and ASSD of a class of the reference; `between` is None where the prediction lacks it."""
     if between is None:
-        return (1.0, 0.0, 0.0) if is_absent else (0.0, diagonal_mm, diagonal_mm)
+        return 0.0, diagonal_mm, diagonal_mm
     pooled = np.concatenate(between)
     nsd = float(np.mean(pooled <= np.float32(tolerance_mm)))
     hd95_mm = max(float(np.percentile(directed, 95)) for directed in between)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,32 @@ def marginal_logits(logits_BLIJK: Tensor, annotated: Sequence[int]) -> Tensor:
     return torch.cat([background, logits_BLIJK[:, list(annotated)]], dim=1)
 
 
+def alike(annotated: Sequence[tuple[int, ...] | None]) -> Iterator[tuple[tuple[int, ...] | None, list[int]]]:
+    """The patches for which the same classes were outlined: these classes (None: all), and the patches' places."""
+    for kind in sorted(set(annotated), key=str):
+        yield kind, [place for place, own in enumerate(annotated) if own == kind]
+
+
+def over_patches(
+    loss: Callable[[Tensor, Tensor, tuple[int, ...] | None], Tensor],
+    logits_BLIJK: Tensor,
+    label_BIJK: Tensor,
+    annotated: Sequence[tuple[int, ...] | None],
+) -> Tensor:
+    """A loss that is a mean over patches, where each has outlines of its own classes.
+
+    Args:
+        loss: of logits, labels and the classes outlined in all of these patches.
+        logits_BLIJK, label_BIJK: of the labelled patches.
+        annotated: by patch the foreground classes outlined in it; None: all.
+    """
+    groups = list(alike(annotated))
+    if len(groups) < 2:
+        return loss(logits_BLIJK, label_BIJK, groups[0][0] if groups else None)
+    parts = [len(rows) * loss(logits_BLIJK[rows], label_BIJK[rows], kind) for kind, rows in groups]
+    return torch.stack(parts).sum() / len(annotated)
+
+
 def dice_ce_loss(logits_BLIJK: Tensor, label_BIJK: Tensor, annotated: Sequence[int] | None = None) -> Tensor:
     """Half cross-entropy, half soft Dice over all classes and the background, with 1 added above and below, as He et al. (ISBI
     2023, https://arxiv.org/abs/2303.14357) train: mean over patches and classes of 1 - (2 sum(p y) + 1) / (sum p + sum y + 1).
@@ -34,8 +60,10 @@ def dice_ce_loss(logits_BLIJK: Tensor, label_BIJK: Tensor, annotated: Sequence[i
     Args:
         logits_BLIJK: the model's output.
         label_BIJK: classes 0 ... L-1, or 255 where nobody knows; such voxels count in neither term.
-        annotated: the foreground classes outlined here; None: all.
+        annotated: the foreground classes outlined here; None: all; none: nothing is learnt from these patches.
     """
+    if annotated is not None and not annotated:
+        return logits_BLIJK.sum() * 0.0
     if annotated is not None and len(annotated) < logits_BLIJK.shape[1] - 1:
         logits_BLIJK = marginal_logits(logits_BLIJK, annotated)
         position = torch.zeros(256, dtype=torch.long, device=label_BIJK.device)

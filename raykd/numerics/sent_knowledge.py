@@ -24,12 +24,25 @@ def comparable_label(label_BIJK: Tensor, known: Sequence[int] | None, annotated:
         annotated: those that the site outlines; where it leaves out one that the teacher knows, its background may be that class
             and becomes unknown (255). None: all.
     """
-    if annotated is not None and (known is None or not set(known) <= set(annotated)):
+    if annotated is not None and (known is None or not set(known) <= set(annotated)):  # a full list is written None
         label_BIJK = label_BIJK.masked_fill(label_BIJK == 0, UNKNOWN)
     if known is None:
         return label_BIJK
     is_other = torch.isin(label_BIJK, label_BIJK.new_tensor([0, UNKNOWN, *known]), invert=True)
     return label_BIJK.masked_fill(is_other, 0)
+
+
+def comparable_labels(label_BIJK: Tensor, known: Sequence[int] | None, annotated: Sequence[tuple[int, ...] | None]) -> Tensor:
+    """`comparable_label` of patches, each with outlines of its own classes.
+
+    Args:
+        known: as for one label.
+        annotated: by patch the foreground classes outlined in it; None: all.
+    """
+    if not len(label_BIJK):
+        return label_BIJK
+    pairs = zip(label_BIJK, annotated, strict=True)
+    return torch.stack([comparable_label(label_IJK, known, own) for label_IJK, own in pairs])
 
 
 def class_cosines(feature_BFijk: Tensor, label_BIJK: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:

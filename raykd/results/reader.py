@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
@@ -21,6 +22,8 @@ from raykd.storage import local_copy
 STUDY_DEPTH = 3
 """How many folders below a study's own a run may lie."""
 
+SCORES = ("dsc", "nsd", "hd95_mm", "assd_mm")
+"""Columns of `cases` without a value where the reference is empty."""
 PANDAS_TYPES = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
@@ -257,7 +260,7 @@ def read_parts(run_dir: Path, name: str) -> pa.Table:
         written = int((part.schema.metadata or {}).get(VERSION_KEY, b"0"))
         if written > SCHEMA_VERSION:
             raise RaykdError(f"{path}: has table schema {written}, this raykd reads up to {SCHEMA_VERSION}; install a later one")
-        parts.append(part)
+        parts.append(_as_now(name, part, written))
     try:
         return pa.concat_tables(parts, promote_options="default")
     except pa.ArrowException as error:
@@ -265,6 +268,19 @@ def read_parts(run_dir: Path, name: str) -> pa.Table:
         raise RaykdError(
             f"{run_dir / 'tables' / name}: its columns are not those of raykd ({reason}); run the scenario again"
         ) from None
+
+
+def _as_now(name: str, part: pa.Table, written: int) -> pa.Table:
+    """A part as this raykd would have written it: before version 2 an empty reference was scored 1 or 0, now it has no score."""
+    if name != "cases" or written >= 2 or "is_ref_empty" not in part.column_names:
+        return part
+    is_empty = pc.fill_null(part["is_ref_empty"], False)
+    for column in SCORES:
+        if column in part.column_names:
+            index, scores = part.column_names.index(column), part[column]
+            nulled = pc.if_else(is_empty, pa.scalar(None, scores.type), scores)
+            part = part.set_column(index, part.schema.field(index), nulled)
+    return part
 
 
 def read_schema(run_dir: Path, name: str) -> pa.Schema:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when a column changes its meaning, its unit or its type, or goes; a new column that may be null leaves it as it is.
 Written into every file. A reader takes every version up to its own, and refuses a later one."""
 
@@ -163,12 +163,13 @@ CASES = (
     _key("model", "global, personal or teacher", TEXT),
     _key("class_index", "1, 2, ... in the order of the scenario's classes"),
     _key("class_name", "the class's name", TEXT),
-    Column("dsc", NUMBER, "Dice similarity coefficient, 0 to 1"),
-    Column("nsd", NUMBER, "normalised surface distance, 0 to 1; null: not computed"),
-    Column("hd95_mm", NUMBER, "95th percentile of surface distance; null: not computed", "mm"),
-    Column("assd_mm", NUMBER, "mean surface distance; null: not computed", "mm"),
+    Column("dsc", NUMBER, "Dice similarity coefficient, 0 to 1; null: the reference is empty"),
+    Column("nsd", NUMBER, "normalised surface distance, 0 to 1; null: not computed, or the reference is empty"),
+    Column("hd95_mm", NUMBER, "95th percentile of surface distance; null: not computed, or the reference is empty", "mm"),
+    Column("assd_mm", NUMBER, "mean surface distance; null: not computed, or the reference is empty", "mm"),
     Column("volume_ref_mm3", NUMBER, "volume of the reference", "mm³"),
-    Column("volume_pred_mm3", NUMBER, "volume of the prediction", "mm³"),
+    Column("volume_pred_mm3", NUMBER, "volume of the prediction; where the reference is empty, false-positive volume", "mm³"),
+    Column("reference", TEXT, "outlined, empty (looked for, no voxel) or absent (known not to be there); null: older runs"),
     Column("is_ref_empty", TRUTH, "the reference has no voxel of the class"),
     Column("is_pred_empty", TRUTH, "the prediction has no voxel of the class"),
 )

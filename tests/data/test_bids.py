@@ -49,6 +49,15 @@ def test_images_are_paired_with_their_derivatives(tmp_path: Path) -> None:
     made.check()
 
 
+def test_a_table_beside_a_label_says_what_was_outlined_in_it(tmp_path: Path) -> None:
+    folder = _dataset(tmp_path)
+    stem = f"{ENTITIES[0]}_space-orig_desc-one_dseg"
+    (folder / f"derivatives/manual/{_folder_of(ENTITIES[0])}/{stem}.tsv").write_text("index\tname\n17\tThalamus\n")
+    made = _source(tmp_path)
+    assert [made.outlined(key) for key in keys(made)] == [(1,), None, None]
+    assert classes_at(made, ENTITIES[0], (0, 0, 0), (1, 0, 0)) == [0, 1], "the hippocampus was marked, and not looked for"
+
+
 def test_suffix_and_entities_choose_images(tmp_path: Path) -> None:
     _dataset(tmp_path)
     alone = _source(tmp_path, suffix="T2w", derivative=None, label_values={"thalamus": [1], "left_hippocampus": []})

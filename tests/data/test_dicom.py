@@ -172,6 +172,18 @@ def test_segments_are_matched_by_name_though_each_file_numbers_its_own(tmp_path:
     assert classes_at(by_number, "bb", *places) == [1, 1, 2, 0]
 
 
+def test_a_class_without_a_segment_was_not_outlined_and_one_without_voxels_is_empty(tmp_path: Path) -> None:
+    for case in ("a", "b"):
+        write_series(tmp_path / f"scans/{case}", _voxels(case))
+    liver, nothing = _mask((0, 0, 0)), _mask()
+    _write_segmentation(tmp_path / "seg/a.dcm", {1: ("Liver", liver)})
+    _write_segmentation(tmp_path / "seg/b.dcm", {1: ("Spleen", nothing), 2: ("Liver", liver)})
+    made = source(tmp_path, ("spleen", "liver"), **_block(labels="seg/*.dcm"))
+    assert [made.outlined(key) for key in keys(made)] == [(2,), None] == [made.load(key).outlined for key in keys(made)]
+    by_number = source(tmp_path, ("spleen", "liver"), **_block(labels="seg/*.dcm", label_values={"liver": [2], "spleen": [1]}))
+    assert [by_number.outlined(key) for key in keys(by_number)] == [(1,), None]
+
+
 def test_segmentations_off_the_grid_overlapping_or_cut_are_refused(tmp_path: Path) -> None:
     for case in ("grid", "overlap", "outside", "cut"):
         write_series(tmp_path / f"scans/{case}", _voxels(case))

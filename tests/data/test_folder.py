@@ -267,7 +267,7 @@ def test_real_slabs_are_whole_labelled_and_apart(tmp_path: Path) -> None:
     num_slabs |= {f"vertebra/{site}": 3 for site in ("spine-ct-site", "spine-mr-site", "abdomen-mr-site")}
     for folder, num in num_slabs.items():
         patterns = {"images": f"{folder}/*_image.nii.gz", "labels": f"{folder}/*_label.nii.gz"}
-        source = _source(tmp_path, **patterns, patient_pattern="^([a-e])-")
+        source = _source(tmp_path, **patterns, patient_pattern="^([a-e])-", label_values={"liver": [5], "spleen": [1]})
         source.check()
         keys = source.keys()
         assert len(keys) == num

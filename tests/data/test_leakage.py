@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from raykd.data.federation import check_cases, list_cases
+from raykd.data.checks import check_cases
+from raykd.data.federation import list_cases
 from raykd.data.sources.folder import FolderSource
 from raykd.scenario.errors import DataError
 from raykd.scenario.load import scenario_from_dict

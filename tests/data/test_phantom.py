@@ -16,7 +16,7 @@ from raykd.data.phantom.knee import LABELS, PROTOCOLS, STRUCTURES, Anatomy, buil
 from raykd.data.phantom.knee.population import Lesion
 from raykd.data.phantom.signal_equations import dess_echoes, spin_echo, spoiled_gradient_echo
 from raykd.data.sources._base import CaseKey
-from raykd.data.sources.phantom import PhantomSettings, PhantomSource
+from raykd.data.sources.phantom import PhantomSettings, PhantomSource, PopulationSettings
 from raykd.numerics.rng import numpy_generator
 from raykd.scenario.errors import DataError
 from raykd.scenario.registry import SOURCES
@@ -355,3 +355,12 @@ def test_a_foreign_case_is_refused() -> None:
 def test_settings_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         source(**wrong)
+
+
+def test_a_phantom_knows_which_classes_are_absent() -> None:
+    whole = PhantomSettings(name="phantom", num_cases=1, spacing_mm=(6.0, 6.0, 6.0))
+    without = whole.model_copy(update={"population": PopulationSettings(missing={"patella": 1.0})})
+    for settings, absent in ((whole, ()), (without, (2,))):
+        made = PhantomSource(settings, ("femur", "patella"), 0, "site", Path())
+        case = made.load(made.keys()[0])
+        assert case.absent == absent and case.outlined is None

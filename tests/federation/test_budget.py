@@ -25,7 +25,9 @@ FEDAVG = "method={name: fedavg}"
 PATIENTS = itertools.count()
 
 
-def row(client_id: int, dsc: float, *, split: str = "validation", model: str = "global", is_empty: bool = False) -> dict[str, Any]:
+def row(
+    client_id: int, dsc: float | None, *, split: str = "validation", model: str = "global", is_empty: bool = False
+) -> dict[str, Any]:
     patient = f"{next(PATIENTS)}"
     ids = {"case_id": patient, "patient_id": patient}
     return {"client_id": client_id, "split": split, "model": model, "dsc": dsc, "is_ref_empty": is_empty, **ids}
@@ -40,7 +42,7 @@ def test_what_is_spent_is_told_in_the_words_of_the_scenario() -> None:
 
 def test_a_target_is_measured_on_validation_cases_with_equal_weight_for_each_client() -> None:
     """Client 0: (0.9 + 0.5 + 0.7) / 3 = 0.7, client 1: 0.5; test cases, empty classes and the repository's cases do not count."""
-    rows = [row(0, 0.9), row(0, 0.5), row(0, 0.7), row(1, 0.5), row(1, 1.0, is_empty=True)]
+    rows = [row(0, 0.9), row(0, 0.5), row(0, 0.7), row(1, 0.5), row(1, None, is_empty=True)]
     rows += [row(1, 1.0, split="test"), row(-1, 1.0, model="teacher")]
     assert mean_dsc(rows, "validation", "global") == mean_dsc(rows, "validation", "personal") == pytest.approx(0.6)
     # Where client 0 has a model of its own, that one counts there, and the shared one still counts at client 1.

@@ -40,9 +40,12 @@ def line(*values: int) -> Tensor:
 LABEL, PREDICTED = line(1, 1, 1, 2, 0, 0), line(1, 0, 0, 2, 2, 0)
 
 
-def rows(label: Tensor = LABEL, predicted: Tensor = PREDICTED, *overrides: str, has_surface: bool = False) -> list[dict[str, Any]]:
+def rows(
+    label: Tensor = LABEL, predicted: Tensor = PREDICTED, *overrides: str, has_surface: bool = False, **looked_for: Any
+) -> list[dict[str, Any]]:
     shape = tuple(label.shape)
-    case = Case("c-1", "p-1", torch.zeros(1, *shape), label, affine_from_spacing(SPACING_MM, shape))  # type: ignore[arg-type]
+    affine = affine_from_spacing(SPACING_MM, shape)  # type: ignore[arg-type]
+    case = Case("c-1", "p-1", torch.zeros(1, *shape), label, affine, **looked_for)
     return case_rows(
         scenario(*overrides), case, predicted, split="test", model="global", round_index=4, client_id=2, has_surface=has_surface
     )
@@ -58,13 +61,25 @@ def test_there_is_a_row_a_foreground_class_with_its_place_in_the_table() -> None
 def test_dice_volumes_and_empty_classes_by_hand() -> None:
     first, second, third = rows()
     # Class 1: 3 and 1 voxels, 1 in common; class 2: 1 and 2, 1 in common; a voxel has 2 * 1 * 0.5 = 1 mm3.
-    assert first["dsc"] == pytest.approx(2 * 1 / 4) and second["dsc"] == pytest.approx(2 * 1 / 3) and third["dsc"] == 1.0
+    assert first["dsc"] == pytest.approx(2 * 1 / 4) and second["dsc"] == pytest.approx(2 * 1 / 3) and third["dsc"] is None
     assert (first["volume_ref_mm3"], first["volume_pred_mm3"]) == pytest.approx((3.0, 1.0))
     assert [(row["is_ref_empty"], row["is_pred_empty"]) for row in (first, second, third)] == [
         (False, False),
         (False, False),
         (True, True),
     ]
+
+
+def test_a_class_that_nobody_outlined_has_no_row_and_an_empty_reference_no_score() -> None:
+    """Class 2 is predicted twice where its reference has nothing: 2 mm3 that are false; class 3 is known to be absent."""
+    found = rows(line(1, 0, 0), line(1, 2, 2), has_surface=True, absent=(3,))
+    assert [row["reference"] for row in found] == ["outlined", "empty", "absent"]
+    assert [row["dsc"] for row in found] == [1.0, None, None]
+    assert [found[1][name] for name in ("nsd", "hd95_mm", "assd_mm")] == [None] * 3
+    assert (found[1]["volume_ref_mm3"], found[1]["volume_pred_mm3"], found[1]["is_ref_empty"]) == (0.0, 2.0, True)
+    assert [row["class_index"] for row in rows(line(1, 0, 0), line(1, 2, 2), outlined=(1, 3))] == [1, 3]
+    # A missed structure is no empty reference.
+    assert rows(line(1, 0), line(0, 0))[0]["dsc"] == 0.0
 
 
 def test_surface_distances_are_left_out_unless_asked_for() -> None:
@@ -112,9 +127,10 @@ def prediction(*probs: tuple[float, ...], known: tuple[int, ...] | None = None) 
     return Prediction(torch.tensor(probs).T.log().reshape(len(probs[0]), -1, 1, 1), known)
 
 
-def bins(label: Tensor, said: Prediction) -> list[dict[str, Any]]:
+def bins(label: Tensor, said: Prediction, outlined: tuple[int, ...] | None = None) -> list[dict[str, Any]]:
     shape = tuple(label.shape)
-    case = Case("c-1", "p-1", torch.zeros(1, *shape), label, affine_from_spacing(SPACING_MM, shape))  # type: ignore[arg-type]
+    affine = affine_from_spacing(SPACING_MM, shape)  # type: ignore[arg-type]
+    case = Case("c-1", "p-1", torch.zeros(1, *shape), label, affine, outlined=outlined)
     return calibration_rows(case, said, split="test", model="global", round_index=4, client_id=2)
 
 
@@ -135,3 +151,14 @@ def test_a_model_that_was_never_taught_a_class_is_right_to_call_it_background() 
     assert said.labels_IJK.flatten().tolist() == [0, 1]
     assert [(row["bin_index"], row["num_correct"]) for row in bins(line(2, 1), said)] == [(6, 1), (11, 1)]
     assert bins(line(2, 2), said) == [], "no structure that it knows is near"
+
+
+def test_where_a_class_was_not_outlined_a_model_is_right_to_see_it_in_the_background() -> None:
+    """0.1 for background and 0.62 for class 2, which nobody outlined: 0.72 for none of the outlined classes, bin 10."""
+    said = prediction((0.1, 0.18, 0.62, 0.1), (0.1, 0.82, 0.04, 0.04))
+    told = [[(row["bin_index"], row["num_correct"]) for row in bins(line(0, 1), said, own)] for own in (None, (1, 3))]
+    assert told == [[(9, 0), (12, 1)], [(10, 1), (12, 1)]]
+    # Of a model taught classes 1 and 2 and labels of 1 and 3 both know class 1 alone: 0.82 for none of it, 0.82 for it, bin 12.
+    both = prediction((0.1, 0.18, 0.62, 0.1), (0.1, 0.82, 0.04, 0.04), known=(1, 2))
+    (row,) = bins(line(3, 1), both, (1, 3))
+    assert (row["num_voxels"], row["num_correct"], row["sum_confidence"]) == (2, 2, pytest.approx(1.64))

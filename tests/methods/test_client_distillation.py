@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,32 @@ def test_not_true_distillation_leaves_the_true_class_out(load: Any) -> None:
 def test_not_true_distillation_softens_both_sides(load: Any) -> None:
     expected = 0.5 * 9.0 * _kl((1 / 3, 0.0), (2 / 3, 1.0))
     assert _not_true(load, 2, temperature=3.0) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_patch_says_itself_which_classes_were_outlined_in_it(load: Any) -> None:
+    """The same voxel of background: of a patch in which class 2 was outlined as well, and of one in which it may be class 2."""
+    context = Bystander(_always(1.0, 2.0, 4.0), (1, 2))
+    _method(load, "method={name: fedntd, not_true_weight: 0.5}").local_update(context, {}, None)
+    whole, part = (
+        float(context.losses[0](_always(0.0, 3.0, 1.0), replace(_voxel(0), annotated=(own,)))["not_true"]) for own in (None, (1,))
+    )
+    assert whole == pytest.approx(_not_true(load, 0), rel=1e-5)
+    assert part == pytest.approx(_not_true(load, 255), rel=1e-5)
+
+
+def test_conditional_distillation_is_of_the_patches_that_leave_a_class_out(load: Any) -> None:
+    """Two patches alike, in the second of which class 2 was not outlined: half of what a site learns that never outlines it."""
+    context: Any = Bystander(_always(1.0, 0.0, 4.0), (1, 2))
+    context.round_index, context.num_rounds = 0, 1
+    _method(load, "method={name: condistfl, weight: [1.0, 1.0]}").local_update(context, {}, None)
+    model, one = _always(0.0, 3.0, 1.0), _voxel(0)
+    two = Batch(one.image_BCIJK.repeat(2, 1, 1, 1, 1), one.label_BIJK.repeat(2, 1, 1, 1), 2)
+    terms = [
+        context.losses[0](model, replace(batch, annotated=own))
+        for batch, own in ((one, ((1,),)), (two, (None, (1,))), (one, (None,)))
+    ]
+    always, half, never = (float(found["conditional"]) for found in terms)
+    assert always > 0 and half == pytest.approx(always / 2, rel=1e-5) and never == 0
 
 
 def test_where_nobody_knows_the_truth_the_received_model_does(load: Any) -> None:

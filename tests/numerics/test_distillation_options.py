@@ -16,6 +16,7 @@ from raykd.numerics.hint import hint_adapters, hint_loss
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.response_losses import decoupled_loss, kl_loss, most_certain
 from raykd.numerics.rng import generator
+from raykd.numerics.sent_knowledge import comparable_labels
 from raykd.numerics.teacher_bias import adjust_knowledge, anneal_teacher
 
 B, L, EDGE, NUM_LABELLED = 3, 3, 4, 1
@@ -123,16 +124,17 @@ def test_annealing_follows_the_rounds_and_adjusting_does_not() -> None:
     soft, label = torch.tensor([0.8, 0.2]).view(1, 2, 1, 1, 1), torch.tensor([1]).view(1, 1, 1, 1)
     annealed, adjusted = settings(labelled="annealed"), settings(labelled="adjusted")
     for progress, expected in ((0.0, 0.2), (0.5, 0.6), (1.0, 1.0)):
-        correct, same = annealed.corrects(progress, False), adjusted.corrects(progress, False)
+        correct, same = annealed.corrects(progress), adjusted.corrects(progress)
         assert correct is not None and correct(soft, label)[0, 1].item() == pytest.approx(expected)
         assert same is not None and same(soft, label)[0, 1].item() == pytest.approx(0.8)
-    assert settings().corrects(0.5, False) is None
+    assert settings().corrects(0.5) is None
 
 
 def test_where_a_site_outlines_some_classes_only_its_background_corrects_nobody() -> None:
     soft, background, second = torch.tensor([0.1, 0.7, 0.2]).view(1, 3, 1, 1, 1), torch.tensor([0]), torch.tensor([2])
-    correct = settings(labelled="adjusted").corrects(0.0, True)
+    correct = settings(labelled="adjusted").corrects(0.0)
     assert correct is not None
-    assert torch.equal(correct(soft, background.view(1, 1, 1, 1)), soft)
-    assert correct(soft, second.view(1, 1, 1, 1)).flatten().tolist() == pytest.approx([0.1, 0.2, 0.7])
-    assert not math.isclose(float(settings(labelled="adjusted").corrects(0.0, False)(soft, background.view(1, 1, 1, 1))[0, 0]), 0.1)  # type: ignore[misc]
+    background, second = (comparable_labels(label.view(1, 1, 1, 1), None, [(2,)]) for label in (background, second))
+    assert torch.equal(correct(soft, background), soft)
+    assert correct(soft, second).flatten().tolist() == pytest.approx([0.1, 0.2, 0.7])
+    assert not math.isclose(float(correct(soft, torch.zeros(1, 1, 1, 1, dtype=torch.long))[0, 0]), 0.1)

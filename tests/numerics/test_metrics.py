@@ -115,14 +115,14 @@ BLOB, NOTHING = cube((1, 1, 1), 2, (3, 4, 12)), np.zeros((3, 4, 12), dtype=np.ui
 @pytest.mark.parametrize(
     ("pred", "ref", "expected"),
     [
-        (NOTHING, NOTHING, ClassMetrics(1.0, 1.0, 0.0, 0.0, 0.0, 0.0, True, True)),
-        (BLOB, NOTHING, ClassMetrics(0.0, 0.0, 13.0, 13.0, 0.0, 8.0, True, False)),
+        (NOTHING, NOTHING, ClassMetrics(None, None, None, None, 0.0, 0.0, True, True)),
+        (BLOB, NOTHING, ClassMetrics(None, None, None, None, 0.0, 8.0, True, False)),
         (NOTHING, BLOB, ClassMetrics(0.0, 0.0, 13.0, 13.0, 8.0, 0.0, False, True)),
         (BLOB, BLOB, ClassMetrics(1.0, 1.0, 0.0, 0.0, 8.0, 8.0, False, False)),
     ],
 )
 def test_empty_classes(pred: np.ndarray, ref: np.ndarray, expected: ClassMetrics) -> None:
-    """The image is 3 x 4 x 12 mm: its diagonal is 13 mm."""
+    """The image is 3 x 4 x 12 mm: its diagonal is 13 mm. An empty reference has no score, only the volume predicted there."""
     assert evaluate_case(pred, ref, 1, (1.0, 1.0, 1.0), surface=True) == [expected]
 
 
@@ -132,7 +132,7 @@ def test_classes_are_independent() -> None:
     ref[0, 0, 0] = 1
     first, second, third = evaluate_case(pred, ref, 3, (1.0, 1.0, 1.0), surface=True)
     assert (first.dsc, first.is_ref_empty, first.is_pred_empty) == (0.0, False, True)
-    assert (second.dsc, second.is_ref_empty, second.is_pred_empty) == (1.0, True, True)
+    assert (second.dsc, second.is_ref_empty, second.is_pred_empty) == (None, True, True)
     assert (third.dsc, third.hd95_mm) == (1.0, 0.0)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from raykd.numerics.rng import generator
-from raykd.numerics.segmentation_losses import UNKNOWN, dice_ce_loss, marginal_logits
+from raykd.numerics.segmentation_losses import UNKNOWN, alike, dice_ce_loss, marginal_logits, over_patches
 
 NUM_CLASSES = 4
 
@@ -142,3 +142,19 @@ def test_labels_are_left_alone() -> None:
     before = label.clone()
     dice_ce_loss(logits, label, (1,))
     assert torch.equal(label, before)
+
+
+def test_each_patch_is_judged_by_the_classes_outlined_in_it() -> None:
+    """Four patches of three kinds; nothing is learnt from the one for which nobody outlined a class."""
+    rng = generator(3, "test")
+    logits, label = torch.randn((4, 4, 2, 3, 2), generator=rng), torch.randint(0, 2, (4, 2, 3, 2), generator=rng)
+    annotated = [(1,), None, (1,), ()]
+    parts = [float(dice_ce_loss(logits[i : i + 1], label[i : i + 1], annotated[i])) for i in range(3)]
+    found = over_patches(dice_ce_loss, logits.requires_grad_(), label, annotated)
+    found.backward()
+    # The mean over patches; Dice is a mean over patches as well, and cross-entropy over equally many voxels of each.
+    assert found.item() == pytest.approx(sum(parts) / 4, rel=1e-6)
+    assert logits.grad is not None and not bool(logits.grad[3].any()) and bool(logits.grad[:3].any())
+    same = [(1,), (1,)]
+    assert torch.equal(over_patches(dice_ce_loss, logits[:2], label[:2], same), dice_ce_loss(logits[:2], label[:2], (1,)))
+    assert list(alike(annotated)) == [((), [3]), ((1,), [0, 2]), (None, [1])]

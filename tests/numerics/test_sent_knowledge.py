@@ -13,6 +13,7 @@ from raykd.numerics.sent_knowledge import (
     alignment_loss,
     class_cosines,
     comparable_label,
+    comparable_labels,
     from_top_classes,
     top_classes,
 )
@@ -40,6 +41,13 @@ def test_labels_are_put_in_the_words_of_a_teacher(
 ) -> None:
     """The fourth voxel is unknown to all; a background that may be a class that the teacher knows becomes so."""
     assert comparable_label(torch.tensor([0, 1, 2, 255]), known, annotated).tolist() == expected
+
+
+def test_the_background_of_a_patch_is_unknown_where_classes_of_the_teacher_hide_in_it() -> None:
+    label = torch.tensor([0, 1]).view(1, 2, 1, 1).repeat(3, 1, 1, 1)
+    found = comparable_labels(label, (1, 2), [None, (1,), (1, 2)])
+    assert found.flatten(1).tolist() == [[0, 1], [255, 1], [0, 1]]
+    assert comparable_labels(label[:0], None, []).shape == (0, 2, 1, 1)
 
 
 def test_cosines_are_those_between_the_classes_mean_features() -> None:

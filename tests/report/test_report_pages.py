@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import synthetic_runs
 import yaml
 from synthetic_runs import CLIENTS, write_run, write_study
 from typer.testing import CliRunner
@@ -304,3 +306,23 @@ def test_sixty_runs_take_megabytes(tmp_path: Path) -> None:
     study = write_study(tmp_path / "s", seeds=range(5), budgets=(1, 2, 4), num_slices=12)
     file = build_report([study], tmp_path / "r.html")
     assert file.stat().st_size < 15e6 and "60 runs" in file.read_text(encoding="utf-8")
+
+
+def test_false_positives_are_listed_by_method_and_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first site's references of the third class are empty; a millilitre and a half is predicted in each."""
+    drawn = synthetic_runs.case_rows
+
+    def with_empty(*arguments: Any) -> Iterator[dict[str, Any]]:
+        lost = {"dsc": None, "nsd": None, "hd95_mm": None, "assd_mm": None, "is_ref_empty": True, "volume_pred_mm3": 1500.0}
+        for row in drawn(*arguments):
+            yield row | (lost if (row["client_id"], row["class_index"]) == (0, 3) else {})
+
+    monkeypatch.setattr(synthetic_runs, "case_rows", with_empty)
+    study = write_study(tmp_path / "s", methods=["local", "fedavg"], seeds=[0])
+    page = page_of(compose([study], Options()), "failures")
+    (found,) = (table for caption, table in tables_of(page).items() if caption.startswith("False positives"))
+    assert cells(found, "Method") == ["fedavg", "local"] and cells(found, "Site") == [NAMES[0]] * 2
+    assert cells(found, "Cases with an empty reference") == ["6"] * 2
+    assert cells(found, "Cases with a predicted voxel") == ["100%"] * 2
+    assert cells(found, "Mean false-positive volume, mL") == ["1.50"] * 2
+    assert "in no mean of DSC" in words_of(page)

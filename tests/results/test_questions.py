@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -18,6 +20,7 @@ from raykd.results.questions import (
     cost_to_target,
     failures,
     fairness,
+    false_positives,
     label_area,
     label_curve,
     labels_saved,
@@ -200,6 +203,32 @@ def test_failures_are_counted_and_named(pair: Comparison) -> None:
     missed = worst[worst["method"] == "fedavg"]
     assert (missed["what"] == "missed").all() and set(missed["client_name"]) == {"site-1"} and (missed["dsc"] == 0).all()
     assert (worst.loc[worst["method"] == "dual_kd", "what"] == "poor").all()
+
+
+def test_what_is_predicted_where_the_reference_is_empty_is_told_apart_and_averaged_into_nothing(tmp_path: Path) -> None:
+    """Site 1 has four empty references of class b; fedavg predicts 2000 mm3 in one of them, local in none. Both score alike."""
+    for method, num_predicted in (("fedavg", 1), ("local", 0)):
+        write(tmp_path, method, 1, 0.5)
+        path = next(tmp_path.glob(f"{method}-*/tables/cases/all.parquet"))
+        rows = pq.read_table(path).to_pylist()
+        for row in rows:
+            patient = int(row["case_id"].removeprefix("p"))
+            if (row["client_id"], row["class_name"]) == (1, "b") and patient >= 4:
+                volume = 2000.0 if patient < 4 + num_predicted else 0.0
+                row |= {"dsc": None, "is_ref_empty": True, "is_pred_empty": not volume, "volume_pred_mm3": volume}
+                row["reference"] = "absent" if patient == 7 else "empty"
+            if (row["client_id"], row["class_name"], row["case_id"]) == (1, "b", "p0"):
+                row |= {"dsc": 0.3, "is_pred_empty": False}
+        pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(path)), path)
+    comparison = Comparison.of(load_runs([tmp_path]))
+    table = false_positives(comparison).set_index("method")
+    assert set(table["client_name"]) == {"site-1"} and set(table["class_name"]) == {"b"}
+    columns = ["num_cases", "num_absent", "num_predicted", "share", "volume_ml"]
+    assert table.loc["fedavg", columns].tolist() == [4, 1, 1, 0.25, 0.5] and table.loc["local", columns].tolist() == [4, 1, 0, 0, 0]
+    gains = site_gains(comparison, "fedavg", "local")
+    assert gains["gain"].tolist() == pytest.approx([0.0, 0.0], abs=1e-12)
+    assert failures(comparison).set_index(["method", "class_name"]).loc[("fedavg", "b"), "num_made_up"] == 1
+    assert not worst_cases(comparison, 100)["dsc"].isna().any()
 
 
 def test_the_scripts_print_their_tables(

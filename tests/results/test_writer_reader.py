@@ -236,3 +236,17 @@ def test_a_run_of_the_first_version_is_read_for_ever() -> None:
     assert set(tables.clients["client_name"]) == {"community-0", "community-1", "university"}
     told = tables.dictionary.set_index(["table", "column"])
     assert told.loc[("cases", "hd95_mm"), "unit"] == "mm" and ("training", "share_trust") in told.index
+
+
+def test_before_version_2_an_empty_reference_was_scored_and_is_read_as_if_it_were_not(tmp_path: Path) -> None:
+    writer = start(tmp_path / "run")
+    key = {"round": 0, "client_id": 1, "split": "test", "case_id": "c", "model": "global", "class_index": 1, "class_name": "a"}
+    scores = {"dsc": 1.0, "nsd": 1.0, "hd95_mm": 0.0, "assd_mm": 0.0}
+    rows = [{**key, **scores, "is_ref_empty": is_empty, "volume_pred_mm3": 7.0} for is_empty in (True, False, None)]
+    writer.write("cases", rows, "p")
+    path = tmp_path / "run/tables/cases/p.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["reference"]).replace_schema_metadata({VERSION_KEY: b"1"}), path)
+    cases = open_run(tmp_path / "run").cases
+    assert all(cases[name].isna().tolist() == [True, False, False] for name in scores)
+    assert cases["volume_pred_mm3"].tolist() == [7.0] * 3 and cases["reference"].isna().all()

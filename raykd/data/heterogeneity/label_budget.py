@@ -102,15 +102,17 @@ def _take(
 def limit_classes(case: Case, classes_all: Sequence[str], classes_annotated: Sequence[str]) -> Case:
     """The case as it looks when only some classes were outlined: what belongs to the others was left as background.
 
-    Voxels of the other classes become 0, and the record lists the annotated indices, so that 0 reads "none of the annotated
-    classes". A loss can then add up the probabilities of the background and of the classes not listed: the marginal loss of Shi et
-    al., Medical Image Analysis 2021, https://arxiv.org/abs/2007.03868. Marking just the voxels of the other classes as unknown
-    (255) would betray where those classes are. For training labels; a test keeps all classes.
+    Voxels of the other classes become 0, and `outlined` lists what is left of the case's own classes, so that 0 reads "none of the
+    outlined classes"; the record says the same. A loss can then add up the probabilities of the background and of the classes not
+    listed: the marginal loss of Shi et al., Medical Image Analysis 2021, https://arxiv.org/abs/2007.03868. Marking just the voxels
+    of the other classes as unknown (255) would betray where those classes are. For training labels; a test keeps all classes that
+    its own label was made for.
 
     Args:
         case: with or without labels; without, it is returned as it came.
         classes_all: the scenario's foreground classes, of labels 1, 2, ...
-        classes_annotated: some of them, in any order; all: the case is returned as it came.
+        classes_annotated: some of them, in any order; where these hold all that the case's own label was made for, the case is
+            returned as it came.
 
     Raises:
         DataError: none is annotated, or one is not among `classes_all`.
@@ -122,13 +124,15 @@ def limit_classes(case: Case, classes_all: Sequence[str], classes_annotated: Seq
         raise DataError(
             f"case {case.case_id}: at least one class must be annotated, got none; for a site without labels set num_shots: 0"
         )
-    hidden = [index for index, name in enumerate(classes_all, start=1) if name not in classes_annotated]
+    wanted = [classes_all.index(name) + 1 for name in classes_all if name in classes_annotated]
+    outlined = tuple(index for index in wanted if case.outlined is None or index in case.outlined)
+    hidden = [index for index in range(1, len(classes_all) + 1) if index not in outlined]
     if case.label_IJK is None or not hidden:
         return case
     seen_as = torch.arange(256, dtype=torch.uint8)
     seen_as[hidden] = 0
-    indices = " ".join(str(index) for index in range(1, len(classes_all) + 1) if index not in hidden)
-    return replace(case.with_record(**{ANNOTATED: indices}), label_IJK=seen_as[case.label_IJK.long()])
+    recorded = case.with_record(**{ANNOTATED: " ".join(map(str, outlined))})
+    return replace(recorded, label_IJK=seen_as[case.label_IJK.long()], outlined=outlined)
 
 
 def limit_slices(case: Case, share: float) -> Case:

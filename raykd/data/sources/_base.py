@@ -55,6 +55,10 @@ class Source(ABC):
         """Whether a case has a label, known without loading it."""
         return True
 
+    def outlined(self, key: CaseKey) -> tuple[int, ...] | None:
+        """The classes that whoever made a case's label looked for, ascending, known without loading it; None: all."""
+        return None
+
     def files(self, key: CaseKey) -> tuple[Path, ...]:
         """The files that a case is read from, the image's first; none where cases are made, not read."""
         return ()

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
-from raykd.data.case import LABEL_UNKNOWN, Case
+from raykd.data.case import Case
 from raykd.data.remote import is_fetched, localised
 from raykd.data.sources._base import CaseKey, Source
-from raykd.data.sources._labels import LabelNames, Values, check_listed, to_classes, values_by_name
+from raykd.data.sources._label_map import Coding, class_map
+from raykd.data.sources._labels import LabelNames, Values, check_listed, values_by_name
 from raykd.data.volume_io import ImageVolume, file_digest, read_volume, refusal
 from raykd.scenario.errors import DataError
 from raykd.scenario.fields import Strict
@@ -37,6 +38,8 @@ class CaseFiles:
         image: a file, or the folder of a series.
         label: absent where nobody annotated the case.
         traits: what else the layout tells of it, as `site`.
+        outlined: the classes that whoever made the label looked for, by number, ascending; None: all that the files can mark.
+        absent: those of them that are known not to be in the image.
     """
 
     case_id: str
@@ -44,14 +47,16 @@ class CaseFiles:
     image: Path
     label: Path | None = None
     traits: Mapping[str, str | float] = field(default_factory=dict)
+    outlined: tuple[int, ...] | None = None
+    absent: tuple[int, ...] = ()
 
 
 class FileSettings(Strict):
     """What may be set of every source that reads files."""
 
     label_values: dict[str, Values] | None = None
-    """For every class of the scenario, the values that mark it in the files ([]: none); absent: by the names that the layout gives
-    to values, where it gives none 1, 2, ... in class order."""
+    """For every class of the scenario, the values that mark it in the files ([]: nobody outlined the class there); absent: by the
+    names that the layout gives to values, where it gives none 1, 2, ... in class order."""
     other_values: Literal["background", "refuse"] = "background"
     """What becomes of a value, other than 0, that no class lists."""
     unit: Literal["patient", "case"] = "patient"
@@ -137,7 +142,13 @@ class FileSource(Source):
         return dict(self._cases[key.case_id].traits)
 
     def has_label(self, key: CaseKey) -> bool:
-        return self._cases[key.case_id].label is not None
+        """Whether a case has a label in which somebody looked for a class of the scenario."""
+        return self._cases[key.case_id].label is not None and self.outlined(key) != ()
+
+    def outlined(self, key: CaseKey) -> tuple[int, ...] | None:
+        own = self._cases[key.case_id].outlined
+        marked = tuple(i for i, values in enumerate(self._values, start=1) if values and (own is None or i in own))
+        return None if len(marked) == len(self.classes) else marked
 
     def files(self, key: CaseKey) -> tuple[Path, ...]:
         files = self._cases[key.case_id]
@@ -155,7 +166,9 @@ class FileSource(Source):
             "source.modality": self.settings.modality,
             "source.split": "by patient" if self.settings.unit == "patient" else "within-subject",
         }
-        return Case(key.case_id, key.patient_id, torch.from_numpy(image[0]), label_IJK, image[1], record)
+        image_CIJK, outlined = torch.from_numpy(image[0]), self.outlined(key)
+        absent = tuple(index for index in files.absent if outlined is None or index in outlined)
+        return Case(key.case_id, key.patient_id, image_CIJK, label_IJK, image[1], record, outlined, absent)
 
     def load_as_written(self, key: CaseKey) -> Case:
         """The case with the values of its label as they stand in the file: int32. Raises `DataError`."""
@@ -167,7 +180,8 @@ class FileSource(Source):
     def fingerprint(self) -> dict[str, Any]:
         files = {key.case_id: [self._name_and_digest(path, key.case_id) for path in self.files(key)] for key in self.keys()}
         settings, values = self._written.model_dump(mode="json"), [list(values) for values in self._values]
-        return {"settings": settings, "classes": list(self.classes), "values": values, "files": files}
+        told = {name: [files.outlined, files.absent] for name, files in self._cases.items() if files.outlined or files.absent}
+        return {"settings": settings, "classes": list(self.classes), "values": values, "files": files, "outlined": told}
 
     def check(self) -> None:
         """Reads every case, and looks for one image under two names.
@@ -255,15 +269,14 @@ class FileSource(Source):
         """The label on the image's grid, with classes as the scenario numbers them: uint8 (I, J, K)."""
         assert files.label is not None
         values_IJK = self.read_label(files, image)
-        label_IJK, others = to_classes(values_IJK, self._values)
-        unknown = self.unknown_values()
-        label_IJK[np.isin(values_IJK, unknown)] = LABEL_UNKNOWN
-        others = [value for value in others if value not in unknown]
-        if others and self.settings.other_values == "refuse":
-            known = dict(zip(self.classes, self._values, strict=True))
-            rule, hint = f"a label's values must be 0 or among {known}", "list it in label_values, or set other_values: background"
-            raise refusal(rule, path=files.label, case_id=files.case_id, got=str(others), hint=hint)
-        return torch.from_numpy(label_IJK)
+        return torch.from_numpy(class_map(values_IJK, self._coding, files.label, files.case_id, files.outlined, files.absent))
+
+    @cached_property
+    def _coding(self) -> Coding:
+        named = None
+        if self.settings.label_values is None:
+            named = tuple(value for values in (self.label_names() or {}).values() for value in values)
+        return Coding(self.classes, self._values, self.unknown_values(), named, self.settings.other_values == "refuse")
 
     def _name_and_digest(self, path: Path, case_id: str) -> list[str | int]:
         digest = file_digest(path, case_id)

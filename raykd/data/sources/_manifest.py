@@ -5,24 +5,28 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from raykd.data.sources._files import CaseFiles
+from raykd.data.sources._labels import listed_classes
 from raykd.scenario.errors import DataError, Problem, did_you_mean
 
-COLUMNS = ("image", "label", "case", "patient")
+COLUMNS = ("image", "label", "case", "patient", "outlined", "absent")
 Row = Mapping[str, Any]
 
 
-def read_manifest(path: Path, allow_unlabelled: bool, problems: list[DataError]) -> Iterator[CaseFiles]:
+def read_manifest(
+    path: Path, allow_unlabelled: bool, problems: list[DataError], classes: Sequence[str] = ()
+) -> Iterator[CaseFiles]:
     """The cases that a manifest lists, with paths from its folder.
 
     Args:
         path: a .csv file with a line of column names, or a .json file with a list of objects.
         allow_unlabelled: whether some rows may lack a label while others have one; a manifest without any label is fine.
         problems: gets what is wrong with single rows, each with its line.
+        classes: of the scenario, which the columns `outlined` and `absent` name; empty: these columns are not read.
 
     Raises:
         DataError: the file is missing, no CSV or JSON of this form, or has no column `image`.
@@ -48,7 +52,17 @@ def read_manifest(path: Path, allow_unlabelled: bool, problems: list[DataError])
             problems.append(_problem(path, line, "a row must name a label", "none", "add it, or set allow_unlabelled: true"))
         case_id = _text(row, "case") or _stem(image)
         traits = {key: trait(value) for key, value in row.items() if key not in COLUMNS and value != ""}
-        yield CaseFiles(case_id, _text(row, "patient") or case_id, files[0], files[1] if label else None, traits)
+        outlined, absent = (_classes(path, line, row, column, classes, problems) for column in ("outlined", "absent"))
+        patient, looked_for = _text(row, "patient") or case_id, tuple(sorted({*outlined, *absent})) if outlined else None
+        yield CaseFiles(case_id, patient, files[0], files[1] if label else None, traits, looked_for, tuple(absent))
+
+
+def _classes(path: Path, line: int, row: Row, column: str, classes: Sequence[str], problems: list[DataError]) -> list[int]:
+    """The classes that a field names, by their numbers; a word that is no class is added to `problems`."""
+    named, others = listed_classes(row.get(column), classes) if classes else ([], [])
+    rule = f"column {column!r} must name classes of the scenario"
+    problems += [_problem(path, line, rule, repr(word), did_you_mean(word, classes)) for word in others]
+    return named
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Row]]:

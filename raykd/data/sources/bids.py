@@ -27,7 +27,8 @@ NO_VALUE = ("", "n/a")
 
 
 class BidsSettings(FileSettings):
-    """A BIDS data set; labels are matched to classes by name where a dseg.tsv gives names."""
+    """A BIDS data set; labels are matched to classes by name where a dseg.tsv gives names. A class that a label's own dseg.tsv does
+    not list was not outlined in that case."""
 
     name: Literal["bids"]
     folder: str
@@ -88,7 +89,16 @@ class BidsSource(FileSource):
             row = people.get(f"sub-{entities['sub']}", {})
             traits = {key: trait(value) for key, value in row.items() if key != "participant_id" and value not in NO_VALUE}
             traits |= {"session": entities["ses"]} if "ses" in entities else {}
-            yield CaseFiles(case_id, entities["sub"], path, own[0] if own else None, traits)
+            label = own[0] if own else None
+            yield CaseFiles(case_id, entities["sub"], path, label, traits, self._outlined_in(label))
+
+    def _outlined_in(self, label: Path | None) -> tuple[int, ...] | None:
+        """The classes whose values the label's own table lists; None: it has no table of its own."""
+        table = None if label is None else label.with_name(f"{label.name.removesuffix('.gz').removesuffix('.nii')}.tsv")
+        if table is None or not table.is_file():
+            return None
+        listed = {str(row.get("index", "")).strip() for row in _tsv(table)}
+        return tuple(i for i, values in enumerate(self._values, start=1) if not listed.isdisjoint(map(str, values)))
 
     def label_names(self) -> LabelNames | None:
         tables = sorted(self._derivative.rglob(f"*{self.settings.label_suffix}.tsv")) if self._derivative else []

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raykd.data.integrity import DamagedFile
 from raykd.data.sources._dicom_segmentation import read_segmentation, segment_names
 from raykd.data.sources._dicom_series import PATIENT_ID, read_series, series_files, tag_of
 from raykd.data.sources._files import CaseFiles, FileSettings, FileSource
-from raykd.data.sources._labels import LabelNames
+from raykd.data.sources._labels import LabelNames, normalised
 from raykd.data.sources._manifest import trait
 from raykd.data.sources._patterns import PatientPattern, Pattern, folder_of, matches, no_image, no_label, patient_in
 from raykd.data.volume_io import READABLE, ImageVolume, blaming
@@ -26,7 +27,8 @@ Tag = Annotated[str, Field(pattern=r"^[0-9a-f]{4}\|[0-9a-f]{4}$")]
 
 class DicomSettings(FileSettings):
     """Series of DICOM slices in a folder each; segments of DICOM-SEG files are matched to classes by name, and where `label_values`
-    lists values these are the segments' numbers."""
+    lists values these are the segments' numbers. A class without a segment in a case's DICOM-SEG file was not outlined in that
+    case; one whose segment has no voxel was looked for."""
 
     name: Literal["dicom"]
     images: Pattern
@@ -63,7 +65,8 @@ class DicomSource(FileSource):
                 problems.append(no_label(case_id, self.root / settings.labels.replace("*", case_id)))
             try:
                 traits = {name: trait(tag_of(folder, tag, case_id)) for name, tag in settings.traits.items()}
-                yield CaseFiles(case_id, self._patient(folder, case_id), folder, labels.get(case_id), traits)
+                label = labels.get(case_id)
+                yield CaseFiles(case_id, self._patient(folder, case_id), folder, label, traits, self._outlined_in(label))
             except DataError as error:
                 problems.append(error)
 
@@ -71,6 +74,19 @@ class DicomSource(FileSource):
         if self.settings.patient_pattern is not None:
             return patient_in(case_id, self.settings.patient_pattern, case_id=case_id, path=folder)
         return tag_of(folder, PATIENT_ID, case_id) or case_id
+
+    def _outlined_in(self, label: Path | None) -> tuple[int, ...] | None:
+        """The classes that have a segment in a DICOM-SEG file, with voxels or without; None: any other file, or a damaged one."""
+        if label is None or label.name.endswith(READABLE):
+            return None
+        try:
+            segments = segment_names(label)
+        except DamagedFile:
+            return None  # it is reported where the label is read
+        names, numbers = {normalised(name) for name in segments}, {n for own in segments.values() for n in own}
+        listed = self.settings.label_values
+        has = [normalised(name) in names if listed is None else not numbers.isdisjoint(listed[name]) for name in self.classes]
+        return tuple(index for index, is_there in enumerate(has, start=1) if is_there)
 
     def label_names(self) -> LabelNames | None:
         """The segments of all DICOM-SEG files, numbered anew, for each file may count its own."""

@@ -27,7 +27,9 @@ class FolderSettings(FileSettings):
     """Regular expression searched in the file's name, whose one group is the patient; absent: each case is a patient."""
     manifest: str | None = None
     """Instead of `images`: a CSV file, or a JSON list of objects, with a row for every case: `image`, `label` (may be empty),
-    `case` and `patient` (each may be absent); paths start at its folder, and every other column is a trait of the case."""
+    `case`, `patient`, `outlined` and `absent` (each may be left out); paths start at its folder, and every other column is a trait
+    of the case. `outlined` lists the classes that the annotator looked for (empty: all), `absent` those that were looked for and
+    are not there, separated by blanks, `;` or `|`."""
 
     @model_validator(mode="after")
     def _one_listing(self) -> FolderSettings:
@@ -50,7 +52,8 @@ class FolderSource(FileSource):
 
     def find(self, problems: list[DataError]) -> Iterable[CaseFiles]:
         if self.settings.images is None:
-            return read_manifest(self.root / (self.settings.manifest or ""), self.settings.allow_unlabelled, problems)
+            manifest = self.root / (self.settings.manifest or "")
+            return read_manifest(manifest, self.settings.allow_unlabelled, problems, self.classes)
         return self._by_pattern(self.settings.images, problems)
 
     def population(self) -> str | None:

@@ -168,13 +168,15 @@ class PhantomSource(Source):
         image, label = self._family.scan(subject, self._protocol, self._shape(), self._spacing_mm, rng)
         if self.settings.clip is not None:
             image = image.clip(*self.settings.clip)
+        label_IJK = torch.from_numpy(self._class_of_label[label])
         return Case(
             case_id=key.case_id,
             patient_id=key.patient_id,
             image_CIJK=torch.from_numpy(image)[None],
-            label_IJK=torch.from_numpy(self._class_of_label[label]),
+            label_IJK=label_IJK,
             affine=affine_from_spacing(self._spacing_mm, self._shape()),
             record={"phantom.protocol": self._protocol, **{f"phantom.{name}": value for name, value in traits.items()}},
+            absent=tuple(index for index in range(1, len(self.classes) + 1) if not bool((label_IJK == index).any())),
         )
 
     def _index(self, key: CaseKey) -> int:

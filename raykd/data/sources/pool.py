@@ -72,6 +72,9 @@ class PoolSource(Source):
     def has_label(self, key: CaseKey) -> bool:
         return self.whole.has_label(self._inner[key])
 
+    def outlined(self, key: CaseKey) -> tuple[int, ...] | None:
+        return self.whole.outlined(self._inner[key])
+
     def files(self, key: CaseKey) -> tuple[Path, ...]:
         return self.whole.files(self._inner[key])
 

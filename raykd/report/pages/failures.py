@@ -8,7 +8,7 @@ from raykd.report.blocks import Block, Text
 from raykd.report.material import Material
 from raykd.report.tables import Column, table
 from raykd.report.wording import plural
-from raykd.results.questions import failures, worst_cases
+from raykd.results.questions import failures, false_positives, worst_cases
 
 KEY = "failures"
 TITLE = "Where it failed"
@@ -36,6 +36,16 @@ WORST = (
     Column("Predicted, mm³", "volume_pred_mm3", "count"),
     Column("What", "what"),
 )
+FALSE_POSITIVES = (
+    Column("Method", "method"),
+    Column("Condition", "condition"),
+    Column("Site", "client_name"),
+    Column("Structure", "class_name", "class"),
+    Column("Cases with an empty reference", "num_cases", "count"),
+    Column("of which known to be absent", "num_absent", "count"),
+    Column("Cases with a predicted voxel", "share", "share"),
+    Column("Mean false-positive volume, mL", "volume_ml", "number"),
+)
 
 
 def page(material: Material) -> list[Block]:
@@ -61,4 +71,19 @@ def page(material: Material) -> list[Block]:
         Text(words),
         table(material, "The worst predictions", worst, WORST),
         table(material, "Structures missed and made up", unknown, COUNTS, summary="Structures missed and made up"),
+        *_false_positives(material),
     ]
+
+
+def _false_positives(material: Material) -> list[Block]:
+    """What was predicted where the reference has nothing; no block where every reference holds its class."""
+    found = false_positives(material.comparison)
+    if found.empty:
+        return []
+    words = (
+        "An empty reference has no overlap and no surface, so such cases are in no mean of DSC, NSD or distance. "
+        "What was predicted in them is a false positive. "
+        "A structure that nobody outlined in a case is not counted here, because nothing is known of it."
+    )
+    title = "False positives in cases with an empty reference"
+    return [Text(words), table(material, title, found, FALSE_POSITIVES, summary=title)]

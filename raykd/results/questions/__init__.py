@@ -10,6 +10,7 @@ from raykd.results.questions.costs import communication, cost_to_target
 from raykd.results.questions.differences import ablation, differences, when_does_it_pay
 from raykd.results.questions.economics import Prices, assumptions, running_costs, worth
 from raykd.results.questions.failures import failures, worst_cases
+from raykd.results.questions.false_positives import false_positives
 from raykd.results.questions.labels import label_area, label_curve, labels_saved, labels_to_target
 from raykd.results.questions.leaks import leaks_found, privacy_spent
 from raykd.results.questions.sites import fairness, site_gains, teacher_effect
@@ -26,6 +27,7 @@ __all__ = [
     "differences",
     "failures",
     "fairness",
+    "false_positives",
     "label_area",
     "label_curve",
     "labels_saved",

@@ -30,13 +30,12 @@ def failures(comparison: Comparison) -> pd.DataFrame:
 
 
 def worst_cases(comparison: Comparison, num: int = 10, metric: Metric = "dsc") -> pd.DataFrame:
-    """The worst predictions of each cell, worst first: site, case, class, seed, score, volumes, and what is wrong in a word."""
+    """The worst predictions of each cell, worst first: site, case, class, seed, score, volumes, and what is wrong in a word. What
+    is predicted where the reference is empty has no score: see `false_positives`."""
     cases = comparison.deployed.dropna(subset=[metric]).sort_values(metric, ascending=HIGHER_IS_BETTER[metric], kind="stable")
     worst = cases.groupby("cell", sort=False).head(num).sort_values("cell", kind="stable")
     is_missed = (worst["is_pred_empty"] == True) & (worst["is_ref_empty"] == False)  # noqa: E712
-    is_made_up = (worst["is_ref_empty"] == True) & (worst["is_pred_empty"] == False)  # noqa: E712
-    wrong = pd.Series("poor", index=worst.index)
-    wrong = wrong.mask(is_missed.fillna(False).astype(bool), "missed").mask(is_made_up.fillna(False).astype(bool), "made up")
+    wrong = pd.Series("poor", index=worst.index).mask(is_missed.fillna(False).astype(bool), "missed")
     worst = worst.assign(
         condition=comparison.cells.loc[worst["cell"], "condition"].to_numpy(),
         client_name=[comparison.names.get(int(client_id), str(client_id)) for client_id in worst["client_id"]],
