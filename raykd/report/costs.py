@@ -50,7 +50,8 @@ def cost_of(evidence: Evidence, method: str) -> Cost:
     """
     tables = {name: frame[frame["method"] == method] for name, frame in evidence.tables.items()}
     num_runs = max(tables["rounds"]["run_id"].nunique(), tables["cases"]["run_id"].nunique(), 1)
-    num_clients = max(len(evidence.client_names), 1)
+    sizes = tables["clients"].groupby("run_id", observed=True).size()
+    num_clients = float(sizes.mean()) if len(sizes) else max(len(evidence.client_names), 1)
     transfers = tables["transfers"][tables["transfers"]["client_id"] >= 0]
     by_kind = transfers.groupby(["direction", "kind"], observed=True)["num_bytes"].sum().astype(float).div(num_runs).reset_index()
 

@@ -9,6 +9,7 @@ from synthetic_runs import CLIENTS, scenario, write_run
 from raykd.report import build_report
 from raykd.report.costs import cost_of
 from raykd.report.evidence import collect
+from raykd.report.figures import shorten
 from raykd.report.pictures import outline
 from raykd.report.svg import Scale, spanning
 from raykd.report.views import spacing_words
@@ -53,6 +54,12 @@ def test_settings_are_short() -> None:
     assert [short(value) for value in (3.13276, 100.0, 2500.0, 0.000812, 7, "iid", [4.0, 1.25])] == [
         "3.13", "100", "2500", "0.000812", "7", "iid", "4 × 1.25"
     ]  # fmt: skip
+
+
+def test_long_labels_keep_their_ends() -> None:
+    labels = [f"dual_kd, community num_shots {n}, rural num_shots {m}, width 8" for n in (1, 2) for m in (1, 2)]
+    assert len({shorten(label) for label in labels if "community num_shots 1" in label}) == 2
+    assert all(len(shorten(label)) == 44 for label in labels) and shorten("fedavg") == "fedavg"
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -19,7 +19,7 @@ NEEDS = "a scenario with clients"
 
 
 def page(material: Material) -> list[Block]:
-    """Who takes part, from the first run that lists its clients."""
+    """Who takes part: each site as the first run that has it lists it."""
     evidence = material.evidence
     pooling = " and ".join(sorted(evidence.pooling_methods))
     exception = f", except under {pooling}, which pools them as a yardstick" if pooling else ""
@@ -33,7 +33,7 @@ def page(material: Material) -> list[Block]:
 def _table(material: Material) -> Table:
     evidence = material.evidence
     clients = evidence.tables["clients"]
-    first = clients[clients["run_id"] == clients["run_id"].iloc[0]] if len(clients) else clients
+    first = clients.drop_duplicates("client_id")
     headings = (
         "Site",
         f"Spacing, mm ({'R × A × S' if evidence.has_bodies else 'I × J × K'})",

@@ -34,12 +34,13 @@ def communication(comparison: Comparison, metric: Metric = "dsc") -> pd.DataFram
     rows = []
     totals = {cost: _final_costs(comparison, cost) for cost in ("num_bytes", "simulated_s", "measured_s")}
     transfers = comparison.with_cells(comparison.table("transfers"))
+    num_runs = comparison.settings.groupby("cell").size()
     for number, (_, cell) in zip(comparison.cells.index.astype(int).tolist(), comparison.cells.iterrows(), strict=True):
         sample = comparison.sample([number], metric)
         if not sample.clients:
             continue
         own = transfers[(transfers["cell"] == number) & (transfers["client_id"] >= 0)]
-        per_site = own.groupby("direction", observed=True)["num_bytes"].sum() / cell["num_seeds"] / len(sample.clients)
+        per_site = own.groupby("direction", observed=True)["num_bytes"].sum() / num_runs[number] / len(sample.clients)
         rows.append(
             {
                 "method": cell["method"],
