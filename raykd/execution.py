@@ -134,6 +134,7 @@ def _sentences(plan: Plan, writer: RunWriter) -> Iterator[None]:
 def _begin(plan: Plan, writer: RunWriter, num_slots: int) -> None:
     """Writes into the directory of a new run what it is; from the manifest on it can be resumed."""
     from raykd.data.federation import data_fingerprints
+    from raykd.federation.start import unused_blocks
 
     scenario = plan.scenario
     sweep(plan.run_dir)
@@ -143,6 +144,7 @@ def _begin(plan: Plan, writer: RunWriter, num_slots: int) -> None:
     facts = {
         "method": plan.method_label,
         "deployed": _deployed(scenario),
+        "unused": list(unused_blocks(METHODS.get(scenario.method.name)(scenario.method, scenario))),
         "num_slots": num_slots,
         "scenario": scenario.model_dump(mode="json"),
         "scenario_root": str(plan.root.absolute()) if plan.url else os.path.relpath(plan.root, plan.run_dir),

@@ -65,6 +65,8 @@ class Lines:
                 text = f"  round {values['round'] + 1}: mean DSC {values['dsc']:.3f} on held-out cases"
             case "evaluated":
                 text = f"  before the first round: mean DSC {values['dsc']:.3f} on held-out cases"
+            case "weak_start":
+                text = f"  beware: {values['detail']}"
             case "stopped":
                 text = f"  ended: {values['detail']}"
             case "worker_lost":

@@ -187,5 +187,9 @@ def _gaps(evidence: Evidence) -> Iterator[str]:
     seeds = tables["cases"].groupby("method")["seed"].agg(frozenset)
     if seeds.nunique() > 1:
         yield "Methods were run with different seeds; differences between two methods use the seeds that both have."
-    if tables["events"]["kind"].isin(["worker_lost"]).any():
+    events = tables["events"]
+    weak = events[events["kind"] == "weak_start"]
+    for detail, rows in weak.groupby("detail", sort=False):
+        yield f"Beware: {detail} ({', '.join(dict.fromkeys(rows['method']))})."
+    if events["kind"].isin(["worker_lost"]).any():
         yield "Workers were lost in a run; their updates were repeated with the same draws, see the events."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -45,6 +45,10 @@ class Setting:
     def is_presence(self) -> bool:
         """Whether it says that a group of sites takes part at all."""
         return all(_is_presence(path) for path in self.paths)
+
+    def is_used(self, unused: Collection[str]) -> bool:
+        """Whether a run reads it that leaves blocks of its scenario unused."""
+        return not all(_remainder(path)[0] in unused for path in self.paths)
 
     def words(self, run_id: str) -> str:
         """The setting in a run; "" where it has none."""
@@ -90,6 +94,17 @@ class Conditions:
         """By run, the condition in words without some of the settings; equal for equal values and for these alone."""
         left_out = set(map(id, but))
         return _worded([one for one in self.settings if id(one) not in left_out], list(self.methods))
+
+    def used_words(self, unused: Mapping[str, Collection[str]]) -> dict[str, str]:
+        """By run, the condition in words without the settings that change nothing there.
+
+        Args:
+            unused: by run, blocks of its scenario.
+        """
+        known = {}
+        for blocks in {frozenset(unused.get(run_id, ())) for run_id in self.methods}:
+            known[blocks] = _worded([one for one in self.settings if one.is_used(blocks)], list(self.methods))
+        return {run_id: known[frozenset(unused.get(run_id, ()))][run_id] for run_id in self.methods}
 
     @cached_property
     def labels(self) -> dict[str, str]:

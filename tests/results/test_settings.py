@@ -141,6 +141,19 @@ def test_methods_of_one_label_are_told_apart_by_all_their_settings(tmp_path: Pat
     assert Conditions.of(others).table()["method"].tolist() == ["m", "n"]
 
 
+def test_settings_that_a_method_does_not_read_are_not_told_with_it(tmp_path: Path) -> None:
+    """A study of the teacher's steps: local trains none, and its two cells are one thing that was run twice."""
+    runs = []
+    for name, unused in (("local", ["repository"]), ("dual_kd", [])):
+        for steps in (100, 200):
+            run = run_of(tmp_path, f"{name}-{steps}", method={"name": name}, repository={"teacher": {"num_steps": steps}})
+            runs.append(Run(run.path, {**run.manifest, "unused": unused}, run.scenario))
+    labels = Comparison(tuple(runs)).short_labels
+    assert list(labels.values()) == ["local", "local", "dual_kd, num_steps 100", "dual_kd, num_steps 200"]
+    unknown = Comparison(tuple(Run(run.path, {"run_id": run.run_id, "status": "done"}, run.scenario) for run in runs)).short_labels
+    assert unknown[0] == "local, num_steps 100"
+
+
 def cells_of(tmp_path: Path, pairs: list[tuple[int, float]], key: str) -> Comparison:
     runs = []
     for shots, value in pairs:

@@ -16,6 +16,7 @@ from raykd.results.statistics import case_scores
 KEY = "federation"
 TITLE = "The federation"
 NEEDS = "a scenario with clients"
+AS_IN_SOURCE = "as in its source"
 
 
 def page(material: Material) -> list[Block]:
@@ -55,7 +56,7 @@ def _repository_row(repository: Mapping[str, Any]) -> tuple[str, ...]:
     held_out = repository.get("num_validation", 0)
     count = f"all of {source['num_cases']}, {held_out} held out" if "num_cases" in source else f"all, {held_out} held out"
     grid = " × ".join(short(edge) for edge in spacing) or "as its source"
-    return "repository (external)", grid, str(source.get("name", NONE)), count, "all", f"{network} (teacher)", NONE
+    return "repository (external)", grid, str(source.get("protocol") or AS_IN_SOURCE), count, "all", f"{network} (teacher)", NONE
 
 
 def _client_row(evidence: Evidence, row: Mapping[Any, Any]) -> tuple[str, ...]:

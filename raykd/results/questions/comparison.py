@@ -62,6 +62,17 @@ class Comparison:
             cells[column] = self.settings.groupby("cell")[column].mean()
         return cells.assign(level=self._levels(cells))
 
+    @cached_property
+    def short_labels(self) -> dict[int, str]:
+        """By cell, its method and the settings that the method reads: cells of one label are one thing, run under settings of
+        others. What a method reads is in the manifests of its runs; where it is not, all settings are told."""
+        words = self._conditions.used_words({run.run_id: run.manifest.get("unused") or () for run in self.runs})
+        of_runs = self.settings.assign(words=pd.Series(words)).groupby("cell").first()
+        return {
+            int(number): ", ".join(part for part in (str(row["method"]), str(row["words"])) if part)  # type: ignore[call-overload]
+            for number, row in of_runs.iterrows()
+        }
+
     def _levels(self, cells: pd.DataFrame) -> pd.Series:
         """By cell, its level. What is said of labels stays in it as long as a method has two cells with as many labels in one."""
         first_runs = self.settings.reset_index().groupby("cell")["run_id"].first().astype(str)
