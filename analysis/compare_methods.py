@@ -2,7 +2,8 @@
 # # Which method is better, by how much, and what did it cost?
 #
 # `python analysis/compare_methods.py runs/DIR [BASELINE]` over the runs of a study. Patients are the unit; sites are fixed strata;
-# intervals are 95 % bootstrap intervals over patients within sites. The spread over seeds is shown apart.
+# intervals are 95 % bootstrap intervals over patients within sites. The spread over seeds is shown apart. A row is a method under
+# one condition; settings that a method does not read are no condition of it.
 
 # %%
 from __future__ import annotations
@@ -10,19 +11,19 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from raykd.results.reader import find_run_dirs, load_runs, open_run
-from raykd.results.statistics import Estimate, case_scores, deployed_cases, paired_difference, score_methods
+from raykd.results.questions import Comparison, differences, work_of
+from raykd.results.reader import load_runs
+from raykd.results.statistics import Estimate, resampling_rng, score_methods
 
-# %% Which model a site deploys is written in each run's manifest.
 folder, baseline = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "local"
-tables = load_runs([folder])
-runs = [open_run(path) for path in find_run_dirs([folder])]
-deployed = {run.manifest["method"]: run.manifest["deployed"] for run in runs}
-scores = case_scores(deployed_cases(tables.cases, deployed))
-names = dict(zip(tables.clients["client_id"], tables.clients["client_name"].astype(str), strict=True))
+comparison = Comparison.of(load_runs([folder]))
+labels = pd.Series(comparison.short_labels)
+of_runs = comparison.settings["cell"].map(labels)
+scores = comparison.scores()
+scores = scores.assign(method=scores["method"].map(labels))
+deployed = {of_runs[run.run_id]: str(run.manifest["deployed"]) for run in comparison.runs if "deployed" in run.manifest}
 
 
 def told(estimate: Estimate) -> str:
@@ -32,37 +33,52 @@ def told(estimate: Estimate) -> str:
 
 # %% Quality
 rows = []
-for score in score_methods(scores, np.random.default_rng(0)):
+for score in score_methods(scores, resampling_rng()):
     mine = scores[scores["method"].astype(str) == score.method]
     by_seed = mine.groupby(["seed", "client_id"])["score"].mean().groupby("seed").mean()
     rows.append(
         {
             "method": score.method,
-            "deployed": deployed[score.method],
+            "deployed": deployed.get(score.method, "-"),
             "DSC, mean of sites": told(score.macro),
-            "DSC, worst site": f"{told(score.worst)} {names[score.worst_client]}",
+            "DSC, worst site": f"{told(score.worst)} {comparison.names.get(score.worst_client, score.worst_client)}",
             "SD over seeds": f"{by_seed.std(ddof=1):.3f}" if len(by_seed) > 1 else "-",
             "seeds": len(by_seed),
         }
     )
 quality = pd.DataFrame(rows).set_index("method")
 
-# %% Cost: what crossed the links and how long the rounds took, a run.
-num_runs = tables.rounds.groupby("method", observed=True)["run_id"].nunique()
-num_bytes = tables.transfers.groupby("method", observed=True)["num_bytes"].sum()
-quality["MB a run"] = (num_bytes / num_runs / 1e6).round(1)
-quality["rounds, s a run"] = (tables.rounds.groupby("method", observed=True)["wall_s"].sum() / num_runs).round(0)
+# %% Cost of a run: what crossed the links, how long the rounds took, and the optimiser steps and operations of all sites.
+num_runs = of_runs.value_counts()
 
-# %% Differences to the baseline, patient by patient
-differences = {}
-for method in quality.index:
-    if method != baseline and baseline in quality.index:
-        mine, other = (scores[scores["method"].astype(str) == name] for name in (method, baseline))
-        difference = paired_difference(mine, other, np.random.default_rng(0))
-        differences[method] = f"{told(difference.macro)}, p {difference.p_value:.1g}, n {difference.num_patients}"
-quality[f"minus {baseline}"] = pd.Series(differences, dtype=object).reindex(quality.index).fillna("")
+
+def per_run(table: str, column: str) -> pd.Series:
+    """The sum of a column over a run; 0 where a method has no row."""
+    frame = comparison.table(table)
+    sums = frame.groupby(frame["run_id"].astype(str).map(of_runs))[column].sum()
+    return sums.astype(float).reindex(quality.index, fill_value=0.0) / num_runs
+
+
+training = comparison.table("training")
+work = {label: work_of(training[training["run_id"].astype(str).map(of_runs) == label]) for label in quality.index}
+quality["MB a run"] = per_run("transfers", "num_bytes").div(1e6).round(1)
+quality["rounds, s a run"] = per_run("rounds", "wall_s").round(0)
+quality["steps a run"] = [f"{work[label]['steps'] / num_runs[label]:.0f}" for label in quality.index]
+quality["TFLOP a run"] = [f"{work[label]['flops'] / num_runs[label] / 1e12:.3g}" for label in quality.index]
+
+# %% Differences to the baseline, patient by patient, under the condition of both
+told_of = {}
+if baseline in comparison.methods:
+    pairs = [(method, baseline) for method in comparison.methods if method != baseline]
+    cells = {(str(row["method"]), str(row["condition"])): number for number, row in comparison.cells.iterrows()}
+    for row in differences(comparison, pairs).to_dict("records"):
+        difference = Estimate(row["difference"], row["difference_low"], row["difference_high"])
+        words = f"{told(difference)}, p {row['p_value']:.1g}, n {row['num_patients']}"
+        told_of.setdefault(labels[cells[row["method"], row["condition"]]], words)
+quality[f"minus {baseline}"] = pd.Series(told_of, dtype=object).reindex(quality.index).fillna("")
 
 # %%
 lines = [["method", *quality.columns], ["---"] * (1 + len(quality.columns))]
 lines += [[str(method), *(str(value) for value in row)] for method, row in zip(quality.index, quality.to_numpy(), strict=True)]
 sys.stdout.write("".join(f"| {' | '.join(line)} |\n" for line in lines))
+sys.stdout.write("".join(f"\n{note}\n" for note in comparison.notes))

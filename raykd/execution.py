@@ -136,16 +136,19 @@ def _sentences(plan: Plan, writer: RunWriter) -> Iterator[None]:
 def _begin(plan: Plan, writer: RunWriter, num_slots: int) -> None:
     """Writes into the directory of a new run what it is; from the manifest on it can be resumed."""
     from raykd.data.federation import data_fingerprints
+    from raykd.federation.start import unused_blocks
     from raykd.federation.teacher import with_taught_classes
 
     scenario = plan.scenario
+    method = METHODS.get(scenario.method.name)(scenario.method, scenario)
     sweep(plan.run_dir)
     (plan.run_dir / NAME).unlink(missing_ok=True)
     writer.put(plan.run_dir / "scenario.yaml", dump_scenario(scenario).encode())
     failpoint("begin.after_scenario")
     facts = {
         "method": plan.method_label,
-        "deployed": METHODS.get(scenario.method.name)(scenario.method, scenario).deployed_model,
+        "deployed": method.deployed_model,
+        "unused": list(unused_blocks(method)),
         "num_slots": num_slots,
         "scenario": scenario.model_dump(mode="json"),
         "scenario_root": str(plan.root.absolute()) if plan.url else os.path.relpath(plan.root, plan.run_dir),

@@ -104,6 +104,8 @@ class Lines:
             case "evaluated":
                 when = f"round {values['round'] + 1}" if values["round"] >= 0 else "before the first round"
                 text = f"  {when}: DSC {values['dsc']:.3f}, mean of sites, on their test cases"
+            case "weak_start":
+                text = f"  beware: {values['detail']}"
             case "stopped":
                 text = f"  ended: {values['detail']}"
             case "worker_lost":

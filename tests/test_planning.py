@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -17,11 +19,12 @@ from raykd.data.cache import entries
 from raykd.federation.protocols import Row
 from raykd.launch import Plan
 from raykd.planning.accounts import Accounts, Priced, link_columns, slot_loads, traffic_rows
-from raykd.planning.forecast import Forecast, cell_costs, forecast
+from raykd.planning.forecast import Book, Forecast, _block, _Planner, _shape, cell_costs, forecast
 from raykd.planning.machines import fitting_slots, memory_shortfall
 from raykd.planning.pricing import Prices, per_unit
 from raykd.planning.rehearsal import Rehearsal, Work, num_passes
 from raykd.scenario.errors import DataError
+from raykd.scenario.load import scenario_from_dict
 from raykd.scenario.registry import METHODS
 from raykd.scenario.schema import Resources
 
@@ -331,3 +334,33 @@ def test_a_study_has_a_line_for_each_cell_that_differs_by_more_than_its_seed(sce
 def test_a_scenario_without_enough_cases_is_refused_before_anything_is_read(scenario: Path) -> None:
     ended = plan_command(scenario, "--set", "clients[0].num_test=9")
     assert isinstance(ended.exception, DataError) and "num_test" in str(ended.exception)
+
+
+def test_clients_of_one_pool_have_the_grids_of_their_own_cases(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    """A pool of files is divided by hospital, and each hospital's volumes have a shape of their own."""
+    lines = ["image,label,patient,site"]
+    for name, shape in (("north", (2, 6, 5)), ("south", (2, 6, 2))):
+        for index in range(3):
+            label = np.arange(np.prod(shape)).reshape(shape) % 2
+            for kind, values in (("im", label + 0.5 * index), ("seg", label.astype(np.uint8))):
+                nibabel.save(nibabel.Nifti1Image(values, np.diag([2.0, 1.0, 1.0, 1.0])), tmp_path / f"{name}{index}_{kind}.nii.gz")
+            lines.append(f"{name}{index}_im.nii.gz,{name}{index}_seg.nii.gz,{name}{index},{name}")
+    (tmp_path / "knees.csv").write_text("\n".join(lines))
+    source = {"name": "folder", "manifest": "knees.csv"}
+    group = {"source": {"name": "pool", "pool": "knees"}, "labels": {"num_shots": 1}, "num_test": 1}
+    tiny |= {
+        "classes": tiny["classes"][:1],
+        "pools": {"knees": {"source": source, "split": {"by": "column", "column": "site"}}},
+        "clients": [{"group": name, **group} for name in ("north", "south")],
+    }
+    planner = _Planner(scenario_from_dict(tiny, tmp_path).scenario, tmp_path, [LARGE], Book())
+    assert [_shape(member, case) for member, (case, _) in zip(planner.members, planner.cases, strict=True)] == [
+        (2, 6, 5),
+        (2, 6, 2),
+    ]
+
+
+def test_a_spacing_that_is_left_open_is_that_of_the_site_itself(load: Load) -> None:
+    """Two sites with one source resample different axes: what one leaves open is not what the other has there."""
+    scenario = load("clients[0].spacing_mm=[6, null, null]", "clients[1].spacing_mm=[null, 4, null]")
+    assert repr(_block(scenario, scenario.members()[0])) != repr(_block(scenario, scenario.members()[-1]))

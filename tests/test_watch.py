@@ -54,6 +54,11 @@ def test_a_gpu_that_torch_does_not_see_is_told_of_once() -> None:
     assert told[0] is not None and "run on the CPU" in told[0] and told[1] is None
 
 
+def test_a_model_that_has_learnt_nothing_is_told_before_the_rounds(clock: list[float]) -> None:
+    told = Lines().permanent("weak_start", {"detail": "the teacher reaches a mean DSC of 0.020"})
+    assert told == "[   0.0 s]   beware: the teacher reaches a mean DSC of 0.020"
+
+
 def test_a_lost_worker_is_told(clock: list[float]) -> None:
     told = Lines().permanent("worker_lost", {"slot": 0, "work": "local_update", "attempt": 1, "reason": "ActorDiedError: gone"})
     assert told is not None and "local_update" in told and "ActorDiedError: gone" in told

@@ -11,6 +11,7 @@ import pandas as pd
 
 from raykd.commands.run_state import state_of
 from raykd.results.reader import Run, find_run_dirs, open_run
+from raykd.results.sites import Sites
 from raykd.results.statistics import case_scores, evaluated_cases, patient_scores
 from raykd.scenario.errors import RaykdError
 
@@ -124,12 +125,11 @@ def _clients(run: Run) -> list[dict[str, Any]]:
     last = training.groupby("client_id").last()
     num_bytes = run.transfers.groupby("client_id")["num_bytes"].sum()
     judged = scores.sort_values("round").groupby("client_id")["dsc"].last()
-    rows = []
-    for row in run.clients.to_dict("records"):
-        number = int(row["client_id"])
+    rows, names = [], Sites.of((run,), run.clients).names
+    for number in run.clients["client_id"].astype(int).tolist():
         trained: Any = last.loc[number] if number in last.index else {}
         done = _plain(trained["round"]) if len(trained) else None
-        told = {"client_id": number, "client": str(row["client_name"]), "round": None if done is None else done + 1}
+        told = {"client_id": number, "client": names[number], "round": None if done is None else done + 1}
         of_tables = {
             "loss": trained["loss_total"] if len(trained) else None,
             "dsc": judged.get(number),

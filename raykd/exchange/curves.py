@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from raykd.results.reader import Run
+from raykd.results.sites import Sites
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def settings_of(run: Run) -> dict[str, str]:
 
 def _curves(run: Run) -> Iterator[tuple[str, pd.Series]]:
     rounds, training, transfers, events = run.rounds, run.training, run.transfers, run.events
-    names = dict(zip(run.clients["client_id"], run.clients["client_name"].astype(str), strict=True))
+    names = Sites.of((run,), run.clients).names
     for column in training.columns:
         if column.startswith(("loss_", "share_", "weight_", "trust_")):
             yield f"training/{column}", _by_round(training, column, "mean")
@@ -58,13 +59,13 @@ def _curves(run: Run) -> Iterator[tuple[str, pd.Series]]:
         yield f"repository/loss_{role}", rows.set_index("step")["loss"]
 
 
-def _scores(cases: pd.DataFrame, names: dict[Any, str]) -> Iterator[tuple[str, pd.Series]]:
+def _scores(cases: pd.DataFrame, names: Mapping[Any, str]) -> Iterator[tuple[str, pd.Series]]:
     judged = cases[(cases["split"] == "test") & (cases["client_id"] >= 0)]
     for model, rows in judged.groupby("model", observed=True):
         by_site = rows.groupby(["round", "client_id"])["dsc"].mean().reset_index()
         yield f"dsc/{model}", _by_round(by_site, "dsc", "mean")
         for client_id, own in by_site.groupby("client_id"):
-            yield f"dsc_by_site/{names.get(client_id, client_id)}/{model}", _by_round(own, "dsc", "mean")
+            yield f"dsc_by_site/{names.get(client_id, str(client_id))}/{model}", _by_round(own, "dsc", "mean")
         for name, own in rows.groupby("class_name", observed=True):
             yield f"dsc_by_class/{name}/{model}", _by_round(own, "dsc", "mean")
 

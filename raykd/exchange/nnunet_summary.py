@@ -16,6 +16,7 @@ import pandas as pd
 
 from raykd.results.durable import write_atomically
 from raykd.results.reader import Run
+from raykd.results.sites import Sites
 from raykd.results.statistics import deployed_cases
 from raykd.scenario.errors import RaykdError
 
@@ -38,13 +39,10 @@ def summary_of(run: Run) -> dict[str, Any]:
     deployed = deployed_cases(cases, models)
     if deployed.empty:
         raise RaykdError(f"{run.path}: no test case was evaluated yet, so there is nothing to sum up")
-    voxels, names = (
-        _voxel_mm3(run.clients),
-        dict(zip(run.clients["client_id"], run.clients["client_name"].astype(str), strict=True)),
-    )
+    voxels, names = _voxel_mm3(run.clients), dict[Any, str](Sites.of((run,), run.clients).names)
     per_case: list[dict[str, Any]] = []
     for (client_id, case_id), rows in deployed.groupby(["client_id", "case_id"], observed=True, sort=False):
-        name = f"{names.get(client_id, client_id)}/{case_id}"
+        name = f"{names.get(client_id, str(client_id))}/{case_id}"
         metrics = {str(row["class_index"]): _metrics(row, voxels.get(client_id, math.nan)) for row in rows.to_dict("records")}
         per_case.append({"metrics": metrics, "prediction_file": f"{name} (predicted)", "reference_file": f"{name} (reference)"})
     classes = sorted({name for case in per_case for name in case["metrics"]}, key=int)

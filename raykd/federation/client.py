@@ -149,6 +149,7 @@ class Client:
             "client_id": self.member.client_id,
             "num_steps": update.result.num_steps,
             "num_steps_taken": max(session.num_steps_taken, update.result.num_steps),
+            "flops": session.num_flops,
             "loss_total": sum(update.result.terms.values()) if update.result.terms else None,
             **{f"loss_{name}": value for name, value in update.result.terms.items()},
             **update.notes,

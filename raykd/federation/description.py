@@ -13,6 +13,9 @@ from raykd.federation.protocols import Row
 from raykd.scenario.schema import Scenario
 from raykd.scenario.sites import Client, LabelNoise, Scanner
 
+AS_IN_SOURCE = "as in its source"
+"""The acquisition of images that nothing is said of."""
+
 
 def client_row(scenario: Scenario, member: Client, data: ClientData) -> Row:
     """A site's row of the `clients` table, its network left out."""
@@ -104,13 +107,13 @@ def describe_scanner(source: Any, scanner: Scanner) -> str:
         "field T": scanner.field_strength_t,
     }
     parts = [
-        str(getattr(source, "protocol", None) or source.name),
+        *([str(source.protocol)] if getattr(source, "protocol", None) else []),
         *([scanner.profile] if scanner.profile else []),
         *(f"{name} {value:.3g}" for name, value in strengths.items() if value),
     ]
     if scanner.gamma != (1.0, 1.0):
         parts.append(f"gamma {scanner.gamma[0]:.3g} to {scanner.gamma[1]:.3g}")
-    return ", ".join(parts)
+    return ", ".join(parts) or AS_IN_SOURCE
 
 
 def describe_noise(noise: LabelNoise) -> str | None:

@@ -24,7 +24,7 @@ from raykd.federation.ledger import Ledger
 from raykd.federation.privacy import entries_of, privacy_rows, protected_sum
 from raykd.federation.protocols import Backend, Jobs, LocalJob, LocalReply, Progress, ResultSink, Row, ServerJob, Stopped
 from raykd.federation.shelf import Shelf, ShelvedUploads, sealed_uploads
-from raykd.federation.start import BEFORE, first_state, repository_networks
+from raykd.federation.start import BEFORE, first_state, repository_networks, trained_rows
 from raykd.federation.transport import Envelope, Sizes, seal, sizes_of, unseal
 from raykd.methods._base import Method, Upload
 from raykd.numerics.params import Payload
@@ -139,11 +139,10 @@ class Driver:
         """Trains what starts on the repository, hands it out, and evaluates what sites have before the first round."""
         networks = repository_networks(self.method)
         trained = dict(zip(networks, self.backend.train_on_repository(list(networks.values())), strict=True))
-        for role, (_, curve, reply) in trained.items():
-            self._ledger.add("teachers", [{"role": role, **row} for row in curve], f"teachers-{role}")
-            if role == "teacher":
-                for table in ("cases", "calibration", "previews", "records"):
-                    self._ledger.add(table, getattr(reply, table), "repository")
+        for table, rows, part in trained_rows(trained):
+            self._ledger.add(table, rows, part)
+            for event in rows if table == "events" else ():
+                self.progress("weak_start", detail=event["detail"])
         self._checkpoints.begin(0)
         failpoint("start.after_training")
         state = first_state(self.method, self.backend, trained, self._shelf)

@@ -17,6 +17,7 @@ from raykd.federation.teacher import taught_classes
 from raykd.methods._base import supervised_loss
 from raykd.methods._context import KnowledgeRequest, Role
 from raykd.models._base import SegmentationNetwork, draws_masks
+from raykd.numerics.flops import CountedGradients
 from raykd.numerics.local_sgd import Batch, Gradients, Hook, LocalResult, Loss, Schedule, build_optimiser, in_bfloat16, local_sgd
 from raykd.numerics.params import Payload, load_state, select, state_of
 from raykd.numerics.rng import generator, seeded_layers
@@ -58,6 +59,8 @@ class Session:
         privacy = client.scenario.privacy
         self._private = privacy.records if privacy and self.client_id >= 0 else None
         self.num_private_steps = 0
+        self.num_flops: int | None = 0
+        """Of the steps taken; None: some could not be counted, as those of a compiled network."""
 
     def fit(
         self,
@@ -121,6 +124,7 @@ class Session:
         )
         on_device = (batch.to(client.device) for batch in drawn)
         gradients = self._private_gradients(optimiser, purpose) if self._private else None
+        counted = None if training.compile else CountedGradients(gradients)
         if training.precision == "bf16":
             loss = in_bfloat16(loss, client.device)
         rng = generator(client.scenario.seed, f"{purpose}-layers", self.round_index, self.client_id)
@@ -133,11 +137,13 @@ class Session:
                 optimiser,
                 schedule,
                 clip_norm=training.clip_norm,
-                gradients=gradients,
+                gradients=counted or gradients,
                 before_step=before_step,
                 after_step=after_step,
             )
         self.num_steps_taken += result.num_steps
+        of_steps = counted.num_flops if counted else None
+        self.num_flops = None if self.num_flops is None or of_steps is None else self.num_flops + of_steps
         self.num_private_steps += result.num_steps if gradients else 0
         return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from raykd.federation.checkpoint import State
@@ -11,6 +12,7 @@ from raykd.federation.protocols import Backend, EvaluationReply, Row, ServerJob
 from raykd.federation.shelf import Shelf
 from raykd.federation.teacher import model_seed
 from raykd.federation.transport import Envelope, seal, unseal
+from raykd.federation.weak_start import weak_start
 from raykd.methods._base import Method, ServerStart
 from raykd.models._base import build_network
 from raykd.numerics.params import Payload, rename, select, state_of
@@ -32,6 +34,26 @@ def repository_networks(method: Method) -> dict[str, Any]:
     if method.is_warm and method.student_network() != teacher:
         networks["student"] = method.student_network()
     return networks
+
+
+def unused_blocks(method: Method) -> tuple[str, ...]:
+    """The blocks of a scenario, and of its groups of sites, that change nothing under a method."""
+    reads_repository = repository_networks(method) or method.serves or method.learns_from_repository
+    blocks = {
+        "repository": not reads_repository,
+        **dict.fromkeys(("training", "federation", "student", "labels"), not method.is_trained),
+    }
+    return tuple(name for name, is_unused in blocks.items() if is_unused)
+
+
+def trained_rows(trained: Trained) -> Iterator[tuple[str, Sequence[Row], str]]:
+    """What tables say of the models of the repository: table, rows and part."""
+    for role, (_, curve, reply) in trained.items():
+        yield "teachers", [{"role": role, **row} for row in curve], f"teachers-{role}"
+        if role == "teacher":
+            for table in ("cases", "calibration", "previews", "records"):
+                yield table, getattr(reply, table), "repository"
+        yield "events", weak_start(role, reply.cases), f"{role}-before"
 
 
 def first_state(method: Method, backend: Backend, trained: Trained, shelf: Shelf) -> State:

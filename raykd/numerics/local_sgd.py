@@ -136,7 +136,7 @@ def local_sgd(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate
         optimiser.zero_grad(set_to_none=True)
-        terms = (gradients or _backward)(model, batch, loss)
+        terms = (gradients or backward)(model, batch, loss)
         if clip_norm > 0:
             nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], clip_norm)
         if before_step is not None:
@@ -153,7 +153,8 @@ def local_sgd(
     return LocalResult(num_steps, {name: value / num_steps for name, value in sums.items()}, sum_learning_rate)
 
 
-def _backward(model: nn.Module, batch: Batch, loss: Loss) -> dict[str, Tensor]:
+def backward(model: nn.Module, batch: Batch, loss: Loss) -> dict[str, Tensor]:
+    """Leaves the gradients of the summed terms of a loss in the parameters, and gives the terms."""
     terms = loss(model, batch)
     torch.stack(list(terms.values())).sum().backward()
     return terms

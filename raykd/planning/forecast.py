@@ -1,4 +1,4 @@
-"""The plan of a run: one case of each source is read, all rounds are rehearsed, a few steps of each kind of client are timed."""
+"""The plan of a run: a case of each site is read, all rounds are rehearsed, a few steps of each kind of client are timed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from raykd.data.cache import is_cached
 from raykd.data.case import Case
 from raykd.data.federation import Site, holdings
 from raykd.data.heterogeneity.label_budget import Split
+from raykd.data.inspection import reads_files
 from raykd.data.sources._base import CaseKey
 from raykd.federation.client import SERVER
-from raykd.federation.description import describe_network
+from raykd.federation.description import describe_network, source_settings
 from raykd.federation.protocols import Row
 from raykd.federation.teacher import model_key
 from raykd.planning.accounts import Accounts, Priced, link_columns, slot_loads, traffic_rows
@@ -137,7 +138,7 @@ class _Planner:
             sum([book.is_new("cases", site.cache_key(key)) for key in _keys(split)])
             for site, split in [*self.held, self.repository]
         ]
-        blocks = [(member.group.source, member.group.sampling, member.group.spacing_mm is None) for member in self.members]
+        blocks = [_block(scenario, member) for member in self.members]
         self.cases = [self._case(block, *holding) for block, holding in zip(blocks, self.held, strict=True)]
         block = (scenario.repository.source, None, scenario.repository.spacing_mm)
         self.repository_case = self._case(block, *self.repository)
@@ -189,13 +190,14 @@ class _Planner:
         return float(sum(row["simulated_s"] for row in rehearsal.rounds))
 
     def _case(self, block: Any, site: Site, split: Split) -> tuple[Case, float]:
-        """A labelled case of an owner, prepared, with the seconds that it took; owners of like sources share one."""
-        key = repr(block)
-        if key not in self.book.cases:
-            keys = [*split.test, *split.labelled, *split.validation]
-            fresh = [key for key in keys if not is_cached("cases", site.cache_key(key))]
-            self.book.cases[key] = price_preparing(site, (fresh or keys)[0])
-        return self.book.cases[key]
+        """A labelled case of an owner, prepared, with the seconds that it took. Owners whose cases are made alike share one; where
+        cases are read, each owner's has a grid of its own."""
+        keys = [*split.test, *split.labelled, *split.validation]
+        chosen = next((key for key in keys if not is_cached("cases", site.cache_key(key))), keys[0])
+        shared = site.cache_key(chosen) if reads_files(site.source) else repr(block)
+        if shared not in self.book.cases:
+            self.book.cases[shared] = price_preparing(site, chosen)
+        return self.book.cases[shared]
 
     def _priced(self, index: int, kind: Hashable, rehearsal: Rehearsal) -> Priced:
         member, (_, split), (case, _) = self.members[index], self.held[index], self.cases[index]
@@ -256,6 +258,14 @@ class _Planner:
             "networks": [describe_network(network) for network in rehearsal.networks],
             "num_steps": self.scenario.repository.teacher.num_steps,
         }
+
+
+def _block(scenario: Scenario, member: Member) -> tuple[Any, ...]:
+    """Equal for members whose cases have one field of view, where cases are made and not read; a spacing that is whole is left out,
+    for `_shape` applies it."""
+    group = member.group
+    is_whole = group.spacing_mm is not None and None not in group.spacing_mm
+    return source_settings(scenario, member), group.sampling, group.shifts, None if is_whole else group.spacing_mm, is_whole
 
 
 def _keys(split: Split) -> tuple[CaseKey, ...]:

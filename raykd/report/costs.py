@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from raykd.report.evidence import Evidence
+from raykd.results.questions import work_of
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Cost:
         total: bytes over all clients and both directions.
         wall_s, train_s, simulated_s: summed over rounds, and over clients for `train_s`; NaN: not recorded.
         teacher_s: training on the repository before the rounds; NaN: not recorded.
+        steps, flops: optimiser steps of a site over all rounds, its teacher's among them, and their floating-point operations, mean
+            over sites; NaN: not recorded.
     """
 
     num_rounds: int
@@ -29,6 +32,8 @@ class Cost:
     train_s: float
     simulated_s: float
     teacher_s: float
+    steps: float
+    flops: float
 
     @property
     def bytes_down(self) -> float:
@@ -50,7 +55,8 @@ def cost_of(evidence: Evidence, method: str) -> Cost:
     """
     tables = {name: frame[frame["method"] == method] for name, frame in evidence.tables.items()}
     num_runs = max(tables["rounds"]["run_id"].nunique(), tables["cases"]["run_id"].nunique(), 1)
-    num_clients = max(len(evidence.client_names), 1)
+    sizes = tables["clients"].groupby("run_id", observed=True).size()
+    num_clients = float(sizes.mean()) if len(sizes) else max(len(evidence.client_names), 1)
     transfers = tables["transfers"][tables["transfers"]["client_id"] >= 0]
     by_kind = transfers.groupby(["direction", "kind"], observed=True)["num_bytes"].sum().astype(float).div(num_runs).reset_index()
 
@@ -70,6 +76,7 @@ def cost_of(evidence: Evidence, method: str) -> Cost:
         train_s=total("training", "train_s"),
         simulated_s=total("rounds", "simulated_s"),
         teacher_s=_teacher_seconds(tables["teachers"]),
+        **{name: total / num_runs / num_clients for name, total in work_of(tables["training"]).items()},
     )
 
 

@@ -29,7 +29,7 @@ class Evidence:
         tables: table name to frame; the `method` column holds labels that tell apart every setting that differs between runs.
         labels: run_id to the label of its method.
         deployed: test cases of the clients, last round, deployed model.
-        client_names: client_id to name.
+        client_names: site to name; `client_id` of every table is the site's number, the same in every run.
         notes: sentences on what is missing or was left out.
     """
 
@@ -165,18 +165,11 @@ def _assemble(readable: Sequence[Run], notes: Sequence[str]) -> Evidence:
     runs, unfinished = _choose(readable)
     comparison = Comparison(runs)
     frames = {name: comparison.table(name) for name in TABLES}
-    settings = comparison.settings
-    labels = {
-        str(run_id): ", ".join(part for part in (method, condition) if part)
-        for run_id, method, condition in settings[["method", "condition"]].itertuples()
-    }
+    labels = {str(run_id): str(label) for run_id, label in comparison.settings["label"].items()}
     tables = {name: frame.assign(method=frame["run_id"].astype(str).map(labels)) for name, frame in frames.items()}
     deployed = {labels[run.run_id]: str(run.manifest["deployed"]) for run in runs if "deployed" in run.manifest}
-    names: dict[int, str] = {}
-    for client_id, name, group in tables["clients"][["client_id", "client_name", "group"]].itertuples(index=False):
-        names.setdefault(int(client_id), str(name) if pd.notna(name) else f"{group} {client_id}")
-    evidence = Evidence(comparison, tables, labels, deployed_cases(tables["cases"], deployed), names, ())
-    return replace(evidence, notes=(*notes, *unfinished, *_gaps(evidence)))
+    evidence = Evidence(comparison, tables, labels, deployed_cases(tables["cases"], deployed), dict(comparison.names), ())
+    return replace(evidence, notes=(*notes, *unfinished, *comparison.notes, *_gaps(evidence)))
 
 
 def _gaps(evidence: Evidence) -> Iterator[str]:
@@ -194,5 +187,9 @@ def _gaps(evidence: Evidence) -> Iterator[str]:
     seeds = tables["cases"].groupby("method")["seed"].agg(frozenset)
     if seeds.nunique() > 1:
         yield "Methods were run with different seeds; differences between two methods use the seeds that both have."
-    if tables["events"]["kind"].isin(["worker_lost"]).any():
+    events = tables["events"]
+    weak = events[events["kind"] == "weak_start"]
+    for detail, rows in weak.groupby("detail", sort=False):
+        yield f"Beware: {detail} ({', '.join(dict.fromkeys(rows['method']))})."
+    if events["kind"].isin(["worker_lost"]).any():
         yield "Workers were lost in a run; their updates were repeated with the same draws, see the events."

@@ -44,8 +44,9 @@ class Bar:
 
 
 def shorten(words: str, length: int = 44) -> str:
-    """At most `length` letters."""
-    return words if len(words) <= length else words[: length - 1] + "…"
+    """At most `length` letters, of which the middle is left out: labels of a study differ at their ends."""
+    end = length // 2
+    return words if len(words) <= length else f"{words[: length - 1 - end]}…{words[-end:]}"
 
 
 def forest(scores: Sequence[Score], material: Material) -> Markup:

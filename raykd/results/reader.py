@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from raykd.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY
 from raykd.scenario.errors import RaykdError, did_you_mean
 from raykd.storage import local_copy
 
+STUDY_RECORD = "study.yaml"
+"""Beside the run directories of a study, what it varied."""
 STUDY_DEPTH = 3
 """How many folders below a study's own a run may lie."""
 
@@ -180,6 +183,25 @@ def open_run(path: str | Path) -> Run:
     if missing:
         raise RaykdError(f"{path / 'manifest.json'}: it must have {' and '.join(sorted(missing))}; run the scenario again")
     return Run(path, manifest, scenario)
+
+
+def varied_in_study(run: Run) -> dict[str, Any] | None:
+    """The values of a study's `vary` and `zip` in a run, by key path, as the study's record has them; None: it is in no study.
+
+    A value that sites draw is told as its distribution there.
+    """
+    try:
+        record = run.path.parent / STUDY_RECORD
+        cell = _cells_of(record, record.stat().st_mtime_ns)[run.path.name]
+        return dict(cell["varied"]) if cell["scenario_hash"] == run.manifest.get("scenario_hash") else None
+    except (RaykdError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+@functools.lru_cache(maxsize=16)
+def _cells_of(record: Path, written_ns: int) -> dict[str, dict[str, Any]]:
+    """The cells of a study's record by name; `written_ns` tells one state of the file from another."""
+    return {cell["cell"]: cell for cell in _read_mapping(record, _parse_yaml)["cells"]}
 
 
 def load_runs(paths: Iterable[str | Path]) -> Tables:

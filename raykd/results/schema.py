@@ -144,6 +144,7 @@ TRAINING = (
     CLIENT,
     Column("num_steps", INTEGER, "optimiser steps"),
     Column("num_steps_taken", INTEGER, "those of all that was trained, a teacher's among them: what the clock counts"),
+    Column("flops", INTEGER, "operations of num_steps_taken: convolutions, matrix products, forward and backward; null: unknown"),
     Column("staleness", INTEGER, "models that the server made between its download and its upload; null: rounds in step"),
     Column("loss_total", NUMBER, "mean over the steps"),
     Column("loss_supervised", NUMBER, "of labelled voxels, mean over the steps"),
@@ -210,7 +211,7 @@ CROSSINGS = (
 EVENTS = (
     ROUND,
     CLIENT,
-    _key("kind", "dropout (drawn), straggler, joined, left, idle, excluded (not finite), stopped, worker_lost", TEXT),
+    _key("kind", "dropout (drawn), straggler, joined, left, idle, excluded (not finite), stopped, worker_lost, weak_start", TEXT),
     Column("detail", TEXT, "a sentence", is_repeated=False),
 )
 PRIVACY = (

@@ -24,7 +24,7 @@ SAID = {
         "dual_kd to do as well as local with 8 labelled cases",
         "of the draws",
     ),
-    "compare_methods": ("| dual_kd |", "minus local"),
+    "compare_methods": ("| dual_kd, num_shots 4 |", "| local, num_shots 1 |", "minus local", "| 0.0 | 20.0 |"),
 }
 """What each script prints among other things; label_efficiency and when_does_it_pay are run in tests/results."""
 

@@ -50,6 +50,8 @@ def test_the_clock_counts_the_steps_of_a_teacher_s_adaptation_too(record: Callab
     training = record("method={name: dual_kd, teacher: adapted, adapt_steps: 2}").outcome.run.table("training")
     assert training[training["round"] == 0]["num_steps_taken"].tolist() == [4, 4, 4]
     assert training["num_steps"].tolist() == [2] * 6
+    alone = record("method={name: fedavg}").outcome.run.table("training")["flops"]
+    assert (training["flops"].to_numpy()[:3] > alone.to_numpy()[:3]).all() and alone.gt(0).all()
 
 
 def test_a_clock_changes_no_model_and_no_byte(two_sites: Any, record: Callable[..., Any]) -> None:

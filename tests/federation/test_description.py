@@ -31,9 +31,11 @@ def test_annotators_are_told_by_how_they_err(noise: LabelNoise, words: str | Non
 
 def test_a_scanner_is_told_by_its_source_and_by_what_it_changes() -> None:
     source = type("Source", (), {"name": "folder"})
-    assert describe_scanner(source, Scanner()) == "folder"
+    assert describe_scanner(source, Scanner()) == "as in its source"
     words = describe_scanner(source, Scanner(noise=0.0812345, gamma=(0.8, 1.25)))
-    assert words == "folder, noise 0.0812, gamma 0.8 to 1.25"
+    assert words == "noise 0.0812, gamma 0.8 to 1.25"
+    source.protocol = "dess_we"
+    assert describe_scanner(source, Scanner()) == "dess_we"
 
 
 def test_every_value_drawn_for_a_case_is_a_row_number_or_words() -> None:

@@ -51,6 +51,17 @@ def _moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> s
     return {key for key in before if not before[key].equal(after[key])}
 
 
+def test_steps_of_several_fits_and_of_an_adaptation_add_up(
+    session: Session, clients: list[Client], start: dict[str, torch.Tensor]
+) -> None:
+    session.fit(start, supervised_loss(None), num_steps=1)
+    one = session.num_flops
+    session.fit(start, supervised_loss(None), num_steps=2)
+    assert one and session.num_flops == 3 * one
+    session.adapt(state_of(clients[0].fresh_network("teacher"), "teacher"), 1)
+    assert session.num_flops > 3 * one and session.num_steps_taken == 4
+
+
 def test_only_what_is_to_train_moves(session: Session, start: dict[str, torch.Tensor]) -> None:
     key = next(key for key in start if key.endswith("conv.weight"))
     params, result = session.fit(start, supervised_loss(None), trains=lambda name: f"params/{name}" == key)

@@ -1,5 +1,7 @@
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,10 +11,13 @@ from synthetic_runs import CLIENTS, scenario, write_run
 from raykd.report import build_report
 from raykd.report.costs import cost_of
 from raykd.report.evidence import collect
+from raykd.report.figures import shorten
+from raykd.report.pages.methods import unequal_work
 from raykd.report.pictures import area, marks_of, outline
 from raykd.report.svg import Scale, spanning
 from raykd.report.views import spacing_words
 from raykd.report.wording import data_size, duration, interval, number, plural, probability, short, signed
+from raykd.results.questions import work_of
 from raykd.results.reader import Run
 from raykd.results.settings import label_runs
 from raykd.results.statistics import Estimate
@@ -53,6 +58,12 @@ def test_settings_are_short() -> None:
     assert [short(value) for value in (3.13276, 100.0, 2500.0, 0.000812, 7, "iid", [4.0, 1.25])] == [
         "3.13", "100", "2500", "0.000812", "7", "iid", "4 × 1.25"
     ]  # fmt: skip
+
+
+def test_long_labels_keep_their_ends() -> None:
+    labels = [f"dual_kd, community num_shots {n}, rural num_shots {m}, width 8" for n in (1, 2) for m in (1, 2)]
+    assert len({shorten(label) for label in labels if "community num_shots 1" in label}) == 2
+    assert all(len(shorten(label)) == 44 for label in labels) and shorten("fedavg") == "fedavg"
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -148,6 +159,47 @@ def test_costs_are_means_over_seeds_and_clients(study_dir: Path) -> None:
     assert cost.wall_s == pytest.approx(260.0) and cost.simulated_s == pytest.approx(6 * 260.0)
     assert cost.train_s == pytest.approx(4 * 0.2 * 260.0)
     assert cost.teacher_s == pytest.approx(60.0)
+    assert cost.steps == 20 * 16 and math.isnan(cost.flops)  # these runs did not count operations
+
+
+def work(**columns: list[float | None]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.array(values, dtype="Int64") for name, values in columns.items()})
+
+
+def test_work_is_all_steps_and_unknown_where_a_row_is() -> None:
+    whole = work(num_steps=[2, 2], num_steps_taken=[3, None], flops=[10, 20])
+    assert work_of(whole) == {"steps": 5.0, "flops": 30.0}
+    assert math.isnan(work_of(work(num_steps=[2, 2], num_steps_taken=[3, 3], flops=[10, None]))["flops"])
+    assert work_of(whole.head(0)) == {"steps": 0.0, "flops": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("steps", "flops", "words"),
+    [
+        ((320, 320), (9e12, 3e12), ""),
+        ((352, 320), (9e12, 3e12), ""),
+        (
+            (480, 320),
+            (9.4e12, 3e12),
+            "Work is unequal: a site took 480 optimiser steps under a, x 1 and 320 under b, x 1, the next method, 1.5 times as "
+            "many (9.4 TFLOP against 3). The lead may be due to longer training.",
+        ),
+        ((480, 0), (math.nan, 0.0), "Work is unequal: a site took 480 optimiser steps under a, x 1 and 0 under b, x 1, the next"),
+    ],
+)
+def test_a_winner_that_trained_longer_than_the_next_method_is_told(
+    steps: tuple[float, float], flops: tuple[float, float], words: str
+) -> None:
+    """The next method is that of the same condition, not the second of the list."""
+    labels = ["a, x 1", "c, x 2", "b, x 1"]
+    costs = {labels[0]: (steps[0], flops[0]), labels[1]: (1, 1.0), labels[2]: (steps[1], flops[1])}
+    material: Any = SimpleNamespace(
+        rankings={"dsc": [SimpleNamespace(method=label) for label in labels]},
+        condition=lambda label: label.partition(", ")[2],
+        costs={label: SimpleNamespace(steps=own[0], flops=own[1]) for label, own in costs.items()},
+    )
+    told = " ".join(unequal_work(material))
+    assert told.startswith(words) and bool(told) == bool(words)
 
 
 def test_evidence_keeps_the_tables_of_the_compared_runs(study_dir: Path) -> None:

@@ -16,10 +16,11 @@ from raykd.results.statistics import case_scores
 KEY = "federation"
 TITLE = "The federation"
 NEEDS = "a scenario with clients"
+AS_IN_SOURCE = "as in its source"
 
 
 def page(material: Material) -> list[Block]:
-    """Who takes part, from the first run that lists its clients."""
+    """Who takes part: each site as the first run that has it lists it."""
     evidence = material.evidence
     pooling = " and ".join(sorted(evidence.pooling_methods))
     exception = f", except under {pooling}, which pools them as a yardstick" if pooling else ""
@@ -33,7 +34,7 @@ def page(material: Material) -> list[Block]:
 def _table(material: Material) -> Table:
     evidence = material.evidence
     clients = evidence.tables["clients"]
-    first = clients[clients["run_id"] == clients["run_id"].iloc[0]] if len(clients) else clients
+    first = clients.drop_duplicates("client_id")
     headings = (
         "Site",
         f"Spacing, mm ({'R × A × S' if evidence.has_bodies else 'I × J × K'})",
@@ -55,7 +56,7 @@ def _repository_row(repository: Mapping[str, Any]) -> tuple[str, ...]:
     held_out = repository.get("num_validation", 0)
     count = f"all of {source['num_cases']}, {held_out} held out" if "num_cases" in source else f"all, {held_out} held out"
     grid = " × ".join(short(edge) for edge in spacing) or "as its source"
-    return "repository (external)", grid, str(source.get("name", NONE)), count, "all", f"{network} (teacher)", NONE
+    return "repository (external)", grid, str(source.get("protocol") or AS_IN_SOURCE), count, "all", f"{network} (teacher)", NONE
 
 
 def _client_row(evidence: Evidence, row: Mapping[Any, Any]) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -9,7 +11,7 @@ from raykd.report.answer import compare
 from raykd.report.blocks import Block, Cell, Row, Table, Text
 from raykd.report.material import Material
 from raykd.report.tables import Column, digits_of, estimate_cell, table
-from raykd.report.wording import NONE, data_size, duration
+from raykd.report.wording import NONE, data_size, duration, number
 from raykd.results.statistics import Score, rank_methods, resampling_rng
 
 KEY = "methods"
@@ -21,6 +23,8 @@ COMPARED = (
     "DSC, worst site",
     "Worst site",
     "DSC, difference to the first",
+    "Steps of a site",
+    "TFLOP of a site",
     "NSD",
     "HD95, mm",
     "Received by a site",
@@ -29,6 +33,9 @@ COMPARED = (
     "Simulated time",
     "Seeds",
 )
+EQUAL_WORK = 1.1
+"""Times the steps of the next method, up to which the first is told to have done as much."""
+TERA = 1e12
 RANKED = (
     Column("Method", "method"),
     Column("Rank", "rank", "count"),
@@ -39,7 +46,8 @@ RANKED = (
 
 def page(material: Material) -> list[Block]:
     """Quality and cost, and how firm the order is."""
-    blocks: list[Block] = [Text("The smaller lines are 95% intervals. A heading sorts the table."), _comparison(material)]
+    words = "The smaller lines are 95% intervals. A heading sorts the table."
+    blocks: list[Block] = [Text(" ".join([words, *unequal_work(material)])), _comparison(material)]
     ranks = _ranks(material)
     if len(ranks) > 1:
         blocks += [
@@ -49,6 +57,22 @@ def page(material: Material) -> list[Block]:
             table(material, "Ranks by DSC, with the range that holds 95% of resamples", ranks, RANKED),
         ]
     return blocks
+
+
+def unequal_work(material: Material) -> Iterator[str]:
+    """A sentence where the first method took over `EQUAL_WORK` times the optimiser steps of the next one under its condition."""
+    scored = [score.method for score in material.rankings["dsc"]]
+    rival = next((label for label in scored[1:] if material.condition(label) == material.condition(scored[0])), None)
+    if rival is None:
+        return
+    mine, theirs = material.costs[scored[0]], material.costs[rival]
+    if mine.steps > EQUAL_WORK * theirs.steps:
+        times = f", {mine.steps / theirs.steps:.2g} times as many" if theirs.steps else ""
+        flops = "" if np.isnan(mine.flops + theirs.flops) else f" ({mine.flops / TERA:.3g} TFLOP against {theirs.flops / TERA:.3g})"
+        yield (
+            f"Work is unequal: a site took {mine.steps:.0f} optimiser steps under {scored[0]} and {theirs.steps:.0f} under {rival},"
+            f" the next method{times}{flops}. The lead may be due to longer training."
+        )
 
 
 def _comparison(material: Material) -> Table:
@@ -65,6 +89,8 @@ def _comparison(material: Material) -> Table:
             estimate_cell(scored.worst) if scored else Cell(NONE),
             Cell(evidence.name(scored.worst_client) if scored else NONE),
             _behind(material.scores["dsc"], labels[0], label),
+            Cell(number(cost.steps, 0), None if np.isnan(cost.steps) else cost.steps),
+            Cell(NONE) if np.isnan(cost.flops) else Cell(f"{cost.flops / TERA:.3g}", cost.flops / TERA),
             *(_macro(by_metric[metric].get(label), metric) for metric in ("nsd", "hd95_mm")),
             Cell(data_size(cost.bytes_down), cost.bytes_down),
             Cell(data_size(cost.bytes_up), cost.bytes_up),

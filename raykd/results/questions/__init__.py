@@ -6,7 +6,7 @@ labels_saved(comparison, "dual_kd", "fedavg")
 
 from raykd.results.questions.calibration import calibration, reliability
 from raykd.results.questions.comparison import Comparison
-from raykd.results.questions.costs import communication, cost_to_target
+from raykd.results.questions.costs import communication, cost_to_target, work_of
 from raykd.results.questions.differences import ablation, differences, when_does_it_pay
 from raykd.results.questions.economics import Prices, assumptions, running_costs, worth
 from raykd.results.questions.failures import failures, worst_cases
@@ -42,6 +42,7 @@ __all__ = [
     "to_target",
     "traffic",
     "when_does_it_pay",
+    "work_of",
     "worst_cases",
     "worth",
 ]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
 
 from raykd.results.reader import Run, Tables
-from raykd.results.settings import conditions_of
+from raykd.results.settings import Conditions, Setting
+from raykd.results.sites import Sites
 from raykd.results.statistics import Metric, Sample, case_scores, deployed_cases, evaluated_cases, patient_scores
 from raykd.scenario.errors import RaykdError, did_you_mean
-
-LABEL_SETTINGS = ("num_shots", "slices", "slice_every", "num_slices")
-"""Last words of keys that say how much is outlined: not a condition where labels are the question."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,13 @@ class Comparison:
         return cls(done or tables.runs)
 
     @cached_property
+    def _conditions(self) -> Conditions:
+        return Conditions.of(self.runs)
+
+    @cached_property
     def settings(self) -> pd.DataFrame:
-        """One row a run, by run_id: cell, method, seed, condition, the settings that differ, num_labels, labels_per_site."""
-        table = conditions_of(self.runs)
+        """One row a run, by run_id: cell, method, seed, condition, label, the settings that differ, num_labels, labels_per_site."""
+        table = self._conditions.table()
         clients = self.table("clients")
         labels = clients.groupby("run_id", observed=True)["num_labelled"].agg(["sum", "mean"]).astype(float)
         table["num_labels"] = labels["sum"].reindex(table.index)
@@ -53,22 +55,39 @@ class Comparison:
     @cached_property
     def cells(self) -> pd.DataFrame:
         """One row a cell, by its number: method, condition, num_seeds, num_labels and labels_per_site (means over seeds), and
-        `level`: the condition without what is said of labels."""
+        `level`: the condition without what is said of labels, where their number alone tells cells of a level apart."""
         cells = self.settings.drop(columns="seed").groupby("cell").first()
         cells["num_seeds"] = self.settings.groupby("cell")["seed"].nunique()
         for column in ("num_labels", "labels_per_site"):
             cells[column] = self.settings.groupby("cell")[column].mean()
-        cells["level"] = [
-            ", ".join(part for part in condition.split(", ") if part and part.split(" ")[0] not in LABEL_SETTINGS)
-            for condition in cells["condition"]
-        ]
-        return cells
+        return cells.assign(level=self._levels(cells))
+
+    @cached_property
+    def short_labels(self) -> dict[int, str]:
+        """By cell, its method and the settings that the method reads: cells of one label are one thing, run under settings of
+        others. What a method reads is in the manifests of its runs; where it is not, all settings are told."""
+        words = self._conditions.used_words({run.run_id: run.manifest.get("unused") or () for run in self.runs})
+        of_runs = self.settings.assign(words=pd.Series(words)).groupby("cell").first()
+        return {
+            int(number): ", ".join(part for part in (str(row["method"]), str(row["words"])) if part)  # type: ignore[call-overload]
+            for number, row in of_runs.iterrows()
+        }
+
+    def _levels(self, cells: pd.DataFrame) -> pd.Series:
+        """By cell, its level. What is said of labels stays in it as long as a method has two cells with as many labels in one."""
+        first_runs = self.settings.reset_index().groupby("cell")["run_id"].first().astype(str)
+        of_labels = [setting for setting in self._conditions.settings if setting.is_of_labels]
+        for setting in [*sorted(of_labels, key=_is_number_of_labels), None]:
+            level = first_runs.map(self._conditions.words(of_labels))
+            if setting is None or not cells.assign(level=level).duplicated(["method", "level", "num_labels"]).any():
+                return level
+            of_labels.remove(setting)
+        raise AssertionError("the last turn returns")
 
     @property
     def varied(self) -> list[str]:
         """The settings, other than the method, in which cells differ."""
-        own = {"cell", "method", "seed", "condition", "num_labels", "labels_per_site"}
-        return [column for column in self.settings.columns if column not in own]
+        return [setting.name for setting in self._conditions.settings]
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -82,20 +101,33 @@ class Comparison:
         return method
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table of all runs, read once."""
+        """A table of all runs, read once. `client_id` is the number of the site in `names`, the same in every run."""
         if name not in self._read:
-            self._read[name] = Tables(self.runs).table(name)
+            self._read[name] = self.sites.numbered(self._tables.table(name))
         return self._read[name]
+
+    @cached_property
+    def _tables(self) -> Tables:
+        return Tables(self.runs)
 
     @cached_property
     def _read(self) -> dict[str, pd.DataFrame]:
         return {}
 
     @cached_property
-    def names(self) -> dict[int, str]:
-        """client_id to name."""
-        clients = self.table("clients")[["client_id", "client_name", "group"]].drop_duplicates("client_id")
-        return {int(i): str(name) if pd.notna(name) else f"{group} {i}" for i, name, group in clients.itertuples(index=False)}
+    def sites(self) -> Sites:
+        """The sites of all runs, matched by name."""
+        return Sites.of(self.runs, self._tables.table("clients"))
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """Site to name."""
+        return self.sites.names
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what differs between runs beside their settings: their sites."""
+        return tuple(self.sites.differences(self._conditions.labels))
 
     @cached_property
     def deployed(self) -> pd.DataFrame:
@@ -158,3 +190,7 @@ class Comparison:
         """For every condition, method to cell."""
         for condition, cells in self.cells.groupby("condition", sort=False):
             yield str(condition), {str(method): int(cell) for cell, method in cells["method"].items()}  # type: ignore[call-overload]
+
+
+def _is_number_of_labels(setting: Setting) -> bool:
+    return all(path[-1] == "num_shots" for path in setting.paths)

@@ -28,24 +28,29 @@ def communication(comparison: Comparison, metric: Metric = "dsc") -> pd.DataFram
 
     Returns:
         One row a cell: the macro mean `{metric}` with its interval, `bytes_down_per_site` and `bytes_up_per_site` (mean over the
-        sites, all rounds and the hand-out before them), `num_bytes` (all sites, both directions), `simulated_s`, `measured_s` (the
-        rounds; NaN: not recorded), and `is_efficient`: no other cell of the condition does as well with fewer bytes.
+        sites, all rounds and the hand-out before them), `steps_per_site` and `flops_per_site` (see `work_of`), `num_bytes` (all
+        sites, both directions), `simulated_s`, `measured_s` (the rounds; NaN: not recorded), and `is_efficient`: no other cell of
+        the condition does as well with fewer bytes.
     """
     rows = []
     totals = {cost: _final_costs(comparison, cost) for cost in ("num_bytes", "simulated_s", "measured_s")}
     transfers = comparison.with_cells(comparison.table("transfers"))
+    training = comparison.with_cells(comparison.table("training"))
+    num_runs = comparison.settings.groupby("cell").size()
     for number, (_, cell) in zip(comparison.cells.index.astype(int).tolist(), comparison.cells.iterrows(), strict=True):
         sample = comparison.sample([number], metric)
         if not sample.clients:
             continue
         own = transfers[(transfers["cell"] == number) & (transfers["client_id"] >= 0)]
-        per_site = own.groupby("direction", observed=True)["num_bytes"].sum() / cell["num_seeds"] / len(sample.clients)
+        per_site = own.groupby("direction", observed=True)["num_bytes"].sum() / num_runs[number] / len(sample.clients)
+        work = work_of(training[training["cell"] == number])
         rows.append(
             {
                 "method": cell["method"],
                 "condition": cell["condition"],
                 **columns_of(metric, sample.macro(resampling_rng())[0]),
                 **{f"bytes_{way}_per_site": float(per_site.get(way, 0.0)) for way in ("down", "up")},
+                **{f"{name}_per_site": total / num_runs[number] / len(sample.clients) for name, total in work.items()},
                 **{cost: float(values.get(number, 0.0 if cost == "num_bytes" else np.nan)) for cost, values in totals.items()},
             }
         )
@@ -54,6 +59,21 @@ def communication(comparison: Comparison, metric: Metric = "dsc") -> pd.DataFram
         sign = 1 if HIGHER_IS_BETTER[metric] else -1
         table["is_efficient"] = [_is_efficient(table, row, metric, sign) for _, row in table.iterrows()]
     return table
+
+
+def work_of(training: pd.DataFrame) -> dict[str, float]:
+    """Optimiser steps over all sites and rounds, a teacher's at a site among them, and their floating-point operations.
+
+    Args:
+        training: rows of the table.
+
+    Returns:
+        `steps` and `flops`; NaN where a row does not tell, 0 where nothing was trained.
+    """
+    steps = training["num_steps_taken"].fillna(training["num_steps"])
+    return {
+        name: float(values.astype(float).sum(skipna=False)) for name, values in (("steps", steps), ("flops", training["flops"]))
+    }
 
 
 def _is_efficient(table: pd.DataFrame, row: pd.Series, metric: Metric, sign: int) -> bool:
