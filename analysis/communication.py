@@ -17,13 +17,13 @@ from raykd.results.reader import load_runs
 folder, target = Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else None
 comparison = Comparison.of(load_runs([folder]))
 
-# %% DSC and bytes. `is_efficient`: no other method of the condition does as well with fewer bytes.
+# %% DSC and bytes. `is_efficient`: no other method of the condition has so high a mean with fewer bytes, whatever intervals say.
 table = communication(comparison)
 table[["MB_down_per_site", "MB_up_per_site"]] = (table[["bytes_down_per_site", "bytes_up_per_site"]] / 1e6).round(3)
 shown = ["method", "condition", "dsc", "dsc_low", "dsc_high", "MB_down_per_site", "MB_up_per_site", "is_efficient"]
 sys.stdout.write(table[shown].round(3).to_string(index=False) + "\n\n")
 
-# %% Bytes until the target. Infinite: never; `share_reached`: of the resamples of patients.
+# %% Bytes until the target. Infinite: never; `share_reached`: of the draws of trainings and patients.
 to_target = cost_to_target(comparison, "num_bytes", target)
 if to_target.empty:
     sys.stdout.write("one round was evaluated, so there is no way to a target; set evaluation.every\n")

@@ -1,13 +1,15 @@
 # %% [markdown]
 # # Which method is better, by how much, and what did it cost?
 #
-# `python analysis/compare_methods.py runs/DIR [BASELINE]` over the runs of a study. Patients are the unit; sites are fixed strata;
-# intervals are 95 % bootstrap intervals over patients within sites. The spread over seeds is shown apart. A row is a method under
-# one condition; settings that a method does not read are no condition of it.
+# `python analysis/compare_methods.py runs/DIR [BASELINE]` over the runs of a study. Trainings (seeds) are the outer
+# clusters, patients within sites those within them; up to six sites are fixed strata. With one seed, 95 % intervals are over its
+# patients alone and there is no p-value. P-values are adjusted after Holm over all methods less the baseline, one family. A row
+# is a method under one condition; settings that a method does not read are no condition of it.
 
 # %%
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pandas as pd
 
 from raykd.results.questions import Comparison, differences, work_of
 from raykd.results.reader import load_runs
-from raykd.results.statistics import Estimate, resampling_rng, score_methods
+from raykd.results.statistics import Estimate, score_methods
 
 folder, baseline = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "local"
 comparison = Comparison.of(load_runs([folder]))
@@ -27,15 +29,18 @@ deployed = {of_runs[run.run_id]: str(run.manifest["deployed"]) for run in compar
 
 
 def told(estimate: Estimate) -> str:
-    """A mean with its interval."""
+    """A mean with its interval, where there is one."""
+    if math.isnan(estimate.low):
+        return f"{estimate.value:.3f}"
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 # %% Quality
 rows = []
-for score in score_methods(scores, resampling_rng()):
+for score in score_methods(scores):
     mine = scores[scores["method"].astype(str) == score.method]
-    by_seed = mine.groupby(["seed", "client_id"])["score"].mean().groupby("seed").mean()
+    by_patient = mine.groupby(["seed", "client_id", "patient_id"])["score"].mean()
+    by_seed = by_patient.groupby(["seed", "client_id"]).mean().groupby("seed").mean()
     rows.append(
         {
             "method": score.method,
@@ -66,15 +71,17 @@ quality["rounds, s a run"] = per_run("rounds", "wall_s").round(0)
 quality["steps a run"] = [f"{work[label]['steps'] / num_runs[label]:.0f}" for label in quality.index]
 quality["TFLOP a run"] = [f"{work[label]['flops'] / num_runs[label] / 1e12:.3g}" for label in quality.index]
 
-# %% Differences to the baseline, patient by patient, under the condition of both
-told_of = {}
+# %% Differences to the baseline, patient by patient in the same seed, under the condition of both
+told_of, family = {}, ""
 if baseline in comparison.methods:
     pairs = [(method, baseline) for method in comparison.methods if method != baseline]
     cells = {(str(row["method"]), str(row["condition"])): number for number, row in comparison.cells.iterrows()}
-    for row in differences(comparison, pairs).to_dict("records"):
+    for row in differences(comparison, pairs, margin=0.0).to_dict("records"):
         difference = Estimate(row["difference"], row["difference_low"], row["difference_high"])
-        words = f"{told(difference)}, p {row['p_value']:.1g}, n {row['num_patients']}"
+        tested = row["verdict"] if row["num_seeds"] < 2 else f"p {row['p_holm']:.2g}, {row['verdict']}"
+        words = f"{told(difference)}, {tested}, n {row['num_patients']} in {row['num_seeds']}"
         told_of.setdefault(labels[cells[row["method"], row["condition"]]], words)
+        family = row["family"]
 quality[f"minus {baseline}"] = pd.Series(told_of, dtype=object).reindex(quality.index).fillna("")
 
 # %%
@@ -82,3 +89,7 @@ lines = [["method", *quality.columns], ["---"] * (1 + len(quality.columns))]
 lines += [[str(method), *(str(value) for value in row)] for method, row in zip(quality.index, quality.to_numpy(), strict=True)]
 sys.stdout.write("".join(f"| {' | '.join(line)} |\n" for line in lines))
 sys.stdout.write("".join(f"\n{note}\n" for note in comparison.notes))
+if family:
+    sys.stdout.write(
+        f"\np after Holm, one family ({family}); n: patients in trainings. Intervals of one training are over its patients alone.\n"
+    )

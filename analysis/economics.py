@@ -2,8 +2,9 @@
 # # Is it worth its money?
 #
 # `python analysis/economics.py runs/DIR [PRICES METHOD REFERENCE]`: what METHOD saves in annotation to do as well as REFERENCE,
-# less what it costs more, at the prices of a file (`analysis/prices.yaml`, an example to change). Patients are resampled and prices
-# drawn ten thousand times, and every figure is computed in each draw, so that the intervals hold both kinds of doubt.
+# less what it costs more, at the prices of a file (`analysis/prices.yaml`, an example to change). Scores (as trainings and patients
+# make likely) and prices are drawn ten thousand times, and every figure is computed in each draw, so that the intervals hold both
+# kinds of doubt. With one training they hold nothing of what another would give, and there is no verdict.
 
 # %%
 from __future__ import annotations
@@ -58,4 +59,4 @@ for row in table.to_dict("records"):
         "break_even_labels",
     ):
         sys.stdout.write(f"  {name:18} {row[name]:10.1f}  [{row[f'{name}_low']:.1f}, {row[f'{name}_high']:.1f}]\n")
-    sys.stdout.write(f"  pays in {row['share_pays']:.0%} of the draws\n")
+    sys.stdout.write(f"  {row['verdict']} (seeds: {row['num_seeds']}): it pays in {row['share_pays']:.0%} of the draws\n")

@@ -3,7 +3,8 @@
 #
 # `python analysis/label_efficiency.py runs/DIR [METHOD REFERENCE]` over the runs of `scenarios/studies/label-efficiency.yaml`: DSC
 # over the label budget, the area under each curve in log labels, and the labels that METHOD needs to do as well as REFERENCE does
-# with each of its budgets. Intervals are 95 % bootstrap intervals over patients; both curves are resampled together.
+# with each of its budgets. 95 % intervals are over trainings (seeds) and patients, drawn for both curves together; with one
+# training, `num_seeds` 1, over its patients alone.
 
 # %%
 from __future__ import annotations

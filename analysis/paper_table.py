@@ -3,7 +3,8 @@
 #
 # `python analysis/paper_table.py runs/DIR OUT [BASELINE]` writes OUT.tex (booktabs) and OUT.csv: for every condition and method the
 # DSC with its 95 % interval, the worst site, NSD and HD95 where they were computed, MB a site, and the difference to BASELINE with
-# its p-value after Holm. The best of a condition is bold, and so are those whose difference to it may be chance.
+# its p-value after Holm. The best of a condition is bold, and so are those whose difference to it may be chance, after Holm over
+# the condition's methods. Of one training nothing is bold and there is no p-value: its intervals are over its patients alone.
 
 # %%
 from __future__ import annotations
@@ -39,16 +40,19 @@ numbers["mb_per_site"] = (sent["bytes_down_per_site"] + sent["bytes_up_per_site"
 pairs = [(method, baseline) for method in comparison.methods if method != baseline]
 against = differences(comparison, pairs)
 if len(against):
-    numbers = numbers.join(against.set_index(KEY)[["difference", "difference_low", "difference_high", "p_holm", "verdict"]])
+    numbers = numbers.join(
+        against.set_index(KEY)[["difference", "difference_low", "difference_high", "p_holm", "verdict", "num_seeds"]]
+    )
 numbers.reset_index().to_csv(out.with_suffix(".csv"), index=False)
 
 # %% Which methods may be the best of their condition
 best = numbers.groupby(level="condition")["macro"].idxmax()
-ties = {tuple(key) for key in best}
+ties = set()
 for condition, winner in best:
-    rivals = differences(comparison, [(method, winner) for method in comparison.methods if method != winner])
-    chance = rivals[(rivals["condition"] == condition) & (rivals["difference_high"] >= 0)] if len(rivals) else rivals
-    ties |= {(condition, method) for method in chance["method"]} if len(chance) else set()
+    pairs = [(method, winner) for method in comparison.methods if method != winner]
+    rivals = differences(comparison, pairs, margin=0.0, conditions=(condition,))
+    if len(rivals) and (rivals["verdict"] != "no verdict").all():
+        ties |= {(condition, winner), *((condition, method) for method in rivals.loc[rivals["verdict"] != "worse", "method"])}
 
 # %% Then words. Underscores are escaped; conditions are separated by rules.
 heads = [
@@ -70,7 +74,11 @@ for condition, rows in numbers.groupby(level="condition", sort=False):
         words.append(f"{row['mb_per_site']:.2f}")
         if "p_holm" in numbers:
             is_base = pd.isna(row["difference"])
-            words += ["--", "--"] if is_base else [told(row, "difference", 3), f"{row['p_holm']:.2g}"]
+            words += (
+                ["--", "--"]
+                if is_base
+                else [told(row, "difference", 3), "--" if pd.isna(row["p_holm"]) else f"{row['p_holm']:.2g}"]
+            )
         lines.append(" & ".join(words) + r" \\")
 text = "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]).replace("_", r"\_")
 out.with_suffix(".tex").write_text(text + "\n", encoding="utf-8")

@@ -3,7 +3,8 @@
 #
 # `python analysis/resolution_gap.py runs/DIR [METHOD REFERENCE]` over the runs of `scenarios/studies/resolution-gap.yaml` or
 # `scanner-gap.yaml`: for every site how far it lags behind the best one under REFERENCE, what METHOD gains there, and the share of
-# the lag that this makes up. A gain is `better` or `worse` where its 95 % interval over patients leaves out zero.
+# the lag that this makes up. A gain is `better` or `worse` where its 95 % interval over trainings and patients leaves
+# out zero and p, adjusted after Holm over the table, is below 5 %; with one training there is no verdict.
 
 # %%
 from __future__ import annotations
@@ -30,13 +31,15 @@ shown = [
     "gain",
     "gain_low",
     "gain_high",
+    "p_holm",
     "verdict",
     "lag",
     "lag_made_up",
 ]
 sys.stdout.write(table[shown].round(3).to_string(index=False) + "\n\n")
 
-# %% In one number a condition: does the gain grow with the slices? Millimetres are compared in logarithms.
+# %% In one number a condition: does the gain grow with the slices? Millimetres are compared in logarithms; a description of these
+# sites, without a test.
 for condition, rows in table.groupby("condition"):
     if rows["slice_mm"].nunique() > 1:
         slope = np.polyfit(np.log2(rows["slice_mm"].astype(float)), rows["gain"].astype(float), 1)[0]

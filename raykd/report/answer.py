@@ -6,17 +6,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
-from raykd.report.contenders import Contenders, contenders
+from raykd.report.compared import (
+    UNKNOWN_LUCK,
+    Compared,
+    compare,
+    compare_pairs,
+    compared,
+    evidence_of,
+    gains,
+    intervals_are,
+    signed_interval,
+    size,
+)
+from raykd.report.contenders import COLD_ALONE, Contenders, contenders
 from raykd.report.costs import Cost
 from raykd.report.material import Material
-from raykd.report.wording import data_size, duration, interval, plural, probability, signed
-from raykd.results.statistics import FEW_CLIENTS, Difference, Estimate, Score, paired_difference, resampling_rng, verdict
+from raykd.report.wording import data_size, duration, interval, plural
+from raykd.results.statistics import BETTER, FEW_CLIENTS, NO_VERDICT, OPEN, WORSE, Score
 
-ALONE = "every site training alone on its own labels"
-FEW_CASES = 10
+WORDS = {BETTER: "Yes", WORSE: "No"}
 FEW_SITES = 6
 """Sites told one by one; of more, how many gain and lose."""
 
@@ -59,140 +69,173 @@ def answer(material: Material) -> Answer:
     return Answer(_lead(material, found), questions, tuple(_caveats(material, found.best)))
 
 
-def compare(scores: pd.DataFrame, method: str, other: str) -> Difference:
-    """The first method minus the other, by case."""
-    return paired_difference(scores[scores["method"] == method], scores[scores["method"] == other], resampling_rng())
-
-
 def _lead(material: Material, found: Contenders) -> Markup:
-    scores, best = material.scores["dsc"], found.best
+    best = _best_sentence(material, found)
     if not found.alone:
         words = Markup("{best} Whether a federation is worth it stays <strong>open</strong>: no run to compare has {alone}.")
-        return words.format(alone=ALONE, best=_best_sentence(material, found))
-    if len(found.alone) > 1:
-        return _lead_over_conditions(material, found)
-    (label, other) = next((found.labels[condition], alone) for condition, alone in found.alone.items())
-    macro = compare(scores, label, other).macro
-    said = {"better": "Yes", "worse": "No"}.get(verdict(macro, 0.0), "Open")
-    chance = ", which may be chance" if said == "Open" else ""
-    words = Markup(
-        "<strong>{said}</strong>: <strong>{method}</strong> {gains} <strong>{by}</strong> of Dice against {alone}{chance}. {best}"
+        return words.format(alone=COLD_ALONE, best=best)
+    several = _is_over_conditions(found)
+    clause, judged = (_clause_over_conditions, _by_condition(material, found)) if several else (_clause, _beside(material, found))
+    clauses = [clause(material, found, meaning, judged) for meaning in found.alone]
+    return Markup(" ").join([*(clause for clause in clauses if clause), *([] if several else [best])]) or best
+
+
+def _is_over_conditions(found: Contenders) -> bool:
+    """Whether sites alone were run under several conditions."""
+    return any(len(labels) > 1 for labels in found.alone.values())
+
+
+def _beside(material: Material, found: Contenders) -> dict[tuple[str, str], Compared]:
+    """Every federated method of the best one's condition against every yardstick: the family that the best one was picked from."""
+    federated = [label for label in found.federated if material.condition(label) == found.condition] or [found.best.method]
+    pairs = [(method, yardstick) for yardstick in found.yardsticks for method in federated]
+    pairs += [(found.labels[condition], alone) for labels in found.alone.values() for condition, alone in labels.items()]
+    return compare_pairs(material.scores["dsc"], pairs, "DSC, federated methods against yardsticks")
+
+
+def _by_condition(material: Material, found: Contenders) -> dict[tuple[str, str], Compared]:
+    """Every federated method against sites alone, condition by condition: the family that the best one was picked from."""
+    pairs = [
+        (label, labels[material.condition(label)])
+        for labels in found.alone.values()
+        for label in found.federated
+        if material.condition(label) in labels
+    ]
+    return compare_pairs(material.scores["dsc"], pairs, "DSC, federated methods against sites alone")
+
+
+def _clause(material: Material, found: Contenders, meaning: str, judged: dict[tuple[str, str], Compared]) -> Markup:
+    """What one difference says: Yes, No or Open, or with one training what it was there."""
+    ((condition, alone),) = found.alone[meaning].items()
+    label = found.labels[condition]
+    one = judged[label, alone]
+    if one.difference.num_patients == 0:
+        return Markup("<strong>Open</strong>: {} shares no test scan of a seed with {}.").format(label, meaning)
+    if one.verdict == NO_VERDICT:
+        start = Markup("<strong>One training</strong> (seed {}): ").format(_seed_of(material, label))
+        scans = plural(one.difference.num_patients, "test scan")
+        end = Markup(" over its {}; {}.").format(scans, UNKNOWN_LUCK)
+    else:
+        start = Markup("<strong>{}</strong>: ").format(WORDS.get(one.verdict, "Open"))
+        end = Markup(" ({}).").format(evidence_of(one))
+    macro = one.difference.macro
+    words = Markup("<strong>{method}</strong> {gains} <strong>{size}</strong> of Dice against {meaning}")
+    return start + words.format(method=label, gains=gains(macro), size=size(macro), meaning=meaning) + end
+
+
+def _seed_of(material: Material, label: str) -> str:
+    seeds = material.scores["dsc"].loc[material.scores["dsc"]["method"] == label, "seed"].unique()
+    return ", ".join(str(seed) for seed in sorted(seeds))
+
+
+def _clause_over_conditions(
+    material: Material, found: Contenders, meaning: str, judged: dict[tuple[str, str], Compared]
+) -> Markup | None:
+    """In how many conditions it gains and loses, and from the least gain to the most."""
+    all_ = [judged[found.labels[condition], alone] for condition, alone in found.alone[meaning].items()]
+    told = sorted((one for one in all_ if one.difference.num_patients), key=lambda one: one.difference.macro.value)
+    if not told:
+        return None
+    said = [one.verdict for one in told]
+    num = {word: said.count(word) for word in (BETTER, WORSE, OPEN, NO_VERDICT)}
+    span = Markup("from <strong>{}</strong> to <strong>{}</strong> of Dice").format(
+        signed_interval(told[0].difference.macro), signed_interval(told[-1].difference.macro)
     )
-    return words.format(
-        said=said, method=best.method, gains=_gains(macro), by=_size(macro), alone=ALONE, chance=chance,
-        best=_best_sentence(material, found),
+    conditions = plural(len(said), "condition")
+    if num[NO_VERDICT] == len(said):
+        return Markup("<strong>One training</strong> each: <strong>{}</strong> minus {} is {}, under {}; {}.").format(
+            found.method, meaning, span, conditions, UNKNOWN_LUCK
+        )
+    others = [f"loses under {num[WORSE]}"] * bool(num[WORSE]) + [f"open under {num[OPEN]}"] * bool(num[OPEN])
+    others += [f"one training and no verdict under {num[NO_VERDICT]}"] * bool(num[NO_VERDICT])
+    return Markup(
+        "<strong>{word}</strong>: against {meaning}, <strong>{method}</strong> gains under "
+        "<strong>{better} of {conditions}</strong>{others}, {span}."
+    ).format(
+        word="Yes" if num[BETTER] == len(said) else "Sometimes" if num[BETTER] else "No" if num[WORSE] == len(said) else "Open",
+        meaning=meaning, method=found.method, better=num[BETTER], conditions=conditions,
+        others="".join(f", {words}" for words in others), span=span,
     )  # fmt: skip
 
 
-def _lead_over_conditions(material: Material, found: Contenders) -> Markup:
-    """In how many conditions it gains and loses, and from the least gain to the most."""
-    scores = material.scores["dsc"]
-    macros = [compare(scores, found.labels[condition], alone).macro for condition, alone in found.alone.items()]
-    macros = sorted((macro for macro in macros if not np.isnan(macro.value)), key=lambda macro: macro.value)
-    if not macros:
-        return _best_sentence(material, found)
-    said = [verdict(macro, 0.0) for macro in macros]
-    num_better, num_worse = said.count("better"), said.count("worse")
-    num_open = len(said) - num_better - num_worse
-    others = [f"loses under {num_worse}"] * bool(num_worse) + [f"under {num_open} the difference may be chance"] * bool(num_open)
-    return Markup(
-        "<strong>{word}</strong>: against {alone}, <strong>{method}</strong> gains under "
-        "<strong>{better} of {conditions}</strong>{others}, from <strong>{least}</strong> to <strong>{most}</strong> of Dice."
-    ).format(
-        word="Yes" if num_better == len(said) else "Sometimes" if num_better else "Open" if num_open else "No",
-        alone=ALONE,
-        method=found.method,
-        better=num_better,
-        conditions=plural(len(said), "condition"),
-        others="".join(f", {words}" for words in others),
-        least=_signed(macros[0]),
-        most=_signed(macros[-1]),
-    )
-
-
 def _best_sentence(material: Material, found: Contenders) -> Markup:
-    best, num = found.best, len(found.rivals) + 1 if found.is_best else found.num_federated
-    claim = f"is the best of {num} {'' if found.is_best else 'federated '}methods, with" if num > 1 else "reaches"
+    best = found.best
+    num_federated = sum(material.condition(label) == found.condition for label in found.federated)
+    num = len(found.rivals) + 1 if found.is_best else num_federated
+    claim = f"has the highest mean of {num} {'' if found.is_best else 'federated '}methods:" if num > 1 else "reaches"
+    used = material.used(best.method)
     return Markup(
-        "<strong>{method}</strong> {claim} a mean Dice score of <strong>{value}</strong> over {sites}, "
-        "judged on {cases} that no model was trained on."
+        "<strong>{method}</strong>{used} {claim} a mean Dice score of <strong>{value}</strong> over {sites} and {trainings}, "
+        "judged on {cases} that its training did not see."
     ).format(
         method=best.method,
+        used=f" ({used})" if used else "",
         claim=claim,
         value=interval(best.macro),
         sites=plural(len(best.per_client), "site"),
+        trainings=plural(best.num_seeds, "training"),
         cases=plural(best.num_patients, "test scan"),
     )
 
 
 def _worth(material: Material, found: Contenders) -> Iterator[Markup]:
-    scores = material.scores["dsc"]
-    if len(found.alone) > 1:
+    if _is_over_conditions(found):
         yield _best_sentence(material, found)
-        for condition, alone in found.alone.items():
-            yield Markup("{}: {}").format(condition, _comparison(alone, ALONE, compare(scores, found.labels[condition], alone)))
+        judged = _by_condition(material, found)
+        for meaning, labels in found.alone.items():
+            for condition, alone in labels.items():
+                yield Markup("{}: {}").format(condition, _comparison(alone, meaning, judged[found.labels[condition], alone]))
         return
     if not found.yardsticks:
         yield Markup("No other method was run, so whether it is worth its cost is still open.")
+        return
+    judged = _beside(material, found)
     for label, meaning in found.yardsticks.items():
-        yield _comparison(label, meaning, compare(scores, found.best.method, label))
+        yield _comparison(label, meaning, judged[found.best.method, label])
+    one = next(iter(judged.values()))
+    if one.verdict != NO_VERDICT:
+        yield Markup("p-values are adjusted after Holm over {} ({}), because the best was picked from them.").format(
+            one.family.rpartition(": ")[2], one.family.rpartition(": ")[0]
+        )
 
 
-def _comparison(label: str, words: str, difference: Difference) -> Markup:
-    if difference.num_patients == 0:
-        return Markup("It shares no test scan with <strong>{}</strong>, so the two cannot be compared.").format(label)
-    macro = difference.macro
-    if np.isnan(macro.low):
-        verdict_ = "; whether that is chance stays open, because a site has a single test scan"
-    else:
-        verdict_ = "; that may be chance" if macro.low <= 0 <= macro.high else ""
-    evidence = f"{plural(difference.num_patients, 'scan')}, {probability(difference.p_value)}"
-    return Markup("Against <strong>{}</strong> ({}) it {} <strong>{}</strong> on {}{}.").format(
-        label, words, _gains(macro), _size(macro), evidence, verdict_
+def _comparison(label: str, words: str, found: Compared) -> Markup:
+    if found.difference.num_patients == 0:
+        return Markup("It shares no test scan of a seed with <strong>{}</strong>, so the two cannot be compared.").format(label)
+    macro = found.difference.macro
+    return Markup("Against <strong>{}</strong> ({}) it {} <strong>{}</strong> on {}.").format(
+        label, words, gains(macro), size(macro), evidence_of(found)
     )
-
-
-def _gains(macro: Estimate) -> str:
-    return "gains" if macro.value >= 0 else "loses"
-
-
-def _size(macro: Estimate) -> str:
-    """How large a gain or loss is."""
-    low, high = (-macro.high, -macro.low) if macro.value < 0 else (macro.low, macro.high)
-    return interval(Estimate(abs(macro.value), low, high))
 
 
 def _for_whom(material: Material, found: Contenders) -> Iterator[Markup]:
     evidence, best = material.evidence, found.best
     yield Markup("Its weakest site is <strong>{}</strong> with {}.").format(evidence.name(best.worst_client), interval(best.worst))
-    alone = found.alone.get(found.condition)
-    if alone is None:
-        return
+    for labels in found.alone.values():
+        if found.condition in labels:
+            yield from _by_site(material, best, labels[found.condition])
+
+
+def _by_site(material: Material, best: Score, alone: str) -> Iterator[Markup]:
+    """At how many sites it gains and loses, and by how much."""
     scores = material.scores["dsc"]
-    gains = {
-        client_id: compare(scores[scores["client_id"] == client_id], best.method, alone).macro for client_id in best.per_client
-    }
-    said = {client_id: verdict(macro, 0.0) for client_id, macro in gains.items()}
-    counts = {word: [client_id for client_id, is_ in said.items() if is_ == word] for word in ("better", "worse")}
-    num_better, num_worse = len(counts["better"]), len(counts["worse"])
-    yield Markup("Beside {}, <strong>{} of {}</strong> {} better off, {} worse, {} open.").format(
-        alone,
-        num_better,
-        plural(len(gains), "site"),
-        "is" if num_better == 1 else "are",
-        num_worse,
-        len(gains) - num_better - num_worse,
-    )
-    told = sorted(gains, key=lambda client_id: -gains[client_id].value)
+    found = [compare(scores[scores["client_id"] == client_id], best.method, alone) for client_id in best.per_client]
+    sites = dict(zip(best.per_client, compared(found, "DSC, sites"), strict=True))
+    said = [one.verdict for one in sites.values()]
+    num_better, num_worse = said.count(BETTER), said.count(WORSE)
+    if NO_VERDICT in said:
+        yield Markup("Beside {}, site by site, in one training and without a verdict:").format(alone)
+    else:
+        words = Markup("Beside {}, <strong>{} of {}</strong> {} better off, {} worse, {} open, p-values adjusted over the sites.")
+        is_are, num_open = "is" if num_better == 1 else "are", len(said) - num_better - num_worse
+        yield words.format(alone, num_better, plural(len(said), "site"), is_are, num_worse, num_open)
+    macros = {client_id: one.difference.macro for client_id, one in sites.items()}
+    told = sorted(macros, key=lambda client_id: -macros[client_id].value)
     told = told if len(told) <= FEW_SITES else [told[0], told[-1]]
-    yield Markup("{}{}.").format("" if len(gains) <= FEW_SITES else "From the most to the least: ", Markup("; ").join(
-        Markup("<strong>{}</strong> {}").format(evidence.name(client_id), _signed(gains[client_id])) for client_id in told
+    yield Markup("{}{}.").format("" if len(macros) <= FEW_SITES else "From the most to the least: ", Markup("; ").join(
+        Markup("<strong>{}</strong> {}").format(material.evidence.name(client_id), signed_interval(macros[client_id]))
+        for client_id in told
     ))  # fmt: skip
-
-
-def _signed(macro: Estimate) -> str:
-    bounds = "" if np.isnan(macro.low) else f" ({signed(macro.low)} to {signed(macro.high)})"
-    return signed(macro.value) + bounds
 
 
 def _cost_sentences(cost: Cost) -> Iterator[Markup]:
@@ -214,18 +257,15 @@ def _cost_sentences(cost: Cost) -> Iterator[Markup]:
 
 def _caveats(material: Material, best: Score) -> Iterator[str]:
     evidence, ranking = material.evidence, material.rankings["dsc"]
+    yield f"In brackets: {intervals_are(score.num_seeds for score in ranking)}"
     if len(best.per_client) <= FEW_CLIENTS:
-        yield "Brackets hold 95% intervals: scans are drawn anew within these very sites (bootstrap), after averaging over seeds."
+        yield "Intervals are about these very sites."
     else:
-        yield "Brackets hold 95% intervals: sites, then their scans, are drawn anew (bootstrap), after averaging over seeds."
+        yield "Intervals are about sites like these: sites are taken for a draw, with their scans."
     sources: Sequence[dict[str, dict[str, object]]] = [
         evidence.scenario.get("repository") or {}, *(evidence.scenario.get("clients") or [])
     ]  # fmt: skip
     if any((block.get("source") or {}).get("name") == "phantom" for block in sources):
         yield "The images are simulated phantoms: the ranking of methods may carry over to real scans, the numbers do not."
-    if evidence.deployed["seed"].nunique() == 1:
-        yield "One seed was run, so the intervals leave out how much training itself varies."
-    if best.num_patients < FEW_CASES * len(best.per_client):
-        yield f"With fewer than {FEW_CASES} test scans a site, the true intervals are somewhat wider than the printed ones."
     if len(ranking) > 2:
         yield "The best method was picked on the scans it is judged on, which flatters it where methods are close."

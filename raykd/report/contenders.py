@@ -9,8 +9,16 @@ import numpy as np
 from raykd.report.material import Material
 from raykd.results.statistics import Score
 
-ALONE, PLAIN = "local", "fedavg"
+ALONE, PLAIN, WARM = "local", "fedavg", "finetune"
 """The names of the methods that are yardsticks, whatever a study calls them."""
+COLD_ALONE, WARM_ALONE = "sites alone on their own labels", "local, warm student from the repository"
+MEANINGS = {
+    (ALONE, False): COLD_ALONE,
+    (ALONE, True): WARM_ALONE,
+    (PLAIN, False): "plain federated averaging",
+    (WARM, True): "federated averaging, warm student from the repository",
+}
+"""A method's name in scenarios and whether it starts from a model of the repository, to what it stands for."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +30,10 @@ class Contenders:
         condition: where it does best; "" where conditions do not differ.
         best: its score there.
         labels: condition to its label.
-        alone: condition to the label of sites training alone, the best of these.
+        alone: what sites training alone used (see `MEANINGS`), cold before warm, to the label by condition, the best of its kind.
         rivals: labels of the other methods under `condition`, those that pool data left out.
         yardsticks: label to what it stands for.
-        num_federated: federated methods under `condition`.
+        federated: labels of the methods that `method` was picked from.
         is_best: whether no rival does better, sites alone among them.
     """
 
@@ -33,10 +41,10 @@ class Contenders:
     condition: str
     best: Score
     labels: dict[str, str]
-    alone: dict[str, str]
+    alone: dict[str, dict[str, str]]
     rivals: tuple[str, ...]
     yardsticks: dict[str, str]
-    num_federated: int
+    federated: tuple[str, ...]
     is_best: bool
 
 
@@ -51,14 +59,14 @@ def contenders(material: Material) -> Contenders | None:
     labels = {material.condition(label): label for label in fair if material.method(label) == method}
     best = next(scored[label] for label in fair if label in labels.values())
     condition = material.condition(best.method)
-    alone: dict[str, str] = {}
-    for label in fair:
+    alone: dict[str, dict[str, str]] = {}
+    for label in sorted(fair, key=lambda label: material.starts_warm(label)):
         if material.name_of(label) == ALONE and material.method(label) != method and material.condition(label) in labels:
-            alone.setdefault(material.condition(label), label)
+            alone.setdefault(_meaning(material, label), {}).setdefault(material.condition(label), label)
     rivals = tuple(label for label in fair if material.condition(label) == condition and label != best.method)
     return Contenders(
         method, condition, best, labels, alone, rivals, _yardsticks(material, condition, best, list(scored)),
-        num_federated=sum(material.condition(label) == condition for label in federated),
+        federated=tuple(federated),
         is_best=all(scored[label].macro.value <= best.macro.value for label in rivals),
     )  # fmt: skip
 
@@ -78,10 +86,10 @@ def _yardsticks(material: Material, condition: str, best: Score, scored: list[st
     """What each of the other methods under a condition stands for, the best of its kind first."""
     others = [label for label in scored if label != best.method and material.condition(label) == condition]
     found: dict[str, str] = {}
-    for name, meaning in ((ALONE, "every site training alone on its own labels"), (PLAIN, "plain federated averaging")):
-        label = next((label for label in others if material.name_of(label) == name), None)
+    for meaning in MEANINGS.values():
+        label = next((label for label in others if _meaning(material, label) == meaning), None)
         if label:
-            found[label] = meaning
+            found[label] = meaning + _size_beside(material, label, best.method)
     pooled = "all sites' scans pooled in one place, which a federation is there to avoid"
     found |= {label: pooled for label in others if label in material.evidence.pooling_methods}
     if others and others[0] not in found:
@@ -89,12 +97,23 @@ def _yardsticks(material: Material, condition: str, best: Score, scored: list[st
     return found
 
 
+def _meaning(material: Material, label: str) -> str:
+    """What a method stands for, by what it used; "" for one that is no yardstick."""
+    return MEANINGS.get((material.name_of(label), material.starts_warm(label)), "")
+
+
+def _size_beside(material: Material, label: str, best: str) -> str:
+    """How much larger or smaller a method's networks are than those of the best, where they differ."""
+    times = material.num_params(label) / material.num_params(best)
+    return "" if np.isnan(times) or abs(times - 1) < 0.01 else f", networks of {times:.2g} times the parameters"
+
+
 def references(material: Material) -> tuple[str, list[str]]:
     """The best method, and the methods that pages hold it against: sites alone and plain averaging, else the runner-up."""
     found = contenders(material)
     if found is None:
         return "", []
-    alone = list(dict.fromkeys(material.method(label) for label in found.alone.values()))
+    alone = list(dict.fromkeys(material.method(label) for labels in found.alone.values() for label in labels.values()))
     plain = [material.method(label) for label in material.labels if material.name_of(label) == PLAIN]
     others = [method for method in dict.fromkeys([*alone, *plain]) if method != found.method]
     rivals = [method for method in material.methods if method != found.method]
@@ -108,7 +127,7 @@ def full_method(material: Material) -> str:
     names = {material.method(label): material.name_of(label) for label in material.labels}
     several = [method for method in methods if sum(name == names.get(method) for name in names.values()) > 1]
     best = references(material)[0]
-    taught = [method for method in several if names[method] not in (ALONE, PLAIN, "finetune")]
+    taught = [method for method in several if names[method] not in (ALONE, PLAIN, WARM)]
     return taught[0] if taught else best
 
 
@@ -122,5 +141,5 @@ def taught_and_untaught(material: Material) -> tuple[str, str]:
     learning = [m for label in material.labels if label in taught_labels and material.name_of(label) != "teacher_only"
                 for m in [material.method(label)]]  # fmt: skip
     names = {material.method(label): material.name_of(label) for label in material.labels}
-    untaught = [method for name in ("finetune", PLAIN, ALONE) for method in material.methods if names[method] == name]
+    untaught = [method for name in (WARM, PLAIN, ALONE) for method in material.methods if names[method] == name]
     return next(iter(learning), ""), next((method for method in untaught if method not in taught), "")

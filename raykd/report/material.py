@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ from raykd.report.evidence import Evidence
 from raykd.report.viewers import viewers_of
 from raykd.report.wording import readable
 from raykd.results.questions import Comparison, Prices
-from raykd.results.statistics import Metric, Score, case_scores, resampling_rng, score_methods
+from raykd.results.statistics import Metric, Score, case_scores, score_methods
 
 DRAWN: tuple[Metric, ...] = ("dsc", "nsd", "hd95_mm")
 
@@ -60,7 +61,7 @@ class Material:
     @cached_property
     def rankings(self) -> dict[str, tuple[Score, ...]]:
         """Metric to the labels' scores, best first."""
-        return {metric: score_methods(self.scores[metric], resampling_rng(), metric=metric) for metric in DRAWN}
+        return {metric: score_methods(self.scores[metric], metric=metric) for metric in DRAWN}
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -95,13 +96,37 @@ class Material:
         return self._settings[label][1]
 
     @cached_property
-    def _names(self) -> dict[str, str]:
-        runs = self.evidence.runs
-        return {self.evidence.labels[run.run_id]: str((run.scenario.get("method") or {}).get("name", "")) for run in runs}
+    def _method_settings(self) -> dict[str, dict[str, Any]]:
+        return {self.evidence.labels[run.run_id]: run.scenario.get("method") or {} for run in self.evidence.runs}
 
     def name_of(self, label: str) -> str:
         """What a scenario calls the method of a label, whatever a study calls it."""
-        return self._names[label]
+        return str(self._method_settings[label].get("name", ""))
+
+    @cached_property
+    def _handed_out(self) -> dict[str, frozenset[str]]:
+        """Label to the kinds of payload that sites received before the first round."""
+        transfers = self.evidence.tables["transfers"]
+        before = transfers[(transfers["round"] < 0) & (transfers["direction"] == "down") & (transfers["client_id"] >= 0)]
+        return {str(label): frozenset(kinds.astype(str)) for label, kinds in before.groupby("method")["kind"]}
+
+    def starts_warm(self, label: str) -> bool:
+        """Whether students start from a model that was trained on the repository."""
+        return "params" in self._handed_out.get(label, ()) or bool(self._method_settings[label].get("is_warm"))
+
+    def has_teacher(self, label: str) -> bool:
+        """Whether sites received a teacher."""
+        return "teacher" in self._handed_out.get(label, ())
+
+    def used(self, label: str) -> str:
+        """What a method had beside its sites' cases, in words; "" where nothing."""
+        parts = ["warm student"] * self.starts_warm(label) + ["teacher"] * self.has_teacher(label)
+        return f"{' and '.join(parts)} from the repository" if parts else ""
+
+    def num_params(self, label: str) -> float:
+        """Of a client's network, the mean over clients; NaN where it is not recorded."""
+        clients = self.evidence.tables["clients"]
+        return float(clients.loc[clients["method"] == label, "num_params"].astype(float).mean())
 
     def colour(self, label: str) -> int:
         """The place in the palette of a method, with or without its condition."""

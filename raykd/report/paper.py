@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 
 from raykd.results.questions import Comparison, communication, differences, label_curve, site_gains, teacher_effect
 from raykd.results.reader import Tables
-from raykd.results.statistics import resampling_rng
 from raykd.scenario.errors import RaykdError
 
 WIDTHS_MM = {1: 89.0, 2: 183.0}
@@ -90,7 +89,7 @@ def labels(comparison: Comparison, columns: int = 1) -> Drawn | None:
             rows = curve[(curve["level"] == level) & (curve["method"] == method)].sort_values("num_labels")
             axes.plot(rows["num_labels"], rows["dsc"], marker=_marker(index), color=_colour(index), label=method)
             axes.fill_between(rows["num_labels"], rows["dsc_low"], rows["dsc_high"], color=_colour(index), alpha=0.15, linewidth=0)
-        axes.set(xscale="log", xlabel="labelled cases, all sites", ylabel="DSC")
+        axes.set(xscale="log", xlabel=f"labelled cases, all sites{_over(curve)}", ylabel="DSC")
         budgets = sorted(curve["num_labels"].unique())
         axes.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
         axes.minorticks_off()
@@ -109,7 +108,7 @@ def bytes_(comparison: Comparison, columns: int = 1) -> Drawn | None:
         for index, method in enumerate(comparison.methods):
             for row in table[(table["condition"] == condition) & (table["method"] == method)].to_dict("records"):
                 _whisker(axes, row["num_bytes"] / 1e6, row, "dsc", index, method)
-        axes.set(xlabel="MB over all links", ylabel="DSC")
+        axes.set(xlabel=f"MB over all links{_over(table)}", ylabel="DSC")
         if table["num_bytes"].max() > 20 * table["num_bytes"].min():
             axes.set_xscale("log")
     _finish(figure, panels)
@@ -122,7 +121,7 @@ def methods(comparison: Comparison, columns: int = 1) -> Drawn | None:
     table = differences(comparison, [(method, best) for method in comparison.methods if method != best])
     if table.empty:
         return None
-    return _forest(table, "difference", "method", columns, "condition", f"DSC less that of {best}"), table
+    return _forest(table, "difference", "method", columns, "condition", f"DSC less that of {best}{_over(table)}"), table
 
 
 def sites(comparison: Comparison, columns: int = 1) -> Drawn | None:
@@ -138,7 +137,7 @@ def sites(comparison: Comparison, columns: int = 1) -> Drawn | None:
         return None
     table = table.sort_values(["condition", "slice_mm"], ascending=[True, False])
     table["site"] = [f"{name} ({slice_mm:.3g} mm)" for name, slice_mm in zip(table["client_name"], table["slice_mm"], strict=True)]
-    return _forest(table, "gain", "site", columns, "condition", f"DSC of {best} less {reference}"), table
+    return _forest(table, "gain", "site", columns, "condition", f"DSC of {best} less {reference}{_over(table)}"), table
 
 
 def teacher(comparison: Comparison, columns: int = 1) -> Drawn | None:
@@ -153,7 +152,7 @@ def teacher(comparison: Comparison, columns: int = 1) -> Drawn | None:
     if table.empty:
         return None
     table["place"] = table["client_name"].astype(str) + ", " + table["class_name"].str.replace("_", " ")
-    return _forest(table, "gain", "place", columns, "condition", f"DSC of {method} less {reference}"), table
+    return _forest(table, "gain", "place", columns, "condition", f"DSC of {method} less {reference}{_over(table)}"), table
 
 
 QUESTIONS: dict[str, Question] = {"labels": labels, "bytes": bytes_, "methods": methods, "sites": sites, "teacher": teacher}
@@ -167,8 +166,13 @@ def best_method(comparison: Comparison) -> str:
     for number, cell in (cells if len(cells) else comparison.cells).iterrows():
         sample = comparison.sample([int(number)])  # type: ignore[call-overload]
         if sample.clients:
-            means.setdefault(str(cell["method"]), []).append(float(sample.macro(resampling_rng())[0].value))
+            means.setdefault(str(cell["method"]), []).append(float(sample.macro_V[0]))
     return max(means, key=lambda name: float(np.mean(means[name])), default="")
+
+
+def _over(table: pd.DataFrame) -> str:
+    """What an axis says of intervals that are over patients alone."""
+    return "\n(one training: intervals over its patients alone)" if (table["num_seeds"] == 1).any() else ""
 
 
 def _forest(table: pd.DataFrame, column: str, name: str, columns: int, panel: str, title: str) -> Figure:

@@ -37,7 +37,7 @@ def with_interval(estimate: Estimate, say: Callable[[float], str]) -> Cell:
 
     if np.isnan(estimate.value):
         return Cell(NONE)
-    detail = "" if np.isnan(estimate.low) else f"{words(estimate.low)} to {words(estimate.high)}"
+    detail = "" if np.isnan(estimate.low) or estimate.low == estimate.high else f"{words(estimate.low)} to {words(estimate.high)}"
     return Cell(words(estimate.value), float(estimate.value), detail)
 
 

@@ -23,19 +23,19 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def interval(estimate: Estimate, digits: int = 2) -> str:
-    """A value with its interval in brackets, or alone where there is no interval."""
-    if math.isnan(estimate.low):
+    """A value with its interval in brackets, or alone where there is no interval, or one of no width."""
+    if math.isnan(estimate.low) or estimate.low == estimate.high:
         return number(estimate.value, digits)
     return f"{number(estimate.value, digits)} ({number(estimate.low, digits)} to {number(estimate.high, digits)})"
 
 
 def count_interval(estimate: Estimate) -> str:
-    """A number of labels with its interval in brackets; what is infinite is more than were tried."""
+    """A number of labels with its interval in brackets, unless that has no width; what is infinite is more than were tried."""
 
     def words(value: float) -> str:
         return "more than tried" if value == math.inf else "none" if value == -math.inf else number(value, 1)
 
-    if math.isnan(estimate.low):
+    if math.isnan(estimate.low) or estimate.low == estimate.high:
         return words(estimate.value)
     return f"{words(estimate.value)} ({words(estimate.low)} to {words(estimate.high)})"
 

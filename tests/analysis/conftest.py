@@ -1,4 +1,4 @@
-"""A small study that answers every question: four methods, two label budgets, two sites alike but for their slices."""
+"""A small study that answers every question: four methods, two label budgets, three seeds, two sites alike but for their slices."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ import yaml
 from raykd.results.writer import RunWriter, new_manifest
 
 LEVELS = {"local": 0.50, "fedavg": 0.58, "finetune": 0.62, "dual_kd": 0.68}
-BUDGETS = (1, 4)
+BUDGETS, SEEDS = (1, 4), (0, 1, 2)
 PATIENTS, CLASSES = 6, ("femoral_cartilage", "tibial_cartilage")
 
 
-def write_cell(folder: Path, method: str, shots: int) -> None:
-    path, run_id = folder / f"{method}-{shots}", f"{method}-{shots}"
+def write_cell(folder: Path, method: str, shots: int, seed: int) -> None:
+    run_id = f"{method}-{shots}-{seed}"
+    path = folder / run_id
     path.mkdir(parents=True)
-    writer = RunWriter(path, {"run_id": run_id, "scenario": "small", "method": method, "seed": 0})
+    writer = RunWriter(path, {"run_id": run_id, "scenario": "small", "method": method, "seed": seed})
     writer.write_manifest({**new_manifest("0", run_id), "status": "done", "method": method, "deployed": "global"})
-    scenario = {"name": "small", "seed": 0, "method": {"name": method}, "clients": [{"labels": {"num_shots": shots}}]}
+    scenario = {"name": "small", "seed": seed, "method": {"name": method}, "clients": [{"labels": {"num_shots": shots}}]}
     (path / "scenario.yaml").write_text(yaml.safe_dump(scenario))
     clients = [
         {"client_id": c, "group": "g", "client_name": ("university", "rural")[c], "num_labelled": shots, "scanner": "x",
          "spacing_i_mm": 1.5 + 3 * c, "spacing_j_mm": 1.0, "spacing_k_mm": 1.0} for c in range(2)
     ]  # fmt: skip
     writer.write("clients", clients, "all")
-    rng, cases = np.random.default_rng([shots, *method.encode()]), []
+    rng, cases = np.random.default_rng([seed, shots, *method.encode()]), []
     for number, share in ((-1, 0.5), (0, 0.8), (1, 1.0)):
         for c, p, (index, name) in ((c, p, item) for c in range(2) for p in range(PATIENTS) for item in enumerate(CLASSES, 1)):
             row = {"round": number, "client_id": c, "split": "test", "case_id": f"p{p}", "class_index": index, "class_name": name,
@@ -54,5 +55,6 @@ def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small")
     for method in LEVELS:
         for shots in BUDGETS:
-            write_cell(folder, method, shots)
+            for seed in SEEDS:
+                write_cell(folder, method, shots, seed)
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -49,6 +50,21 @@ def test_the_paper_s_table_is_latex_and_numbers(
     rows = [line for line in text.splitlines() if line.startswith("dual\\_kd &")]
     assert len(rows) == 2 and all("\\textbf{0." in row for row in rows) and text.count("\\textbf") == 2
     assert text.count("\\midrule") == 2 and all(line.count("&") == text.splitlines()[2].count("&") for line in rows)
+
+
+def test_a_table_of_one_training_has_no_p_value_and_nothing_bold(
+    small_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for method in ("local", "dual_kd"):
+        shutil.copytree(small_study / f"{method}-1-0", tmp_path / "study" / method)
+    monkeypatch.setattr(sys, "argv", ["paper_table", str(tmp_path / "study"), str(tmp_path / "table")])
+    runpy.run_path(str(ANALYSIS / "paper_table.py"))
+    text = (tmp_path / "table.tex").read_text()
+    assert "textbf" not in text and "dual\\_kd &" in text and text.count("-- \\\\") == 2
+    monkeypatch.setattr(sys, "argv", ["compare_methods", str(tmp_path / "study")])
+    runpy.run_path(str(ANALYSIS / "compare_methods.py"))
+    printed = capsys.readouterr().out
+    assert "], no verdict, n 12 in 1 |" in printed and "], p " not in printed
 
 
 def test_the_report_has_a_page_on_money_where_prices_are_given(

@@ -220,7 +220,7 @@ def write_run(
 def write_study(
     path: Path,
     methods: Sequence[str] = tuple(METHODS),
-    seeds: Sequence[int] = (0, 1),
+    seeds: Sequence[int] = (0, 1, 2),
     budgets: Sequence[int | None] = (None,),
     **options: Any,
 ) -> Path:

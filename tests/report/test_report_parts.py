@@ -49,7 +49,7 @@ def test_numbers() -> None:
     assert number(-0.004) == "0.00" and number(-0.126) == "−0.13" and number(math.nan) == "–"
     assert signed(0.126) == "+0.13" and signed(-0.126) == "−0.13" and signed(0.001) == "0.00"
     assert interval(Estimate(0.8, 0.75, 0.85)) == "0.80 (0.75 to 0.85)"
-    assert interval(Estimate(0.8, math.nan, math.nan)) == "0.80"
+    assert interval(Estimate(0.8, math.nan, math.nan)) == "0.80" == interval(Estimate(0.8, 0.8, 0.8))
     assert plain(probability(0.0004)) == "p < 0.001" and plain(probability(0.0321)) == "p = 0.032"
     assert plural(1, "site") == "1 site" and plural(2, "site") == "2 sites"
 
@@ -206,6 +206,6 @@ def test_evidence_keeps_the_tables_of_the_compared_runs(study_dir: Path) -> None
     evidence = collect([study_dir])
     assert set(evidence.methods) == {"dual_kd", "fedavg", "fedprox", "local"}
     assert evidence.nsd_tolerance_mm == 1.0
-    assert isinstance(evidence.deployed, pd.DataFrame) and len(evidence.deployed) == 8 * 4 * 6 * 3
+    assert isinstance(evidence.deployed, pd.DataFrame) and len(evidence.deployed) == 12 * 4 * 6 * 3
     assert set(evidence.deployed["round"]) == {19}
     assert evidence.name(-1) == "repository" and evidence.name(3) == "rural" and evidence.name(9) == "site 9"

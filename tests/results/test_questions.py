@@ -93,12 +93,14 @@ def budgets(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    """Two seeds at two widths: at width 4 dual_kd gains 0.1 at both sites and 0.05 more at the one behind; at 8 nothing."""
+    """Two seeds at two widths: at width 4 dual_kd gains 0.1 at both sites and 0.05 more at the one behind; at 8 nothing. A
+    training's own luck moves dual_kd by 0.0001 down or up."""
     folder = tmp_path_factory.mktemp("pair")
     for seed in (0, 1):
         for width, gain in ((4, 0.1), (8, 0.0)):
             write(folder, "fedavg", 2, 0.6 + seed / 100, seed=seed, student={"width": width})
-            write(folder, "dual_kd", 2, 0.6 + gain + seed / 100, gain=gain / 2, seed=seed, student={"width": width})
+            level = 0.6 + gain + seed / 100 + (2 * seed - 1) / 10_000
+            write(folder, "dual_kd", 2, level, gain=gain / 2, seed=seed, student={"width": width})
     return Comparison.of(load_runs([folder]))
 
 
@@ -158,7 +160,7 @@ def test_bytes_and_seconds_until_a_level(pair: Comparison) -> None:
     default = cost_to_target(pair)
     assert default.loc[default["condition"] == "width 4", "target"].tolist() == pytest.approx([0.505 - 0.5 * 0.37 / 16] * 2)
     never = cost_to_target(pair, target=0.99)
-    assert np.isinf(never["num_bytes"]).all() and (never["share_reached"] == 0).all()
+    assert np.isinf(never["num_bytes"]).all() and (never["share_reached"] < 0.02).all()
 
 
 def test_the_site_behind_and_what_it_gets_back(pair: Comparison) -> None:
@@ -173,7 +175,8 @@ def test_the_site_behind_and_what_it_gets_back(pair: Comparison) -> None:
 
 def test_the_map_and_the_ablation(pair: Comparison) -> None:
     table = when_does_it_pay(pair, [("dual_kd", "fedavg"), ("dual_kd", "absent")]).set_index("width")
-    assert table["outcome"].to_dict() == {"4": "wins", "8": "ties"}
+    assert table["outcome"].to_dict() == {"4": "wins", "8": "open"}
+    assert set(table["family"]) == {"dsc, methods and conditions: 2 comparisons"} and (table["num_seeds"] == 2).all()
     lost = ablation(pair, "dual_kd", by_class=True)
     assert set(lost["method"]) == {"fedavg"} and len(lost) == 2 * len(CLASSES)
     assert lost.loc[(lost["condition"] == "width 4"), "verdict"].tolist() == ["worse", "worse"]
@@ -184,7 +187,7 @@ def test_the_worst_site_and_the_spreads(pair: Comparison) -> None:
     table = fairness(pair).set_index(["condition", "method"])
     row = table.loc[("width 8", "dual_kd")]
     assert row["worst_site"] == "site-1" and row["gap"] == pytest.approx(0.2) and row["num_seeds"] == 2
-    assert row["sd_seeds"] == pytest.approx(0.01 / np.sqrt(2)) and row["clients_are"] == "fixed"
+    assert row["sd_seeds"] == pytest.approx(0.0102 / np.sqrt(2)) and row["clients_are"] == "fixed"
 
 
 def test_where_the_teacher_helps(pair: Comparison) -> None:
@@ -241,7 +244,7 @@ def test_the_scripts_print_their_tables(
         write(tmp_path, method, 1, level)
     for script, words in (
         ("label_efficiency", ("labels_needed", "at most")),
-        ("when_does_it_pay", ("dual_kd-cold - fedavg: 1 wins",)),
+        ("when_does_it_pay", ("dual_kd-cold - fedavg: 1 no verdict",)),
     ):
         monkeypatch.setattr(sys, "argv", [script, str(tmp_path)])
         runpy.run_path(str(Path(__file__).parents[2] / "analysis" / f"{script}.py"))

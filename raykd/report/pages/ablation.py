@@ -8,6 +8,7 @@ import pandas as pd
 
 from raykd.report.blocks import Block, Drawing, Figures, Text
 from raykd.report.charts import Delta, differences
+from raykd.report.compared import intervals_are
 from raykd.report.contenders import full_method
 from raykd.report.material import Material
 from raykd.report.tables import Column, table
@@ -21,11 +22,11 @@ COLUMNS = (
     Column("Method", "method"),
     Column("Condition", "condition"),
     Column("DSC, difference", "difference", "signed", 3),
-    Column("p", "p_value", "p"),
     Column("p after Holm", "p_holm", "p"),
-    Column("Rank-biserial", "rank_biserial", "signed"),
+    Column("Rank-biserial of scans", "rank_biserial", "signed"),
     Column("Typical scan (Hodges-Lehmann)", "shift", "signed", 3),
     Column("Test scans", "num_patients", "count"),
+    Column("Seeds", "num_seeds", "count"),
     Column("At a margin of 0.01", "verdict"),
 )
 NUM_DRAWN = 24
@@ -39,8 +40,9 @@ def page(material: Material) -> list[Block]:
         return []
     found = found.sort_values(["condition", "difference"], kind="stable")
     words = (
-        f"Every other method minus {full}, scan by scan: what is lost, or won, without whatever sets it apart. p-values are of "
-        "Wilcoxon's signed-rank test, adjusted over all rows after Holm."
+        f"Every other method minus {full}, scan by scan: what is lost, or won, without whatever sets it apart. "
+        f"{intervals_are(found['num_seeds'])} p-values are of Student's t, adjusted after Holm over the family: "
+        f"{found['family'].iloc[0]}."
     )
     title = f"DSC minus that of {full}"
     deltas = tuple(_deltas(material, found))[:NUM_DRAWN]

@@ -9,10 +9,12 @@ import pandas as pd
 
 from raykd.report.blocks import Block, Drawing, Figures, Text
 from raykd.report.charts import reliability as diagram
+from raykd.report.compared import intervals_are
 from raykd.report.material import Material
 from raykd.report.tables import Column, table
 from raykd.report.wording import number, signed
 from raykd.results.questions import calibration, reliability
+from raykd.results.statistics import NO_VERDICT, OPEN
 
 KEY = "calibration"
 TITLE = "Whether a model is as sure as it is right"
@@ -24,6 +26,7 @@ COLUMNS = (
     Column("Sites deploy it", "deployed"),
     Column("How far off (ECE)", "ece", "number", 3),
     Column("Surer than right by", "overconfidence", "signed", 3),
+    Column("p after Holm", "p_holm", "p"),
     Column("It is", "verdict"),
     Column("Brier score", "brier", "number", 3),
     Column("Negative log-likelihood", "nll", "number", 3),
@@ -31,11 +34,11 @@ COLUMNS = (
 )
 LEAST_SHARE = 0.01
 """Of voxels, for a bin to be drawn."""
-OVER, UNDER, OPEN = "overconfident", "underconfident", "open"
 SAID = {
-    OVER: "Overconfident, surer than right by the number in brackets",
-    UNDER: "Underconfident, less sure than right",
-    OPEN: "Neither for certain, because the interval holds zero or there is none",
+    "overconfident": "Overconfident, surer than right by the number in brackets",
+    "underconfident": "Underconfident, less sure than right",
+    OPEN: "Neither for certain",
+    NO_VERDICT: "Surer than right in one training, without a verdict",
 }
 NUM_NAMED = 8
 """Of a kind, those farthest off first; all are in the table."""
@@ -53,18 +56,20 @@ def page(material: Material) -> list[Block]:
     if found.empty:
         return []
     deployed = found["is_deployed"].map({True: "yes", False: ""})
-    found = found.assign(verdict=[_verdict(row) for row in found.to_dict("records")], deployed=deployed)
-    blocks: list[Block] = [Text(words) for words in (WORDS, *_sentences(found[found["is_deployed"]]))]
+    found = found.assign(deployed=deployed)
+    blocks: list[Block] = [Text(words) for words in (WORDS, *_sentences(found[found["is_deployed"]]), _tested(found))]
     drawings = tuple(_drawings(material))
     if drawings:
-        hint = "Bars: 95% intervals over test scans. Bins with less than 1% of the voxels are in the CSV alone."
+        hint = "Bars: 95% intervals. Bins with less than 1% of the voxels are in the CSV alone."
         blocks += [Text(f"The curves are those of the models that sites deploy. {hint}"), Figures(drawings, legend="methods")]
     return [*blocks, table(material, "How sure and how right every model is, with 95% intervals", found, COLUMNS)]
 
 
-def _verdict(row: Mapping[Any, Any]) -> str:
-    """What the interval of the overconfidence says."""
-    return OVER if row["overconfidence_low"] > 0 else UNDER if row["overconfidence_high"] < 0 else OPEN
+def _tested(found: pd.DataFrame) -> str:
+    """What intervals are over, and the family of the tests."""
+    if (found["num_seeds"] == 1).all():
+        return intervals_are(found["num_seeds"])
+    return f"{intervals_are(found['num_seeds'])} p-values are adjusted after Holm over the family: {found['family'].iloc[0]}."
 
 
 def _sentences(deployed: pd.DataFrame) -> Iterator[str]:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from raykd.report.blocks import Block, Drawing, Figures, Text
 from raykd.report.charts import score_against
+from raykd.report.compared import intervals_are
 from raykd.report.material import Material
 from raykd.report.tables import Column, table
 from raykd.report.wording import data_size
@@ -21,7 +22,7 @@ COST = (
     Column("All sites, both ways", "num_bytes", "size"),
     Column("Received by a site", "bytes_down_per_site", "size"),
     Column("Sent by a site", "bytes_up_per_site", "size"),
-    Column("None as good sends less", "efficient"),
+    Column("None with such a mean sends less", "efficient"),
 )
 TARGET = (
     Column("Method", "method"),
@@ -29,7 +30,7 @@ TARGET = (
     Column("DSC to reach", "target", "number"),
     Column("Rounds until then", "rounds", "count"),
     Column("Bytes until then", "num_bytes", "size"),
-    Column("Share of resamples that reach it", "share_reached", "share"),
+    Column("Share of draws that reach it", "share_reached", "share"),
 )
 
 
@@ -45,7 +46,7 @@ def page(material: Material) -> list[Block]:
     svg = score_against(
         sending, "num_bytes", "dsc", material, title=title, x_title="bytes, logarithmic", say=data_size, joined=False
     )
-    words = "Bars: 95% intervals over test scans." + (f" Without a byte, and so not drawn: {', '.join(silent)}." if silent else "")
+    words = intervals_are(spent["num_seeds"]) + (f" Without a byte, and so not drawn: {', '.join(silent)}." if silent else "")
     blocks: list[Block] = [Text(words), Figures((Drawing(title, svg, sending.drop(columns="efficient")),), legend="methods")]
     blocks.append(table(material, "Score and bytes of a run", spent, COST))
     return [*blocks, *_to_target(material)]

@@ -1,4 +1,4 @@
-"""When it pays: the map of wins, ties and harms over the conditions of a study."""
+"""When it pays: the map of wins and harms over the conditions of a study."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import pandas as pd
 
 from raykd.report.blocks import Block, Cell, Drawing, Figures, Row, Table, Text
 from raykd.report.charts import Delta, differences
+from raykd.report.compared import intervals_are
 from raykd.report.contenders import references
 from raykd.report.material import Material
 from raykd.report.tables import Column, table
 from raykd.report.wording import plural, signed
 from raykd.results.questions import when_does_it_pay
-from raykd.results.statistics import Estimate
+from raykd.results.statistics import NO_VERDICT, Estimate
 
 KEY = "pays"
 TITLE = "When it pays"
@@ -25,9 +26,10 @@ COLUMNS = (
     Column("DSC, difference", "difference", "signed", 3),
     Column("p after Holm", "p_holm", "p"),
     Column("Test scans", "num_patients", "count"),
+    Column("Seeds", "num_seeds", "count"),
     Column("Outcome", "outcome"),
 )
-MARKS = {"wins": "▲ wins", "ties": "≈ ties", "harms": "▼ harms", "open": "? open"}
+MARKS = {"wins": "▲ wins", "harms": "▼ harms", "open": "? open", NO_VERDICT: f"– {NO_VERDICT}"}
 NUM_DRAWN = 24
 
 
@@ -48,15 +50,21 @@ def page(material: Material) -> list[Block]:
         title = f"DSC of {method} minus {baseline}, by condition"
         svg = differences(tuple(_deltas(material, rows))[:NUM_DRAWN], title, f"{method} is better")
         blocks.append(Figures((Drawing(title, svg, rows),)))
-    return [*blocks, table(material, "Wins, ties and harms, with 95% intervals", found, COLUMNS)]
+    return [*blocks, table(material, "Wins and harms, with 95% intervals", found, COLUMNS)]
 
 
 def _sentences(found: pd.DataFrame) -> Iterator[str]:
     for (method, baseline), rows in found.groupby(["method", "baseline"], sort=False):
         counts = rows["outcome"].value_counts()
         won, lost = (int(counts.get(MARKS[name], 0)) for name in ("wins", "harms"))
-        yield f"Against {baseline}, {method} wins under {won} of {plural(len(rows), 'condition')} and harms under {lost}."
-    yield "It wins or harms where the 95% interval leaves out zero, else it ties."
+        if not (rows["num_seeds"] == 1).all():
+            yield f"Against {baseline}, {method} wins under {won} of {plural(len(rows), 'condition')} and harms under {lost}."
+    yield intervals_are(found["num_seeds"])
+    if not (found["num_seeds"] == 1).all():
+        yield (
+            "It wins or harms where the interval leaves out zero and the p-value, adjusted after Holm over the whole map "
+            f"({found['family'].iloc[0]}), is below 5%. Open is no sign that the two are alike."
+        )
 
 
 def _map(rows: pd.DataFrame, varied: list[str], baseline: str) -> Table:

@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 
 from raykd.report.blocks import Block, Table, Text
+from raykd.report.compared import intervals_are
 from raykd.report.contenders import references
 from raykd.report.material import Material
 from raykd.report.tables import Column, table
 from raykd.report.wording import NONE, number
 from raykd.results.questions import assumptions, running_costs, worth
-from raykd.results.statistics import Estimate
+from raykd.results.statistics import NO_VERDICT, OPEN, Estimate
 
 KEY = "economics"
 TITLE = "Is it worth its money?"
 NEEDS = "a file of prices; give one with --economics, say analysis/prices.yaml"
-SURE = 0.975
-"""The share of draws from which on a sentence says that it pays, as a 95% interval would."""
+SAID = {OPEN: "may or may not pay", NO_VERDICT: "has one training and so no verdict"}
 
 
 def page(material: Material) -> list[Block]:
@@ -38,10 +38,18 @@ def page(material: Material) -> list[Block]:
     costs = running_costs(material.comparison, prices)
     blocks.append(table(material, "What a federation costs, without its labels", costs, _cost_columns(prices.currency)))
     words = (
-        "Brackets hold 95% intervals: test scans are drawn anew and prices from their ranges, and every figure is computed in each "
-        "of 10,000 draws. The figures themselves are at the likeliest prices."
+        "Brackets hold 95% intervals: scores are drawn as trainings and test scans make likely, and prices from their ranges, and "
+        "every figure is computed in each of 10,000 draws. The figures themselves are at the likeliest prices. "
+        f"{_tested(saved)}"
     )
     return [*blocks, Text(words), _assumptions(material)]
+
+
+def _tested(saved: pd.DataFrame) -> str:
+    """Where it is said that it pays."""
+    if saved.empty or (saved["num_seeds"] == 1).all():
+        return intervals_are([1])
+    return f"{intervals_are(saved['num_seeds'])} It pays where p, adjusted after Holm over the rows of a reference, is below 5%."
 
 
 def _saved_columns(currency: str) -> tuple[Column, ...]:
@@ -54,6 +62,8 @@ def _saved_columns(currency: str) -> tuple[Column, ...]:
         Column("and hours", "annotation_hours", "number", 1),
         *(Column(f"{heading} ({currency})", name, "number", 0) for heading, name in money),
         Column("Draws that pay", "share_pays", "share"),
+        Column("p after Holm", "p_holm", "p"),
+        Column("Verdict", "verdict"),
         Column("Sites to break even", "break_even_sites", "count"),
         Column("Labels to break even", "break_even_labels", "number", 1),
         Column("Bound", "bound"),
@@ -104,15 +114,9 @@ def _sentences(saved: pd.DataFrame, currency: str) -> Iterator[str]:
             least = "at least " if row["bound"] == "at most" else ""
             hours = f"{least}{_said(row, 'annotation_hours', 1)} hours of annotation"
             yield (
-                f"{against}, {row['method']} {_verdict(row['share_pays'])}: it saves {hours}, "
+                f"{against}, {row['method']} {SAID.get(row['verdict'], row['verdict'])}: it saves {hours}, "
                 f"which less all costs comes to {currency} {_said(row, 'net', 0)}. It breaks even at {labels} labels saved."
             )
-
-
-def _verdict(share_pays: float) -> str:
-    if share_pays >= SURE:
-        return "pays"
-    return "does not pay" if share_pays <= 1 - SURE else "may or may not pay"
 
 
 def _said(row: pd.Series, name: str, digits: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raykd.report.blocks import Block, Text
+from raykd.report.compared import intervals_are
 from raykd.report.material import Material
 from raykd.report.tables import Column, table
 from raykd.report.wording import interval, number
@@ -19,7 +20,7 @@ SPREADS = (
     Column("DSC there", "worst", "number"),
     Column("Between best and worst site", "gap", "number"),
     Column("SD between sites", "sd_clients", "number", 3),
-    Column("SD between scans of a site", "sd_patients", "number", 3),
+    Column("SD between scans of a site and seed", "sd_patients", "number", 3),
     Column("SD between seeds", "sd_seeds", "number", 3),
     Column("Seeds", "num_seeds", "count"),
 )
@@ -35,7 +36,7 @@ def page(material: Material) -> list[Block]:
         f"The worst site fares best under {_named(worst)}: {worst['worst_site']} with "
         f"{interval(Estimate(worst['worst'], worst['worst_low'], worst['worst_high']))}. Sites are closest together under "
         f"{_named(even)}: {number(even['gap'])} of Dice between the best and the worst. The worst site is picked by its mean, so "
-        "its interval is that of the site, not of the picking."
+        f"its interval is that of the site, not of the picking; so is the gap's. {intervals_are(spread['num_seeds'])}"
     )
     return [Text(words), table(material, "The worst site, and what differs between sites, scans and seeds", spread, SPREADS)]
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from raykd.report.blocks import Block, Drawing, Figures, Text
 from raykd.report.charts import Delta, differences
+from raykd.report.compared import intervals_are
 from raykd.report.contenders import references
 from raykd.report.material import Material
 from raykd.report.tables import Column, table
@@ -28,7 +29,8 @@ GAINS = (
     Column("DSC of the method", "dsc", "number"),
     Column("Gain", "gain", "signed"),
     Column("Part of the lag made up", "lag_made_up", "share"),
-    Column("Interval says", "verdict"),
+    Column("p after Holm", "p_holm", "p"),
+    Column("Verdict", "verdict"),
 )
 NUM_DRAWN = 24
 
@@ -36,20 +38,23 @@ NUM_DRAWN = 24
 def page(material: Material) -> list[Block]:
     """Gains of the best method over each reference, by site, thickest slices first."""
     method, others = references(material)
-    blocks: list[Block] = []
+    blocks, seeds = list[Block](), set[float]()
     for other in others:
         gains = site_gains(material.comparison, method, other)
         if gains.empty or gains["client_id"].nunique() < 2:
             continue
         gains = gains.sort_values(["slice_mm", "client_name"], ascending=[False, True], kind="stable")
-        gains = gains.assign(verdict=gains["verdict"].replace({"not worse": "open"}))
+        seeds |= set(gains["num_seeds"])
         title = f"DSC of {method} minus {other}, thickest slices first"
         deltas = tuple(_deltas(material, method, gains))[:NUM_DRAWN]
         blocks.append(
             Figures((Drawing(title, differences(deltas, title, f"{method} is better"), gains.drop(columns="client_id")),))
         )
         blocks.append(table(material, f"{method} beside {other}, site by site", gains, GAINS))
-    words = "The lag is that of a site behind the best one under the reference; intervals are over test scans."
+    words = (
+        f"The lag is that of a site behind the best one under the reference. {intervals_are(seeds)} p-values are adjusted after "
+        "Holm over the sites and conditions of a table."
+    )
     return [Text(words), *blocks] if blocks else []
 
 

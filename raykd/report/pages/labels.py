@@ -9,6 +9,7 @@ import pandas as pd
 
 from raykd.report.blocks import Block, Drawing, Figures, Table, Text
 from raykd.report.charts import score_against
+from raykd.report.compared import intervals_are
 from raykd.report.contenders import references
 from raykd.report.material import Material
 from raykd.report.tables import Column, table
@@ -34,7 +35,7 @@ TARGET = (
     Column("Condition", "level"),
     Column("DSC to reach", "target", "number"),
     Column("Labelled scans until then", "labels_needed", "number", 1),
-    Column("Share of resamples that reach it", "share_reached", "share"),
+    Column("Share of draws that reach it", "share_reached", "share"),
 )
 AREA = (
     Column("Method", "method"),
@@ -50,7 +51,7 @@ def page(material: Material) -> list[Block]:
     curve = label_curve(material.comparison)
     if curve.empty or curve.groupby(["method", "level"])["num_labels"].nunique().max() < 2 or not (curve["num_labels"] > 0).all():
         return []
-    blocks: list[Block] = [Text("Labelled scans are counted over all sites. Bars: 95% intervals over test scans.")]
+    blocks: list[Block] = [Text(f"Labelled scans are counted over all sites. {intervals_are(curve['num_seeds'])}")]
     blocks.append(Figures(tuple(_drawings(material, curve)), legend="methods"))
     saved = _saved(material)
     blocks += [Text(words) for words in _sentences(saved)]

@@ -76,7 +76,9 @@ def _sentences(material: Material, attacks: pd.DataFrame, spent: pd.DataFrame) -
         few = f", and {counts['too few cases']} had too few scans to say" if "too few cases" in counts else ""
         yield (
             f"Of {plural(len(attacks), 'attack')} on the uploads of the last round, {counts.get('leaks', 0)} got beyond what is "
-            f"known without the upload{few}. Nothing found is no proof: these are baselines without side information."
+            f"known without the upload{few}. Nothing found is no proof: these are baselines without side information. "
+            "Intervals are over the cases of one training and are not adjusted for the number of attacks: of many that find "
+            "nothing, one in forty is told to leak by chance."
         )
         found = attacks[attacks["warning"] != ""]
         for (method, attack, warning), rows in found.groupby(["method", "attack", "warning"], observed=True):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from raykd.report.answer import compare
 from raykd.report.blocks import Block, Cell, Row, Table, Text
+from raykd.report.compared import compare, intervals_are
 from raykd.report.material import Material
 from raykd.report.tables import Column, digits_of, estimate_cell, table
 from raykd.report.wording import NONE, data_size, duration, number
@@ -39,22 +39,28 @@ TERA = 1e12
 RANKED = (
     Column("Method", "method"),
     Column("Rank", "rank", "count"),
-    Column("Share of resamples in which it is first", "share_first", "share"),
+    Column("Share of draws in which it is first", "share_first", "share"),
     Column("Test scans", "num_patients", "count"),
+    Column("Seeds", "num_seeds", "count"),
 )
 
 
 def page(material: Material) -> list[Block]:
     """Quality and cost, and how firm the order is."""
-    words = "The smaller lines are 95% intervals. A heading sorts the table."
+    are = intervals_are(score.num_seeds for score in material.rankings["dsc"]) if material.rankings["dsc"] else ""
+    words = (
+        f"The smaller lines are 95% intervals; differences to the first are described, not tested. {are} A heading sorts the table."
+    )
     blocks: list[Block] = [Text(" ".join([words, *unequal_work(material)])), _comparison(material)]
     ranks = _ranks(material)
     if len(ranks) > 1:
+        several = ranks["num_seeds"].iloc[0] > 1
         blocks += [
             Text(
-                "How firm that order is: all methods are ranked anew in every resample of the test scans that all were judged on."
+                "How firm that order is: all methods are ranked anew in every draw of the means that "
+                + ("trainings and their test scans make likely." if several else "the test scans of one training make likely.")
             ),
-            table(material, "Ranks by DSC, with the range that holds 95% of resamples", ranks, RANKED),
+            table(material, "Ranks by DSC, with the range that holds 95% of draws", ranks, RANKED),
         ]
     return blocks
 

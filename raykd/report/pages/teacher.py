@@ -8,6 +8,7 @@ import pandas as pd
 
 from raykd.report.blocks import Block, Drawing, Figures, Text
 from raykd.report.charts import Delta, differences
+from raykd.report.compared import intervals_are
 from raykd.report.contenders import taught_and_untaught
 from raykd.report.material import Material
 from raykd.report.tables import Column, table
@@ -26,6 +27,7 @@ COLUMNS = (
     Column("of the reference", "reference_dsc", "number"),
     Column("of the method", "dsc", "number"),
     Column("Gain", "gain", "signed"),
+    Column("p after Holm", "p_holm", "p"),
     Column("The teacher", "effect"),
     Column("Its volumes are off by", "teacher_volume_bias", "share"),
     Column("Test scans", "num_patients", "count"),
@@ -41,9 +43,8 @@ def page(material: Material) -> list[Block]:
         return []
     counts = effect["effect"].value_counts()
     words = (
-        f"{method} learns from the teacher, {reference} does not. Of {len(effect)} pairs of site and structure it helps in "
-        f"{counts.get('helps', 0)} and harms in {counts.get('harms', 0)}; in {counts.get('open', 0)} the interval holds zero. What "
-        "else sets the two methods apart is in the gain too. The teacher is judged as it was handed out, before any round."
+        f"{method} learns from the teacher, {reference} does not. {_counted(counts, effect)} What else sets the two methods apart "
+        "is in the gain too. The teacher is judged as it was handed out, before any round."
     )
     title = f"DSC of {method} minus {reference}, the largest gain first"
     drawn = effect.sort_values("gain", ascending=False).head(NUM_DRAWN)
@@ -51,6 +52,17 @@ def page(material: Material) -> list[Block]:
         title, differences(tuple(_deltas(material, method, drawn)), title, "the teacher helps"), effect.drop(columns="client_id")
     )
     return [Text(words), Figures((drawing,)), table(material, "The teacher's effect by site and structure", effect, COLUMNS)]
+
+
+def _counted(counts: pd.Series[int], effect: pd.DataFrame) -> str:
+    """In how many places it helps and harms, and by what test."""
+    if (effect["num_seeds"] == 1).all():
+        return intervals_are(effect["num_seeds"])
+    return (
+        f"Of {len(effect)} pairs of site and structure it helps in {counts.get('helps', 0)} and harms in {counts.get('harms', 0)}; "
+        f"{counts.get('open', 0)} are open. {intervals_are(effect['num_seeds'])} p-values are adjusted after Holm over the family: "
+        f"{effect['family'].iloc[0]}."
+    )
 
 
 def _deltas(material: Material, method: str, effect: pd.DataFrame) -> Iterator[Delta]:

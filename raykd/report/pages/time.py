@@ -7,6 +7,7 @@ import pandas as pd
 
 from raykd.report import figures, wording
 from raykd.report.blocks import Block, Drawing, Figures, Text
+from raykd.report.compared import intervals_are
 from raykd.report.material import Material
 from raykd.report.tables import Column, table
 from raykd.results.questions import stages, to_target
@@ -18,7 +19,7 @@ TARGET = (
     Column("Rounds until then", "rounds", "count"),
     Column("At the sites", "simulated_s", "seconds"),
     Column("In the simulation", "measured_s", "seconds"),
-    Column("Share of resamples that reach it", "share_reached", "share"),
+    Column("Share of draws that reach it", "share_reached", "share"),
 )
 PARTS = (
     Column("Site", "client_name"),
@@ -86,5 +87,8 @@ def _to_target(material: Material) -> list[Block]:
     reached = to_target(material.comparison)
     if reached.empty:
         return []
-    words = "Time until a score is reached: the highest that all methods of a condition reach in the end."
+    words = (
+        "Time until a score is reached: the highest that all methods of a condition reach in the end. "
+        f"{intervals_are(reached['num_seeds'])}"
+    )
     return [Text(words), table(material, "Time until a score is reached, with 95% intervals", reached, TARGET)]

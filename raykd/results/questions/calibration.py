@@ -10,13 +10,17 @@ import pandas as pd
 
 from raykd.results.questions.comparison import Comparison
 from raykd.results.statistics import (
+    BETTER,
+    NO_VERDICT,
     NOTHING,
+    OPEN,
+    WORSE,
+    Difference,
     Estimate,
     Sample,
     columns_of,
+    judge,
     patient_scores,
-    percentiles,
-    resampling_rng,
 )
 
 CASE = ["seed", "client_id", "patient_id", "case_id"]
@@ -24,6 +28,11 @@ SHARES = ("num_voxels", "sum_confidence", "num_correct")
 LEVELS = ("confidence", "accuracy", "brier", "nll")
 QUANTITIES = {"apart": "ece", **dict(zip(("sum_confidence", "num_correct", "sum_brier", "sum_nll"), LEVELS, strict=True))}
 """What the sums of a case become, divided by its voxels."""
+LIMITS = {
+    **dict.fromkeys(("ece", "confidence", "accuracy"), (0.0, 1.0)),
+    "overconfidence": (-1.0, 1.0), "brier": (0.0, 2.0), "nll": (0.0, np.inf),
+}  # fmt: skip
+OVER, UNDER = "overconfident", "underconfident"
 
 
 def calibration(comparison: Comparison) -> pd.DataFrame:
@@ -34,22 +43,32 @@ def calibration(comparison: Comparison) -> pd.DataFrame:
         One row a cell and model: method, condition, model, `is_deployed` (at most of its sites), and, each with its interval,
         means over sites of the means over patients: `ece` (expected calibration error of a case, 0 to 1: at least that of all cases
         together, where one that is too sure makes up for one that is not), `overconfidence` (confidence less accuracy),
-        `confidence`, `accuracy`, `brier` (0 to 2) and `nll` (NaN: not recorded); `num_patients`. Empty where nothing was counted.
+        `confidence`, `accuracy`, `brier` (0 to 2) and `nll` (NaN: not recorded); `p_value` and `p_holm` of the overconfidence
+        (adjusted over all rows, one family), `family` and `verdict`: overconfident or underconfident where the interval leaves out
+        zero and the adjusted p-value is below 5%, else open; no verdict with one training; `num_patients` and `num_seeds`. Empty
+        where nothing was counted.
 
     Source:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017, https://arxiv.org/abs/1706.04599, with 15 equal bins.
     """
-    rows = []
+    rows, every = [], []
     for told, bins in _models(comparison):
         bins = bins.assign(apart=(bins["sum_confidence"] - bins["num_correct"]).abs())
         sums = bins.groupby(CASE)[["apart", *SHARES, "sum_brier", "sum_nll"]].sum(min_count=1)
         mean = sums.div(sums["num_voxels"], axis=0).rename(columns=QUANTITIES)
         cases = mean.assign(overconfidence=mean["confidence"] - mean["accuracy"]).drop(columns="num_voxels")
         sample = _sample(cases)
-        estimates = dict(zip(sample.conditions, sample.macro(resampling_rng()), strict=True))
+        macros = zip(sample.conditions, sample.macro(), strict=True)
+        estimates = {name: estimate.within(*LIMITS[str(name)]) for name, estimate in macros}
         columns = {name: columns_of(name, estimates.get(name, NOTHING)) for name in ("ece", "overconfidence", *LEVELS)}
-        rows.append({**told, **{key: v for one in columns.values() for key, v in one.items()}, "num_patients": sample.num_patients})
-    return pd.DataFrame(rows)
+        numbers = {"num_patients": sample.num_patients, "num_seeds": sample.num_seeds}
+        rows.append({**told, **{key: v for one in columns.values() for key, v in one.items()}, **numbers})
+        every.append(Difference(Sample(sample.wide[["overconfidence"]]).clusters, **numbers))
+    if not rows:
+        return pd.DataFrame()
+    judged = judge(every, "overconfidence, methods, models and conditions", 0.0)
+    words = {BETTER: OVER, WORSE: UNDER, OPEN: OPEN, NO_VERDICT: NO_VERDICT}
+    return pd.DataFrame(rows).join(judged.assign(verdict=judged["verdict"].map(words)))
 
 
 def reliability(comparison: Comparison) -> pd.DataFrame:
@@ -57,8 +76,9 @@ def reliability(comparison: Comparison) -> pd.DataFrame:
 
     Returns:
         One row a cell, model and bin that holds a voxel: method, condition, model, `is_deployed`, `bin_index`, `share` (of voxels),
-        `confidence` (mean of the bin) and `accuracy` with its interval (NaN: a resample of patients lacks the bin). Sites weigh the
-        same, and at a site its patients.
+        `confidence` (mean of the bin) and `accuracy` with its interval (NaN: a single patient has the bin), `num_seeds`. Sites
+        weigh the same, and at a site its patients. The interval is that of a ratio by linearisation: Cochran, Sampling Techniques,
+        1977, section 6.4.
     """
     rows = []
     for told, bins in _models(comparison):
@@ -68,14 +88,21 @@ def reliability(comparison: Comparison) -> pd.DataFrame:
         wide.columns = wide.columns.to_flat_index()
         sample = _sample(wide)
         values = dict(zip(sample.conditions, sample.macro_V.tolist(), strict=True))
-        draws = dict(zip(sample.conditions, sample.macro_draws_BV(resampling_rng()).T, strict=True))
         for index in sorted(set(shares["bin_index"])):
             num, sure, right = ((name, index) for name in SHARES)
-            with np.errstate(invalid="ignore"):
-                interval = percentiles(draws[right] / draws[num])
-            accuracy = columns_of("accuracy", Estimate(values[right] / values[num], *interval))
-            rows.append({**told, "bin_index": index, "share": values[num], "confidence": values[sure] / values[num], **accuracy})
+            accuracy = columns_of("accuracy", _ratio(sample.wide[right], sample.wide[num], values[right], values[num]))
+            told_bin = {"bin_index": index, "share": values[num], "confidence": values[sure] / values[num]}
+            rows.append({**told, **told_bin, **accuracy, "num_seeds": sample.num_seeds})
     return pd.DataFrame(rows)
+
+
+def _ratio(top: pd.Series[float], bottom: pd.Series[float], top_mean: float, bottom_mean: float) -> Estimate:
+    """The ratio of two means, between 0 and 1, with its interval."""
+    ratio = top_mean / bottom_mean
+    if (bottom > 0).sum() < 2:
+        return Estimate(ratio, np.nan, np.nan)
+    around = Sample(((top - ratio * bottom) / bottom_mean).to_frame()).macro()[0]
+    return Estimate(ratio, ratio + around.low, ratio + around.high).within(0.0, 1.0)
 
 
 def _models(comparison: Comparison) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
@@ -95,7 +122,6 @@ def _models(comparison: Comparison) -> Iterator[tuple[dict[str, object], pd.Data
 
 
 def _sample(cases: pd.DataFrame) -> Sample:
-    """Patients' means of every column of cases, over their visits, then over seeds; a column of which nothing is known is left
-    out."""
+    """Patients' means of every column of cases, over their visits; a column of which nothing is known is left out."""
     long = cases.dropna(axis=1, how="all").reset_index().melt(CASE, var_name="quantity", value_name="score")
-    return Sample.of(patient_scores(long, by="quantity"))
+    return Sample(patient_scores(long, by="quantity"))

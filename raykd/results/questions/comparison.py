@@ -11,7 +11,7 @@ import pandas as pd
 from raykd.results.reader import Run, Tables
 from raykd.results.settings import Conditions, Setting
 from raykd.results.sites import Sites
-from raykd.results.statistics import Metric, Sample, case_scores, deployed_cases, evaluated_cases, patient_scores
+from raykd.results.statistics import RANGES, Metric, Sample, case_scores, deployed_cases, evaluated_cases, patient_scores
 from raykd.scenario.errors import RaykdError, did_you_mean
 
 
@@ -160,10 +160,10 @@ class Comparison:
         return case_scores(rows.assign(method=rows["cell"]), metric)
 
     def sample(self, cells: Sequence[int], metric: Metric = "dsc") -> Sample:
-        """The patients that all of these cells were judged on, a column a cell."""
+        """The patients that all of these cells were judged on in the same seed, a column a cell."""
         scores = self.scores(metric)
         wide = patient_scores(scores[scores["method"].isin(cells)])
-        return Sample.of(wide[[cell for cell in cells if cell in wide]])
+        return Sample(wide[[cell for cell in cells if cell in wide]], RANGES[metric])
 
     def curve(self, cell: int, metric: Metric = "dsc") -> Sample:
         """Patients' scores after each evaluated round of a cell, rounds in order; computed once."""
@@ -173,7 +173,8 @@ class Comparison:
                 self.scores(metric, rows[rows["round"] == number]).assign(round=number) for number in sorted(rows["round"].unique())
             ]
             known = [one for one in scores if len(one)]
-            sample = Sample.of(patient_scores(pd.concat(known), by="round")) if known else Sample({}, ())
+            wide = patient_scores(pd.concat(known), by="round") if known else None
+            sample = Sample.of_nobody() if wide is None else Sample(wide, RANGES[metric])
             self._curves[cell, metric] = sample
         return self._curves[cell, metric]
 

@@ -29,8 +29,8 @@ def communication(comparison: Comparison, metric: Metric = "dsc") -> pd.DataFram
     Returns:
         One row a cell: the macro mean `{metric}` with its interval, `bytes_down_per_site` and `bytes_up_per_site` (mean over the
         sites, all rounds and the hand-out before them), `steps_per_site` and `flops_per_site` (see `work_of`), `num_bytes` (all
-        sites, both directions), `simulated_s`, `measured_s` (the rounds; NaN: not recorded), and `is_efficient`: no other cell of
-        the condition does as well with fewer bytes.
+        sites, both directions), `simulated_s`, `measured_s` (the rounds; NaN: not recorded), `num_seeds`, and `is_efficient`: no
+        other cell of the condition has so high a mean with fewer bytes, whatever the intervals say.
     """
     rows = []
     totals = {cost: _final_costs(comparison, cost) for cost in ("num_bytes", "simulated_s", "measured_s")}
@@ -48,10 +48,11 @@ def communication(comparison: Comparison, metric: Metric = "dsc") -> pd.DataFram
             {
                 "method": cell["method"],
                 "condition": cell["condition"],
-                **columns_of(metric, sample.macro(resampling_rng())[0]),
+                **columns_of(metric, sample.macro()[0]),
                 **{f"bytes_{way}_per_site": float(per_site.get(way, 0.0)) for way in ("down", "up")},
                 **{f"{name}_per_site": total / num_runs[number] / len(sample.clients) for name, total in work.items()},
                 **{cost: float(values.get(number, 0.0 if cost == "num_bytes" else np.nan)) for cost, values in totals.items()},
+                "num_seeds": sample.num_seeds,
             }
         )
     table = pd.DataFrame(rows)
@@ -96,7 +97,8 @@ def cost_to_target(
 
     Returns:
         One row a cell with a learning curve: `target`, `rounds` (done until then; 0: the start was enough), `{cost}` with its
-        interval over patients (infinite: never), and `share_reached`: the share of resamples that reach it.
+        interval over trainings and patients (infinite: never), `share_reached`: the share of draws that reach it, and `num_seeds`
+        (1: over patients alone).
     """
     curves = {int(cell): comparison.curve(int(cell), metric) for cell in comparison.cells.index}
     spent = _cumulated(comparison, cost)
@@ -109,14 +111,15 @@ def cost_to_target(
             rounds = np.asarray(curves[cell].conditions, np.float64)
             costs = np.array([_spent_by(spent[cell], last) for last in rounds])
             at = _first(curves[cell].macro_V[None], level)[0]
-            at_B = _first(curves[cell].macro_draws_BV(resampling_rng()), level)
+            draws_BV = curves[cell].macro_draws_BV(resampling_rng())
+            at_B, is_known = _first(draws_BV, level), not np.isnan(draws_BV).any()
             padded = np.append(costs, np.inf)
-            interval = percentiles(padded[at_B]) if not np.isnan(costs).all() else (np.nan, np.nan)
+            interval = percentiles(padded[at_B]) if is_known and not np.isnan(costs).all() else (np.nan, np.nan)
             rows.append(
                 {
                     "method": method, "condition": condition, "target": level,
                     "rounds": float(np.append(rounds + 1, np.inf)[at]), **columns_of(cost, Estimate(float(padded[at]), *interval)),
-                    "share_reached": float((at_B < len(costs)).mean()),
+                    "share_reached": float((at_B < len(costs)).mean()) if is_known else np.nan, "num_seeds": curves[cell].num_seeds,
                 }
             )  # fmt: skip
     return pd.DataFrame(rows)

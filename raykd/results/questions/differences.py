@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import pandas as pd
 
 from raykd.results.questions.comparison import Comparison
 from raykd.results.statistics import (
+    BETTER,
     HIGHER_IS_BETTER,
     MARGIN,
+    NO_VERDICT,
+    OPEN,
+    WORSE,
     Metric,
     columns_of,
-    holm,
+    judge,
     paired_difference,
-    resampling_rng,
-    verdict,
 )
 
 
@@ -26,6 +28,7 @@ def differences(
     *,
     by_class: bool = False,
     margin: float = MARGIN,
+    conditions: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Method minus baseline, patient by patient, under every condition that has both.
 
@@ -35,36 +38,37 @@ def differences(
         metric: what is compared.
         by_class: a row a class; otherwise the mean over classes, named `all`.
         margin: of the verdict, see `raykd.results.statistics.verdict`; distances are judged at 0.
+        conditions: those of the family; None: all.
 
     Returns:
-        One row a condition, pair and class: the settings that vary, `difference` with its interval, `p_value`, `p_holm` (adjusted
-        over all rows), `rank_biserial`, `shift` (Hodges-Lehmann) with its interval, `num_patients`, `verdict`.
+        One row a condition, pair and class: the settings that vary, `difference` with its interval, `p_value` (over trainings; NaN
+        with one), `p_holm` (adjusted over all rows, which are one family), `verdict`, `family` (its name and size),
+        `rank_biserial`, `shift` (Hodges-Lehmann), `num_patients` and `num_seeds` (1: the interval is over patients alone).
     """
     deployed = comparison.deployed
     names = deployed["class_name"].astype(str)
     classes: dict[str, pd.DataFrame] = {"all": deployed}
     if by_class:
         classes = {name: deployed[names == name] for name in sorted(set(names))}
-    pairs, rows = tuple(pairs), []
+    pairs, rows, every = tuple(pairs), [], []
     better = HIGHER_IS_BETTER[metric]
     for name, cases in classes.items():
         scores = comparison.scores(metric, cases)
-        for condition, cells in comparison.conditions():
+        asked = (one for one in comparison.conditions() if conditions is None or one[0] in conditions)
+        for condition, cells in asked:
             for method, baseline in ((one, other) for one, other in pairs if one in cells and other in cells):
                 mine, other = (scores[scores["method"] == cells[label]] for label in (method, baseline))
-                found = paired_difference(mine, other, resampling_rng())
+                found = paired_difference(mine, other)
+                every.append(found)
                 rows.append({
                     "condition": condition, **_settings(comparison, cells[method]),
                     "method": method, "baseline": baseline, "class_name": name, **columns_of("difference", found.macro),
-                    "p_value": found.p_value, "p_holm": 0.0,
-                    "rank_biserial": found.rank_biserial, **columns_of("shift", found.shift),
-                    "num_patients": found.num_patients,
-                    "verdict": verdict(found.macro, margin if better else 0.0, higher_is_better=better),
+                    "rank_biserial": found.rank_biserial, "shift": found.shift,
+                    "num_patients": found.num_patients, "num_seeds": found.num_seeds,
                 })  # fmt: skip
-    table = pd.DataFrame(rows)
-    if len(table):
-        table["p_holm"] = holm(table["p_value"].to_numpy())
-    return table
+    family = f"{metric}, methods and conditions{' and classes' if by_class else ''}"
+    judged = judge(every, family, margin if better else 0.0, higher_is_better=better)
+    return pd.DataFrame(rows).join(judged) if rows else pd.DataFrame()
 
 
 def _settings(comparison: Comparison, cell: int) -> dict[str, str]:
@@ -83,15 +87,13 @@ def ablation(comparison: Comparison, full: str, metric: Metric = "dsc", *, by_cl
 
 
 def when_does_it_pay(comparison: Comparison, pairs: Iterable[tuple[str, str]], metric: Metric = "dsc") -> pd.DataFrame:
-    """The map of wins, ties and harms.
+    """The map of wins and harms.
 
     Returns:
-        As `differences`, with `outcome` in place of the verdict: wins or harms where the interval leaves out zero, ties where it
-        does not, open where there is no interval.
+        As `differences`, with `outcome` in place of the verdict: wins or harms where the interval leaves out zero and the p-value,
+        adjusted over the whole map, is below 5%; open elsewhere, which is no sign that two methods are alike; no verdict with one
+        training.
     """
     table = differences(comparison, pairs, metric, margin=0.0)
-    words = {"better": "wins", "worse": "harms", "not worse": "ties", "open": "ties"}
-    if len(table):
-        outcomes = table["verdict"].map(words).where(table["difference_low"].notna(), "open")
-        table = table.drop(columns="verdict").assign(outcome=outcomes)
-    return table
+    words = {BETTER: "wins", WORSE: "harms", OPEN: "open", NO_VERDICT: NO_VERDICT}
+    return table.drop(columns="verdict").assign(outcome=table["verdict"].map(words)) if len(table) else table

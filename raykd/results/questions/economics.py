@@ -1,5 +1,5 @@
 """Is it worth its money? Labels saved become hours and money, bytes and seconds become costs, and both carry their uncertainty:
-resampled patients and drawn prices go through the same sums together."""
+draws of scores and of prices go through the same sums together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from raykd.results.questions.comparison import Comparison
 from raykd.results.questions.labels import labels_needed
-from raykd.results.statistics import Metric, Uncertain, columns_of, drawn, sure
+from raykd.results.statistics import ALPHA, NO_VERDICT, NUM_RESAMPLES, OPEN, Metric, Uncertain, columns_of, drawn, holm, sure
 
 MINUTES, SECONDS, BYTES = 60.0, 3600.0, 1e9
 """In an hour, in an hour, in a gigabyte."""
@@ -158,41 +158,54 @@ def worth(comparison: Comparison, prices: Prices, method: str, reference: str, m
 
     Returns:
         One row a level and budget of the reference (or, without several budgets, a condition), each figure with its interval over
-        patients and prices: `labels_saved` and `annotation_hours` over all sites, in money `annotation`, `transfer`, `compute`,
-        `energy`, `repository`, `joining` (method less reference) and `net`: annotation less all others; `share_pays`: the share of
-        draws in which net is above zero; `break_even_sites`: alike sites from which on the repository's share is earned (infinite:
-        never); `break_even_labels`: to be saved over all sites for a net of zero; `bound` as `labels_saved` has it.
+        trainings, patients and prices: `labels_saved` and `annotation_hours` over all sites, in money `annotation`, `transfer`,
+        `compute`, `energy`, `repository`, `joining` (method less reference) and `net`: annotation less all others; `share_pays`:
+        the share of draws in which net is above zero; `p_holm`: twice the share on the other side of zero, adjusted over all rows,
+        one family; `verdict`: pays, does not pay or open, no verdict with one training (`num_seeds`); `break_even_sites`: alike
+        sites from which on the repository's share is earned (infinite: never); `break_even_labels`: to be saved over all sites for
+        a net of zero; `bound` as `labels_saved` has it.
 
     Raises:
         RaykdError: no run is of one of the two methods.
     """
     comparison.known(method), comparison.known(reference)
     rows = []
-    for level, budget, labels, bound, cell, other in _pairs(comparison, method, reference, metric):
+    for level, budget, labels, bound, cell, other, num_seeds in _pairs(comparison, method, reference, metric):
         usages = [usage_of(comparison, number) for number in (cell, other)]
         mine, theirs = (bill_of(usage, prices) for usage in usages)
         figures = _figures(labels, mine, theirs, usages[0].num_sites, prices)
         row = {"method": method, "reference": reference, "level": level, "reference_labels": budget}
-        row |= {"num_sites": usages[0].num_sites, "bound": bound}
+        row |= {"num_sites": usages[0].num_sites, "bound": bound, "num_seeds": num_seeds}
         for name, figure in figures.items():
             row |= columns_of(name, figure.estimate)
         rows.append({**row, "share_pays": figures["net"].share_positive})
-    return pd.DataFrame(rows)
+    return _judged(pd.DataFrame(rows)) if rows else pd.DataFrame()
+
+
+def _judged(table: pd.DataFrame) -> pd.DataFrame:
+    """With the verdict of each row: of draws, so that no p-value is below twice one draw's share."""
+    share = table["share_pays"].to_numpy(float)
+    tail = np.maximum(np.minimum(share, 1 - share), 1 / NUM_RESAMPLES)
+    p_holm = holm(np.where(table["num_seeds"] > 1, np.minimum(2 * tail, 1.0), np.nan))
+    said = np.where(p_holm < ALPHA, np.where(share > 0.5, "pays", "does not pay"), OPEN)
+    return table.assign(p_holm=p_holm, verdict=np.where(table["num_seeds"] == 1, NO_VERDICT, said))
 
 
 def _pairs(
     comparison: Comparison, method: str, reference: str, metric: Metric
-) -> Iterator[tuple[str, float, Uncertain, str, int, int]]:
-    """Level, budget, labels saved, bound and the two cells, where labels vary; elsewhere conditions, labels saved unknown."""
+) -> Iterator[tuple[str, float, Uncertain, str, int, int, int]]:
+    """Level, budget, labels saved, bound, the two cells and their seeds, where labels vary; elsewhere conditions, labels saved
+    unknown."""
     known: set[int] = set()
     for one in labels_needed(comparison, method, reference, metric):
         known |= {one.cell, one.reference_cell}
         saved = Uncertain(one.budget - one.value, one.budget - one.draws_B)
-        yield one.level, one.budget, saved, one.bound, one.cell, one.reference_cell
+        yield one.level, one.budget, saved, one.bound, one.cell, one.reference_cell, one.num_seeds
     for condition, cells in comparison.conditions():
         if method in cells and reference in cells and not {cells[method], cells[reference]} & known:
             labels = float(comparison.cells.at[cells[reference], "num_labels"])  # type: ignore[arg-type]
-            yield condition, labels, UNKNOWN, "unknown", cells[method], cells[reference]
+            num_seeds = comparison.sample([cells[method], cells[reference]], metric).num_seeds
+            yield condition, labels, UNKNOWN, "unknown", cells[method], cells[reference], num_seeds
 
 
 def _figures(labels: Uncertain, mine: Bill, theirs: Bill, num_sites: int, prices: Prices) -> dict[str, Uncertain]:

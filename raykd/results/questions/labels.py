@@ -27,10 +27,10 @@ def label_curve(comparison: Comparison, metric: Metric = "dsc") -> pd.DataFrame:
         for number, cell in cells.sort_values(["method", "num_labels"]).iterrows():
             sample = comparison.sample([int(number)], metric)  # type: ignore[call-overload]
             if sample.clients:
-                estimate = columns_of(metric, sample.macro(resampling_rng())[0])
+                estimate = columns_of(metric, sample.macro()[0])
                 told = {name: cell[name] for name in ("method", "num_labels", "labels_per_site")}
                 rows.append(
-                    {**told, "level": level, **estimate, "num_seeds": cell["num_seeds"], "num_patients": sample.num_patients}
+                    {**told, "level": level, **estimate, "num_seeds": sample.num_seeds, "num_patients": sample.num_patients}
                 )
     return pd.DataFrame(rows)
 
@@ -42,7 +42,7 @@ def label_area(comparison: Comparison, metric: Metric = "dsc") -> pd.DataFrame:
     budgets has no row.
 
     Returns:
-        One row a level and method: `area` with its interval, `num_budgets`, `num_patients`.
+        One row a level and method: `area` with its interval, `num_budgets`, `num_patients`, `num_seeds`.
     """
     rows = []
     for grid in _grids(comparison, metric):
@@ -52,19 +52,21 @@ def label_area(comparison: Comparison, metric: Metric = "dsc") -> pd.DataFrame:
             area_B = _area(draws_BL, budgets)
             value = float(_area(values_L[None], budgets)[0])
             area = columns_of("area", Estimate(value, *percentiles(area_B)))
-            rows.append({"method": method, "level": level, **area, "num_budgets": len(budgets), "num_patients": grid.num_patients})
+            numbers = {"num_budgets": len(budgets), "num_patients": grid.num_patients, "num_seeds": grid.num_seeds}
+            rows.append({"method": method, "level": level, **area, **numbers})
     return pd.DataFrame(rows)
 
 
 def labels_saved(comparison: Comparison, method: str, reference: str, metric: Metric = "dsc") -> pd.DataFrame:
     """The labels that a method needs to do as well as another does with each of its budgets.
 
-    Between two budgets the curve is taken as straight in log labels. Patients are resampled for both curves together.
+    Between two budgets the curve is taken as straight in log labels. Trainings and patients are drawn for both curves together.
 
     Returns:
         One row a level and budget of the reference: `reference_labels`, `reference_{metric}`, `labels_needed` and `labels_saved`
         (over all sites) with intervals, and `bound`: `at most` where the fewest labels tried were enough already, so that more may
-        be saved; `never` where the most were not enough (infinite); "" otherwise.
+        be saved; `never` where the most were not enough (infinite); "" otherwise. `num_seeds` in common (1: intervals are over
+        patients alone).
 
     Raises:
         RaykdError: no run is of one of the two methods.
@@ -77,7 +79,7 @@ def labels_saved(comparison: Comparison, method: str, reference: str, metric: Me
             {
                 "method": method, "reference": reference, "level": one.level, "reference_labels": one.budget,
                 f"reference_{metric}": one.score, **columns_of("labels_needed", needed), **columns_of("labels_saved", saved),
-                "bound": one.bound,
+                "bound": one.bound, "num_seeds": one.num_seeds,
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
@@ -91,9 +93,10 @@ class LabelsNeeded:
         level: what the two have in common, but for labels.
         budget: of the reference, over all sites.
         score: that the reference reaches with it.
-        value, draws_B: labels needed, and resamples of them; infinite where the most tried are not enough.
+        value, draws_B: labels needed, and draws of them; infinite where the most tried are not enough.
         bound: as `labels_saved` says.
         cell, reference_cell: of the two methods, at this budget.
+        num_seeds: that all budgets of both have.
     """
 
     level: str
@@ -104,10 +107,11 @@ class LabelsNeeded:
     bound: str
     cell: int
     reference_cell: int
+    num_seeds: int
 
 
 def labels_needed(comparison: Comparison, method: str, reference: str, metric: Metric = "dsc") -> Iterator[LabelsNeeded]:
-    """What `labels_saved` tells, with its resamples, for those who go on to compute with them.
+    """What `labels_saved` tells, with its draws, for those who go on to compute with them.
 
     Raises:
         RaykdError: no run is of one of the two methods.
@@ -122,7 +126,7 @@ def labels_needed(comparison: Comparison, method: str, reference: str, metric: M
             draws_B = _labels_for(mine_BL, theirs_BL[:, index], budgets)
             bound = "never" if np.isinf(value) else "at most" if value == budgets[0] else ""
             cells = int(own.to_numpy()[index]), int(others.to_numpy()[index])
-            yield LabelsNeeded(grid.level, float(budget), float(theirs_L[index]), value, draws_B, bound, *cells)
+            yield LabelsNeeded(grid.level, float(budget), float(theirs_L[index]), value, draws_B, bound, *cells, grid.num_seeds)
 
 
 def labels_to_target(comparison: Comparison, target: float, metric: Metric = "dsc") -> pd.DataFrame:
@@ -135,7 +139,8 @@ def labels_to_target(comparison: Comparison, target: float, metric: Metric = "ds
 
     Returns:
         One row a level and method: `target`, `labels_needed` over all sites with its interval (infinite: the most labels tried are
-        not enough; the fewest tried: fewer may do), and `share_reached`: the share of resamples of patients that reach it.
+        not enough; the fewest tried: fewer may do), `share_reached`: the share of draws of trainings and patients that reach it,
+        and `num_seeds`.
     """
     rows = []
     for grid in _grids(comparison, metric):
@@ -145,9 +150,9 @@ def labels_to_target(comparison: Comparison, target: float, metric: Metric = "ds
             needed = float(_labels_for(values_L[None], np.array([target]), budgets)[0])
             needed_B = _labels_for(draws_BL, np.full(len(draws_BL), target), budgets)
             told = columns_of("labels_needed", Estimate(needed, *percentiles(needed_B)))
-            rows.append(
-                {"method": method, "level": level, "target": target, **told, "share_reached": float(np.isfinite(needed_B).mean())}
-            )
+            share = np.nan if np.isnan(needed_B).any() else float(np.isfinite(needed_B).mean())
+            told |= {"share_reached": share, "num_seeds": grid.num_seeds}
+            rows.append({"method": method, "level": level, "target": target, **told})
     return pd.DataFrame(rows)
 
 
@@ -159,21 +164,22 @@ class Grid:
         level: what they have in common.
         budgets: labels over all sites, at least two.
         cells: methods x budgets.
-        num_patients: judged in all of them.
+        num_patients, num_seeds: judged in all of them.
         columns: by cell, where its scores are.
-        values_V, draws_BV: macro means, and resamples of them.
+        values_V, draws_BV: macro means, and draws of them.
     """
 
     level: str
     budgets: Array
     cells: pd.DataFrame
     num_patients: int
+    num_seeds: int
     columns: Mapping[object, int]
     values_V: Array
     draws_BV: Array
 
     def scores(self, row: pd.Series[int]) -> tuple[Array, Array]:
-        """The scores (L) of a row of cells, and resamples of them (B, L)."""
+        """The scores (L) of a row of cells, and draws of them (B, L)."""
         columns = [self.columns[cell] for cell in row]
         return self.values_V[columns], self.draws_BV[:, columns]
 
@@ -191,7 +197,7 @@ def _grids(comparison: Comparison, metric: Metric, methods: tuple[str, ...] = ()
             columns = {cell: column for column, cell in enumerate(sample.conditions)}
             draws_BV = sample.macro_draws_BV(resampling_rng())
             budgets = grid.columns.to_numpy(np.float64)
-            yield Grid(level, budgets, grid, sample.num_patients, columns, sample.macro_V, draws_BV)
+            yield Grid(level, budgets, grid, sample.num_patients, sample.num_seeds, columns, sample.macro_V, draws_BV)
 
 
 def _area(curves_BL: Array, labels_L: Array) -> Array:

@@ -80,9 +80,9 @@ def to_target(comparison: Comparison, target: float | None = None, metric: Metri
 
     Returns:
         One row a cell with a learning curve: `target`, `rounds`, `share_reached`, and `num_bytes`, `simulated_s` and `measured_s`
-        with their intervals over patients (infinite: never).
+        with their intervals over trainings and patients (infinite: never), and `num_seeds` (1: over patients alone).
     """
-    keys = ["method", "condition", "target", "rounds", "share_reached"]
+    keys = ["method", "condition", "target", "rounds", "share_reached", "num_seeds"]
     one, *others = (cost_to_target(comparison, cost, target, metric) for cost in ("num_bytes", "simulated_s", "measured_s"))
     for other in others:
         one = one if other.empty else one.merge(other, on=keys, how="left")

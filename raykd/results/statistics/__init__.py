@@ -1,34 +1,39 @@
-"""From the `cases` table to statements about methods: patients are the unit, visits and seeds are averaged first.
+"""From the `cases` table to statements about methods: trainings (seeds) are the outer clusters, patients those within them.
 
-`scores` says what is compared, `intervals` how sure a mean is, `paired` what sets two methods apart, `ranking` how all fare,
-`uncertain` what becomes of an interval in sums and products.
+`scores` says what is compared, `clusters` how sure a mean is, `sample` of whom it is, `paired` what sets two methods apart,
+`families` what several comparisons amount to together, `ranking` how all fare, `uncertain` what becomes of an interval in sums and
+products.
 """
 
+from raykd.results.statistics.clusters import Clusters
+from raykd.results.statistics.families import (
+    ALPHA,
+    BETTER,
+    MARGIN,
+    NO_VERDICT,
+    NOT_WORSE,
+    OPEN,
+    WORSE,
+    holm,
+    judge,
+    verdict,
+)
 from raykd.results.statistics.intervals import (
-    FEW_CLIENTS,
     NOTHING,
     NUM_RESAMPLES,
     Estimate,
-    Sample,
-    mean_of,
+    columns_of,
     percentiles,
     resampling_rng,
 )
-from raykd.results.statistics.paired import (
-    MARGIN,
-    Difference,
-    columns_of,
-    compare_with,
-    hodges_lehmann,
-    holm,
-    paired_difference,
-    rank_biserial,
-    verdict,
-)
+from raykd.results.statistics.paired import Difference, hodges_lehmann, paired_difference, rank_biserial
 from raykd.results.statistics.ranking import Score, rank_methods, score_methods, spreads
+from raykd.results.statistics.sample import FEW_CLIENTS, Sample
 from raykd.results.statistics.scores import (
     HIGHER_IS_BETTER,
     MODELS,
+    PATIENT,
+    RANGES,
     Metric,
     case_scores,
     deployed_cases,
@@ -38,12 +43,21 @@ from raykd.results.statistics.scores import (
 from raykd.results.statistics.uncertain import Uncertain, drawn, sure
 
 __all__ = [
+    "ALPHA",
+    "BETTER",
     "FEW_CLIENTS",
     "HIGHER_IS_BETTER",
     "MARGIN",
     "MODELS",
     "NOTHING",
+    "NOT_WORSE",
+    "NO_VERDICT",
     "NUM_RESAMPLES",
+    "OPEN",
+    "PATIENT",
+    "RANGES",
+    "WORSE",
+    "Clusters",
     "Difference",
     "Estimate",
     "Metric",
@@ -52,13 +66,12 @@ __all__ = [
     "Uncertain",
     "case_scores",
     "columns_of",
-    "compare_with",
     "deployed_cases",
     "drawn",
     "evaluated_cases",
     "hodges_lehmann",
     "holm",
-    "mean_of",
+    "judge",
     "paired_difference",
     "patient_scores",
     "percentiles",

@@ -1,23 +1,19 @@
-"""Paired comparisons of two methods on the same patients: size, interval, test, effect, and what they amount to."""
+"""Paired comparisons of two methods on the same patients of the same trainings: size, interval, test, and effect."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata, wilcoxon
+from scipy.stats import rankdata
 
-from raykd.results.statistics.intervals import NOTHING, Estimate, Sample
-from raykd.results.statistics.scores import HIGHER_IS_BETTER, Metric, case_scores, patient_scores
-
-MARGIN = 0.01
-"""Of Dice, or NSD: a loss below it is none that matters."""
-MOST_EXACT = 200
-"""Patients up to whom the signed ranks' distribution is counted out; beyond, its normal limit is used."""
-FAMILY = ("metric", "class_name", "method")
+from raykd.results.statistics.clusters import NO_SPREAD, Clusters
+from raykd.results.statistics.intervals import NOTHING, Estimate
+from raykd.results.statistics.sample import Sample
+from raykd.results.statistics.scores import patient_scores
 
 
 @dataclass(frozen=True)
@@ -25,147 +21,69 @@ class Difference:
     """Method a minus method b over the cases that both were judged on.
 
     Attributes:
-        macro: mean over clients of the mean difference of their patients, with its BCa interval.
-        p_value: two-sided Wilcoxon signed-rank test of the patients' differences, zeros after Pratt; NaN without patients.
-        num_patients: patients in common.
-        rank_biserial: matched-pairs rank-biserial correlation, -1 to 1: the share of rank sums for a, less that for b.
-        shift: the Hodges-Lehmann estimate of the patients' difference, with its interval from the signed ranks.
+        clusters: of the mean over trainings of the mean over clients of the mean difference of their patients; None without any.
+        num_patients, num_seeds: in common. With one seed the interval is over its patients alone, and there is no p-value.
+        rank_biserial: matched-pairs rank-biserial correlation of patients, -1 to 1: the share of rank sums for a, less that for b.
+        shift: the Hodges-Lehmann estimate of a patient's difference.
     """
 
-    macro: Estimate
-    p_value: float
-    num_patients: int
+    clusters: Clusters | None
+    num_patients: int = 0
+    num_seeds: int = 0
     rank_biserial: float = np.nan
-    shift: Estimate = NOTHING
+    shift: float = np.nan
+
+    @property
+    def _is_nothing(self) -> bool:
+        """Whether both methods gave each patient the same."""
+        return self.clusters is not None and not self.clusters.means_SV.any() and not self.clusters.parts_NV.any()
+
+    @cached_property
+    def macro(self) -> Estimate:
+        """The mean difference with its interval."""
+        if self.clusters is None:
+            return NOTHING
+        return Estimate(0.0, 0.0, 0.0) if self._is_nothing and self.clusters.is_known else self.clusters.estimates()[0]
+
+    @cached_property
+    def p_value(self) -> float:
+        """Two-sided, of no difference; NaN with one seed."""
+        return self.p_against(0.0)
+
+    def p_against(self, value: float) -> float:
+        """Two-sided, of this difference; NaN with one seed."""
+        if self.clusters is None or self.num_seeds < 2:
+            return float("nan")
+        if self._is_nothing and self.clusters.is_known:
+            return 1.0 if abs(value) <= NO_SPREAD else 0.0
+        return self.clusters.p_value(value)
 
 
-def paired_difference(scores_a: pd.DataFrame, scores_b: pd.DataFrame, rng: np.random.Generator) -> Difference:
+def paired_difference(scores_a: pd.DataFrame, scores_b: pd.DataFrame) -> Difference:
     """Compare two methods on the cases and seeds that both have.
 
     Args:
         scores_a, scores_b: from `case_scores`, of one method each.
-        rng: draws the bootstrap's resamples.
     """
     pairs = scores_a.merge(scores_b, on=["seed", "client_id", "patient_id", "case_id"], suffixes=("_a", "_b"))
     if pairs.empty:
-        return Difference(NOTHING, np.nan, 0)
-    wide = patient_scores(pairs.assign(score=pairs["score_a"] - pairs["score_b"], method="difference"))
-    differences = wide.to_numpy(np.float64).ravel()
-    macro = Sample.of(wide).macro(rng)[0]
-    return Difference(macro, signed_rank_p(differences), len(differences), rank_biserial(differences), hodges_lehmann(differences))
-
-
-def signed_rank_p(differences: NDArray[np.float64]) -> float:
-    """The two-sided p-value of Wilcoxon's signed-rank test, zeros ranked and then left out: Pratt, JASA 1959."""
-    return float(wilcoxon(differences, zero_method="pratt").pvalue) if np.any(differences) else 1.0
+        return Difference(None)
+    sample = Sample(patient_scores(pairs.assign(score=pairs["score_a"] - pairs["score_b"], method="difference")))
+    differences = sample.wide.to_numpy(np.float64).ravel()
+    numbers = sample.num_patients, sample.num_seeds
+    return Difference(sample.clusters, *numbers, rank_biserial(differences), hodges_lehmann(differences))
 
 
 def rank_biserial(differences: NDArray[np.float64]) -> float:
     """The matched-pairs rank-biserial correlation of Kerby, The simple difference formula, Comprehensive Psychology 2014.
 
-    Ranks are those of the test: zeros have theirs, which count for neither side.
+    Zeros have ranks, which count for neither side: Pratt, JASA 1959.
     """
     ranks = rankdata(np.abs(differences))
     return float((ranks * np.sign(differences)).sum() / ranks.sum())
 
 
-def hodges_lehmann(differences: NDArray[np.float64]) -> Estimate:
-    """The median of all pairwise means, with the interval that inverts the signed-rank test: Hollander and Wolfe, Nonparametric
-    Statistical Methods, 1999, sections 3.2 and 3.3. Its coverage is at least 95% where there are no ties; NaN below 6 patients,
-    who cannot give that."""
-    num = len(differences)
-    i, j = np.triu_indices(num)
-    walsh = np.sort((differences[i] + differences[j]) / 2)
-    num_outside = _largest_rank_sum_in_tail(num)
-    if num_outside < 0:
-        return Estimate(float(np.median(walsh)), np.nan, np.nan)
-    return Estimate(float(np.median(walsh)), float(walsh[num_outside]), float(walsh[-1 - num_outside]))
-
-
-def _largest_rank_sum_in_tail(num: int, tail: float = 0.025) -> int:
-    """The largest t with P(T <= t) <= tail for the sum T of the positive signed ranks of `num` values; -1 where there is none."""
-    if num > MOST_EXACT:
-        mean, variance = num * (num + 1) / 4, num * (num + 1) * (2 * num + 1) / 24
-        return int(np.floor(mean + norm.ppf(tail) * np.sqrt(variance) - 0.5))
-    probabilities = np.ones(1)
-    for rank in range(1, num + 1):
-        probabilities = (np.pad(probabilities, (0, rank)) + np.pad(probabilities, (rank, 0))) / 2
-    return int(np.searchsorted(np.cumsum(probabilities), tail, side="right")) - 1
-
-
-def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """P-values adjusted for the family that they are: Holm, Scandinavian Journal of Statistics 1979. NaN stays, uncounted."""
-    adjusted = np.asarray(p_values, np.float64).copy()
-    known = np.flatnonzero(~np.isnan(adjusted))
-    order = known[np.argsort(adjusted[known], kind="stable")]
-    steps = np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps * adjusted[order]))
-    return adjusted
-
-
-def verdict(difference: Estimate, margin: float = MARGIN, *, higher_is_better: bool = True) -> str:
-    """What an interval says beside a margin: better, not worse, worse, or open.
-
-    `not worse` is non-inferiority: the interval leaves out every loss as large as the margin. `worse` leaves out zero.
-    """
-    low, high = (difference.low, difference.high) if higher_is_better else (-difference.high, -difference.low)
-    if np.isnan(low):
-        return "open"
-    if low > 0:
-        return "better"
-    if high < 0 and low <= -margin:
-        return "worse"
-    return "not worse" if low > -margin else "open"
-
-
-def compare_with(
-    deployed: pd.DataFrame,
-    baseline: str,
-    rng: np.random.Generator,
-    *,
-    metrics: Sequence[Metric] = ("dsc",),
-    by_class: bool = False,
-    margin: float = MARGIN,
-) -> pd.DataFrame:
-    """Every other method minus a baseline: one row a metric, class and method, the family over which p-values are adjusted.
-
-    Args:
-        deployed: from `deployed_cases`.
-        baseline: a value of its `method`.
-        rng: draws the bootstrap's resamples.
-        metrics: those of the family.
-        by_class: one comparison a class; otherwise of the mean over classes, named `all`.
-        margin: of the verdict on dsc and nsd; distances, which have no margin of their own, are judged at 0.
-    """
-    classes = sorted(deployed["class_name"].astype(str).unique()) if by_class else ["all"]
-    rows = []
-    for metric in metrics:
-        for name in classes:
-            cases = deployed if name == "all" else deployed[deployed["class_name"].astype(str) == name]
-            scores = case_scores(cases, metric)
-            names = scores["method"].astype(str)
-            for method in sorted(set(names) - {baseline}):
-                difference = paired_difference(scores[names == method], scores[names == baseline], rng)
-                said = _said(difference, metric, margin)
-                rows.append({"metric": metric, "class_name": name, "method": method, "baseline": baseline, **said})
-    table = pd.DataFrame(rows)
-    if len(table):
-        table.insert(list(table.columns).index("p_value") + 1, "p_holm", holm(table["p_value"].to_numpy()))
-    return table
-
-
-def _said(difference: Difference, metric: Metric, margin: float) -> dict[str, float | int | str]:
-    better = HIGHER_IS_BETTER[metric]
-    return {
-        **columns_of("difference", difference.macro),
-        "p_value": difference.p_value,
-        "rank_biserial": difference.rank_biserial,
-        **columns_of("shift", difference.shift),
-        "num_patients": difference.num_patients,
-        "verdict": verdict(difference.macro, margin if better else 0.0, higher_is_better=better),
-    }
-
-
-def columns_of(name: str, estimate: Estimate) -> dict[str, float]:
-    """An estimate as three columns: NAME, NAME_low, NAME_high."""
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+def hodges_lehmann(differences: NDArray[np.float64]) -> float:
+    """The median of all pairwise means: Hollander and Wolfe, Nonparametric Statistical Methods, 1999, section 3.2."""
+    i, j = np.triu_indices(len(differences))
+    return float(np.median((differences[i] + differences[j]) / 2))

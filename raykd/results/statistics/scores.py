@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -11,6 +12,8 @@ MODELS = ("global", "personal", "teacher")
 """Which model a client deploys: the first one that was evaluated there in the run's last round."""
 
 HIGHER_IS_BETTER = {"dsc": True, "nsd": True, "hd95_mm": False, "assd_mm": False}
+RANGES = {"dsc": (0.0, 1.0), "nsd": (0.0, 1.0), "hd95_mm": (0.0, math.inf), "assd_mm": (0.0, math.inf)}
+"""The least and the most that a score can be."""
 PATIENT = ["client_id", "patient_id"]
 KEYS = ["method", "seed", *PATIENT, "case_id"]
 
@@ -81,9 +84,9 @@ def case_scores(deployed: pd.DataFrame, metric: Metric = "dsc") -> pd.DataFrame:
 
 
 def patient_scores(scores: pd.DataFrame, by: str = "method") -> pd.DataFrame:
-    """One row a client and patient, one column a value of `by`: the mean over the patient's cases (visits, sides) and over seeds.
+    """One row a seed, client and patient, one column a value of `by`: the mean over the patient's cases (visits, sides).
 
-    Only patients that every column has are kept, so that all columns are of the same people.
+    Only patients that every column has in the same seed are kept, so that all columns are of the same people and trainings.
     """
     visits = scores.groupby([by, "seed", *PATIENT], observed=True)["score"].mean()
-    return visits.groupby([by, *PATIENT], observed=True).mean().unstack(by).dropna()
+    return visits.unstack(by).dropna()
