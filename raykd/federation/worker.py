@@ -13,15 +13,14 @@ from typing import Any
 import torch
 
 from raykd.data.federation import build_repository_data
-from raykd.data.patches import normalise
 from raykd.data.pools import Pools
 from raykd.federation.client import POOLED, SERVER, Client, Networks
 from raykd.federation.description import describe_network, record_rows
 from raykd.federation.evaluation import calibration_rows, case_rows
-from raykd.federation.inference import predict
 from raykd.federation.previews import preview_rows
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row, ServerJob
-from raykd.federation.teacher import repository_model, taught_classes
+from raykd.federation.segmenter import repository_reading, segment
+from raykd.federation.teacher import repository_model
 from raykd.federation.transport import Envelope, seal, unseal
 from raykd.methods._base import Method, Upload
 from raykd.models._base import SegmentationNetwork, build_network
@@ -127,13 +126,13 @@ class Worker:
 
     def _on_held_out_cases(self, teacher: SegmentationNetwork) -> EvaluationReply:
         """What a teacher scores on the cases that the repository holds out, and slices of the first of them."""
-        scenario, known = self._scenario, taught_classes(self._scenario)
+        scenario, how = self._scenario, repository_reading(self._scenario)
         data = build_repository_data(scenario, self._root)
         rows, calibration, previews = list[Row](), list[Row](), list[Row]()
         of: dict[str, Any] = {"split": "validation", "model": "teacher", "round_index": -1, "client_id": SERVER}
         for case in data.validation:
-            said = predict(teacher, normalise(case.image_CIJK), scenario.repository.teacher.patch_shape, known)
-            rows += case_rows(scenario, case, said.labels_IJK, has_surface=True, classes=known, **of)
+            said = segment(teacher, case.image_CIJK, how)
+            rows += case_rows(scenario, case, said.labels_IJK, has_surface=True, classes=how.known, **of)
             if scenario.evaluation.calibration == "final":
                 calibration += calibration_rows(case, said, **of)
             if not previews and scenario.evaluation.previews:

@@ -12,6 +12,7 @@ import torch
 from raykd.data.federation import build_client_data, build_repository_data
 from raykd.data.patches import TrainingCase
 from raykd.federation.client import Client
+from raykd.federation.evaluation import support_scores
 from raykd.federation.inference import predict_labels, predict_logits
 from raykd.federation.knowledge import compute_knowledge
 from raykd.federation.session import Session
@@ -167,3 +168,16 @@ def test_a_rough_site_s_training_labels_are_its_own_and_its_test_is_the_truth() 
     true_bias = scenario("clients[3].labels.noise={}")
     plain = build_client_data(true_bias, true_bias.members()[3], Path("/")).labelled[0].label_IJK
     assert plain is not None and int((known == 1).sum()) > 1.3 * int((plain[1::2] == 1).sum())
+
+
+def test_trust_is_built_on_the_classes_that_evaluation_gives() -> None:
+    """What the teacher says of classes that it was never taught is background there, too."""
+    built = scenario()
+    member = built.members()[0]
+    client = Client(built, DualKD(built.method, built), member, build_client_data(built, member, Path("/")))
+    teacher = {f"teacher/{name}": value for name, value in client.network_of("teacher").state_dict().items()}
+    session, (case,) = Session(client, 0, teacher), client.labelled
+    assert case.label_IJK is not None
+    expected = predict_labels(client.load("teacher", teacher), case.image_IJK, (8, 16, 16), REPOSITORY_KNOWS)
+    scores = session.support_scores(teacher, "teacher", REPOSITORY_KNOWS)
+    assert scores == support_scores([(expected, case.label_IJK)], 3) != session.support_scores(teacher, "teacher")
