@@ -80,15 +80,15 @@ def test_the_global_model_is_shown_scans_as_all_sites_do_or_a_site_must_be_chose
     ("model", "words", "width"),
     [
         ("global", (), 4),
-        ("teacher", (), 6),
-        ("global", ("method={name: finetune, network: teacher}",), 6),
-        ("personal-a", ("method={name: finetune, network: teacher}",), 6),
-        ("personal-b", ("method={name: local}", "clients[1].student={network: {name: unet, width: 5}}"), 5),
-        ("personal-a", ("method={name: local}", "clients[1].student={network: {name: unet, width: 5}}"), 4),
+        ("teacher", (), 12),
+        ("global", ("method={name: finetune, network: teacher}",), 12),
+        ("personal-a", ("method={name: finetune, network: teacher}",), 12),
+        ("personal-b", ("method={name: local}", "clients[1].student={network: {name: unet, width: 8}}"), 8),
+        ("personal-a", ("method={name: local}", "clients[1].student={network: {name: unet, width: 8}}"), 4),
     ],
 )
 def test_a_final_model_s_network_is_the_one_that_was_trained(model: str, words: tuple[str, ...], width: int) -> None:
-    teacher = "repository.teacher.network.width=6"
+    teacher = "repository.teacher.network.width=12"
     assert model_network(scenario_from_dict(SCENARIO, Path("/"), (teacher, *words)).scenario, model).width == width
 
 
