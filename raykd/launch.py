@@ -83,13 +83,15 @@ def check_plans(plans: Sequence[Plan]) -> None:
         ScenarioError: with every contradiction found.
         DataError: a source that cannot list its cases.
     """
+    from raykd.federation.evaluation import tolerance_problems
     from raykd.federation.privacy_rules import privacy_problems
 
     found: dict[tuple[str, str], None] = {}
     for plan in plans:
         method = METHODS.get(plan.scenario.method.name)(plan.scenario.method, plan.scenario)
         own = [("method", sentence) for sentence in method.problems()]
-        found |= dict.fromkeys([*own, *_network_problems(plan.scenario), *privacy_problems(method)])
+        others = _network_problems(plan.scenario), privacy_problems(method), tolerance_problems(plan.scenario)
+        found |= dict.fromkeys([*own, *(problem for problems in others for problem in problems)])
     if found:
         raise ScenarioError(Problem(path, rule) for path, rule in found)
     from raykd.data.federation import list_cases

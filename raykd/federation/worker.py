@@ -16,7 +16,7 @@ from raykd.data.federation import build_repository_data
 from raykd.data.pools import Pools
 from raykd.federation.client import POOLED, SERVER, Client, Networks
 from raykd.federation.description import describe_network, record_rows
-from raykd.federation.evaluation import calibration_rows, case_rows
+from raykd.federation.evaluation import calibration_rows, case_rows, check_tolerance
 from raykd.federation.previews import preview_rows
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row, ServerJob
 from raykd.federation.segmenter import repository_reading, segment
@@ -91,14 +91,17 @@ class Worker:
 
     def prepare_repository(self) -> None:
         """Prepares the repository's cases, which stay in the cache. Raises `DataError`."""
-        build_repository_data(self._scenario, self._root)
+        data = build_repository_data(self._scenario, self._root)
+        check_tolerance(self._scenario, "repository", data.validation)
 
     def describe(self, client_id: int) -> Row:
         """Prepares a client and describes it; of the server, the repository's cases. Raises `DataError`."""
         if client_id == SERVER:
             self.prepare_repository()
             return {}
-        return self._client(client_id).describe()
+        client = self._client(client_id)
+        check_tolerance(self._scenario, client.member.name, (*client.data.validation, *client.data.test))
+        return client.describe()
 
     def train_on_repository(self, network: Any) -> tuple[Envelope, list[Row], EvaluationReply]:
         """A network trained on the repository: its parameters, its training curve, its scores on held-out cases at their own

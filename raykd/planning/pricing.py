@@ -17,7 +17,7 @@ from raykd.data.federation import ClientData, RepositoryData, Site
 from raykd.data.patches import TrainingCase, training_case
 from raykd.data.sources._base import CaseKey
 from raykd.federation.client import Client
-from raykd.federation.evaluation import calibration_rows
+from raykd.federation.evaluation import calibration_rows, nsd_tolerance_mm
 from raykd.federation.inference import Prediction, predict_labels
 from raykd.federation.protocols import ServerJob
 from raykd.federation.segmenter import repository_reading, site_reading
@@ -242,7 +242,7 @@ def score(scenario: Scenario, case: Case, *, has_surface: bool) -> None:
         len(scenario.classes),
         case.spacing_mm,
         surface=has_surface,
-        nsd_tolerance_mm=scenario.evaluation.nsd_tolerance_mm,
+        nsd_tolerance_mm=nsd_tolerance_mm(scenario, case),
     )
 
 

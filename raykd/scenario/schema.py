@@ -72,8 +72,9 @@ class Evaluation(Strict):
     """When NSD, HD95 and ASSD are computed beside DSC."""
     calibration: Literal["final", "never"] = "final"
     """When it is counted how sure the models are of the voxels near the structures, and how often they are right."""
-    nsd_tolerance_mm: PositiveFloat = 1.0
-    """Surfaces nearer than this count as the same in NSD."""
+    nsd_tolerance_mm: Literal["auto"] | PositiveFloat = "auto"
+    """Surfaces no further apart than this count as the same in NSD; `auto`: the finest voxel edge of each case, below which no
+    distance but 0 is possible. A number must not lie below it."""
     previews: NonNegativeInt = 1
     """Test cases a client whose slices are kept for the report, beside those of the one it does worst on; 0 keeps none."""
 

@@ -11,7 +11,7 @@ import torch
 
 from raykd.data.federation import build_client_data, build_repository_data
 from raykd.data.patches import TrainingCase
-from raykd.federation.client import Client
+from raykd.federation.client import SERVER, Client
 from raykd.federation.evaluation import support_scores
 from raykd.federation.inference import predict_labels, predict_logits
 from raykd.federation.knowledge import compute_knowledge
@@ -22,6 +22,7 @@ from raykd.methods._context import KnowledgeRequest
 from raykd.methods.dual_kd import DualKD
 from raykd.models._base import build_network
 from raykd.numerics.rng import generator
+from raykd.scenario.errors import DataError
 from raykd.scenario.load import scenario_from_dict
 from raykd.scenario.schema import Scenario
 
@@ -181,3 +182,11 @@ def test_trust_is_built_on_the_classes_that_evaluation_gives() -> None:
     expected = predict_labels(client.load("teacher", teacher), case.image_IJK, (8, 16, 16), REPOSITORY_KNOWS)
     scores = session.support_scores(teacher, "teacher", REPOSITORY_KNOWS)
     assert scores == support_scores([(expected, case.label_IJK)], 3) != session.support_scores(teacher, "teacher")
+
+
+@pytest.mark.parametrize(("client_id", "owner"), [(0, "all"), (SERVER, "repository")])
+def test_a_tolerance_below_the_voxels_that_are_found_ends_a_run_before_it_trains(client_id: int, owner: str) -> None:
+    worker = Worker(lambda kind, **values: None)
+    worker.open(scenario("evaluation.nsd_tolerance_mm=6.9"), Path("/"))
+    with pytest.raises(DataError, match=rf"^{owner}: evaluation.nsd_tolerance_mm .* got 6.9 mm .* with 7 mm"):
+        worker.describe(client_id)

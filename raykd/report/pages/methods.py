@@ -39,7 +39,15 @@ RANKED = (
 
 def page(material: Material) -> list[Block]:
     """Quality and cost, and how firm the order is."""
-    blocks: list[Block] = [Text("The smaller lines are 95% intervals. A heading sorts the table."), _comparison(material)]
+    blocks: list[Block] = [Text("The smaller lines are 95% intervals. A heading sorts the table.")]
+    if material.evidence.deployed["nsd"].notna().any():
+        blocks.append(
+            Text(
+                f"NSD counts the area of both surfaces that lies within {material.evidence.nsd_tolerance} of the other. NSD and "
+                "HD95 weight surfaces by area, as the package surface-distance does."
+            )
+        )
+    blocks.append(_comparison(material))
     ranks = _ranks(material)
     if len(ranks) > 1:
         blocks += [
