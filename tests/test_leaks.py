@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from raykd.cli import app
 from raykd.leaks.evidence import evidence_of
+from raykd.leaks.membership import METRICS, membership_rows
 from raykd.results.checksums import findings
 from raykd.results.comparison import table_differences
 from raykd.results.questions import Comparison, leaks_found
@@ -52,7 +53,11 @@ def test_every_client_is_attacked_and_all_together(attacked: tuple[Path, str]) -
     assert sorted(of_one["attack"].astype(str).unique()) == ["gradient_inversion", "membership_calibrated", "membership_loss"]
     images = of_one[of_one["attack"] == "gradient_inversion"]
     assert images["unseen"].notna().all() and (images["num_members"] == images["num_others"]).all()
-    assert of_one[of_one["metric"] == "auc"]["is_leaking"].isna().all()  # one case on each side
+    members = of_one[of_one["attack"].astype(str).str.startswith("membership")]
+    assert members["is_leaking"].isna().all()  # one case on each side
+    rates = dict(zip(members["metric"].astype(str), members["blind"], strict=True))
+    assert rates == {"auc": 0.5, "tpr_at_fpr_1pct": 0.01, "tpr_at_fpr_10pct": 0.1}
+    assert "too few cases (a false positive rate of 1% asks for 100 held-out cases a site)" in attacked[1]
     assert attacked[1].splitlines()[-1].endswith("got beyond what is known anyway")
 
 
@@ -85,3 +90,13 @@ def test_prototypes_are_inverted_with_the_sites_own_model(record: Record, tmp_pa
 def test_a_run_without_uploads_is_refused(words: tuple[str, ...], record: Record) -> None:
     with pytest.raises(RaykdError, match="nothing to attack"):
         list(evidence_of(record(*words).outcome.path))
+
+
+@pytest.mark.parametrize(("num_others", "judged"), [(9, {"auc"}), (10, {"auc", "tpr_at_fpr_10pct"}), (100, set(METRICS))])
+def test_a_rate_of_false_alarms_is_judged_where_so_many_cases_were_held_back(num_others: int, judged: set[str]) -> None:
+    """Every member is above every other, at one site with enough cases and at another with these."""
+    scores = [200.0, 201.0, 202.0], [float(n) for n in range(num_others)]
+    groups = {0: ([200.0] * 3, [float(n) for n in range(100)]), 1: scores}
+    rows = {row["metric"]: row for row in membership_rows("membership_loss", groups, 0, (0, -2))}
+    assert {metric for metric, row in rows.items() if row.get("is_leaking")} == judged
+    assert {row["value"] for row in rows.values()} == {1.0} and {row["num_others"] for row in rows.values()} == {100 + num_others}

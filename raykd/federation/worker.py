@@ -18,6 +18,7 @@ from raykd.federation.client import POOLED, SERVER, Client, Networks
 from raykd.federation.description import describe_network, record_rows
 from raykd.federation.evaluation import calibration_rows, case_rows, check_tolerance
 from raykd.federation.previews import preview_rows
+from raykd.federation.privacy import check_delta
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row, ServerJob
 from raykd.federation.segmenter import repository_reading, segment
 from raykd.federation.teacher import repository_model
@@ -100,6 +101,7 @@ class Worker:
             self.prepare_repository()
             return {}
         client = self._client(client_id)
+        check_delta(self._scenario, client.member.name, client.data.labelled)
         check_tolerance(self._scenario, client.member.name, (*client.data.validation, *client.data.test))
         return client.describe()
 

@@ -141,7 +141,10 @@ PRIVACY = (
     Column("noise_multiplier", NUMBER, "standard deviation of the noise in units of clip_norm"),
     Column("sample_rate", NUMBER, "probability of a unit to take part in a release; 1: no amplification is claimed"),
     Column("num_releases", INTEGER, "so far: uploads, or steps"),
-    Column("epsilon", NUMBER, "spent so far, by the accountant; null: unbounded, no noise"),
+    Column("neighbours", TEXT, "runs that epsilon bounds the difference of: add_or_remove or replace_one; null: the former"),
+    Column("epsilon", NUMBER, "spent so far, by the accountant, for these neighbours; null: unbounded, no noise"),
+    Column("epsilon_add_or_remove", NUMBER, "the same where one unit is there or not; null: unbounded"),
+    Column("epsilon_replace_one", NUMBER, "the same where one unit is another; null: unbounded"),
     Column("delta", NUMBER, "with which epsilon holds"),
     Column("update_norm", NUMBER, "norm before clipping, for the experimenter: not protected"),
 )
@@ -152,7 +155,7 @@ LEAKS = (
     Column("knows", TEXT, "what the attacker holds beside the upload"),
     _key(
         "metric",
-        "correlation, ssim, psnr_db (of an image with the training patch most like it) or auc (members against others)",
+        "of images with the training patch most like them: correlation, ssim, psnr_db; of members: auc, tpr_at_fpr_1pct, _10pct",
         TEXT,
     ),
     _key("value", "what the attack reached", NUMBER),
