@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def case_rows(
         classes: indices of the classes to give rows for; None: all.
     """
     assert case.label_IJK is not None
-    tolerance_mm = nsd_tolerance_mm(scenario, case)
+    tolerance_mm = nsd_tolerance_mm(scenario, case.spacing_mm)
     scores = evaluate_case(
         predicted_IJK.numpy(),
         case.label_IJK.numpy(),
@@ -68,10 +68,10 @@ def case_rows(
     ]
 
 
-def nsd_tolerance_mm(scenario: Scenario, case: Case) -> float:
-    """The distance up to which surfaces count as the same in a case: the scenario's, or else its finest voxel edge."""
+def nsd_tolerance_mm(scenario: Scenario, spacing_mm: Sequence[float]) -> float:
+    """The distance up to which surfaces count as the same on a grid: the scenario's, or else the finest voxel edge."""
     wanted = scenario.evaluation.nsd_tolerance_mm
-    return min(case.spacing_mm) if wanted == "auto" else wanted
+    return min(spacing_mm) if wanted == "auto" else wanted
 
 
 def tolerance_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:

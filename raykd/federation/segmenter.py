@@ -90,11 +90,10 @@ def model_reading(scenario: Scenario, model: str, site: str | None = None) -> Re
     """
     members = {member.name: member for member in scenario.members()}
     role: Role = "teacher" if model == "teacher" else "student"
-    site = site or (model.removeprefix(PERSONAL) if model.startswith(PERSONAL) else None)
-    if site is not None:
-        if site not in members:
-            raise RaykdError(f"there is no site '{site}'; {did_you_mean(site, list(members))}")
-        return site_reading(scenario, members[site], role)
+    if site is not None and site not in members:
+        raise RaykdError(f"there is no site '{site}'; {did_you_mean(site, list(members))}")
+    if (member := members[site] if site is not None else _owner(scenario, model)) is not None:
+        return site_reading(scenario, member, role)
     if role == "teacher":
         return repository_reading(scenario)
     own = {name: site_reading(scenario, member, role) for name, member in members.items()}
@@ -110,9 +109,11 @@ def model_network(scenario: Scenario, model: str) -> Any:
     """The network block of a final model of a run; `model` as for `model_reading`."""
     if model == "teacher":
         return scenario.repository.teacher.network
-    own = [member.group.student for member in scenario.members() if f"{PERSONAL}{member.name}" == model]
+    owner = _owner(scenario, model)
+    if owner is not None and owner.group.student:
+        return owner.group.student.network
     method: Method = METHODS.get(scenario.method.name)(scenario.method, scenario)
-    return own[0].network if own and own[0] else method.student_network()
+    return method.student_network()
 
 
 def segment(network: SegmentationNetwork, image_CIJK: Tensor, reading: Reading) -> Prediction:
@@ -135,6 +136,11 @@ def segment_file(network: SegmentationNetwork, path: Path, reading: Reading) -> 
     """The mask of an image file on its own voxels, and their affine. Raises `DataError` as `read_scan` does."""
     scan = read_scan(path, reading)
     return scan.on_own_grid(segment(network, scan.case.image_CIJK, reading).labels_IJK), scan.own_affine
+
+
+def _owner(scenario: Scenario, model: str) -> Client | None:
+    """The site whose own model it is; None: it is not one's own."""
+    return next((member for member in scenario.members() if f"{PERSONAL}{member.name}" == model), None)
 
 
 def _listed(own: Mapping[str, Reading]) -> str:

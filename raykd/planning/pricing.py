@@ -242,7 +242,7 @@ def score(scenario: Scenario, case: Case, *, has_surface: bool) -> None:
         len(scenario.classes),
         case.spacing_mm,
         surface=has_surface,
-        nsd_tolerance_mm=nsd_tolerance_mm(scenario, case),
+        nsd_tolerance_mm=nsd_tolerance_mm(scenario, case.spacing_mm),
     )
 
 

@@ -79,13 +79,3 @@ class TableSchema:
         """The pyarrow schema of the declared columns and of `extra`, the version in its metadata, meanings in its fields'."""
         fields = [column.field() for column in (*self.columns, *(Column(name, NUMBER, ADDED) for name in extra))]
         return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
-
-
-def key(name: str, meaning: str, type: pa.DataType = INTEGER) -> Column:
-    """A column that every row has."""
-    return Column(name, type, meaning, is_required=True)
-
-
-def seconds(name: str, meaning: str) -> Column:
-    """A column of seconds that a clock measured."""
-    return Column(name, NUMBER, meaning, "s", is_deterministic=False)

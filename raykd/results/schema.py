@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from raykd.results.columns import BYTES, INTEGER, NUMBER, TEXT, TRUTH, Column, TableSchema
-from raykd.results.columns import key as _key
-from raykd.results.columns import seconds as _seconds
+
+
+def _key(name: str, meaning: str, type: pa.DataType = INTEGER) -> Column:
+    return Column(name, type, meaning, is_required=True)
+
+
+def _seconds(name: str, meaning: str) -> Column:
+    return Column(name, NUMBER, meaning, "s", is_deterministic=False)
+
 
 COMMON = (
     _key("run_id", "the run, unique among all runs", TEXT),
