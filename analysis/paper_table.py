@@ -54,12 +54,16 @@ for condition, winner in best:
     if len(rivals) and (rivals["verdict"] != "no verdict").all():
         ties |= {(condition, winner), *((condition, method) for method in rivals.loc[rivals["verdict"] != "worse", "method"])}
 
+# %% The tolerance of NSD belongs beside its numbers
+used = comparison.deployed["nsd_tolerance_mm"].dropna().astype(float).map("{:.3g}".format).unique()
+tolerance = f"{used[0]} mm" if len(used) == 1 else "tolerance: a voxel" if len(used) else ""
+
 # %% Then words. Underscores are escaped; conditions are separated by rules.
 heads = [
     "Method",
     "DSC",
     "Worst site",
-    *(["NSD"] if "nsd" in numbers else []),
+    *([f"NSD ({tolerance})" if tolerance else "NSD"] if "nsd" in numbers else []),
     *(["HD95 (mm)"] if "hd95_mm" in numbers else []),
     "MB a site",
 ]

@@ -70,6 +70,13 @@ to no site afterwards; `fedbn` keeps them, with all scales and shifts, at the si
 one voxel at the bottleneck: a patch of twice the strides along one axis. `norm: batch` needs a batch of two or more
 there.
 
+`group` and `instance` take their means and variances over all voxels that the network is shown. A network with either
+therefore answers otherwise in another window: the same voxel gets other logits in a whole volume than in a training
+patch, and the difference can decide the class. So raykd runs every model in windows of the training patch, in
+evaluation, in what a teacher says, in trust and in exported bundles ([one function](../raykd/federation/segmenter.py));
+whoever runs `model.pt` with other code must do the same. `norm: batch` uses the statistics that it kept in training:
+beyond the reach of its convolutions a voxel gets the same logits in every window. A test holds both.
+
 ## Thick slices
 
 Where strides are a setting, one triple a level along I, J, K, a 1 along the axis of the slices leaves them apart:

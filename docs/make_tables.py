@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raykd.results.schema import COMMON, TABLES, Column, TableSchema
+from raykd.results.columns import Column, TableSchema
+from raykd.results.schema import COMMON, TABLES
 
 HEAD = """# The tables of a run
 
@@ -17,6 +18,13 @@ metadata, and the file carries `raykd_schema_version`. `raykd.load_runs(...).dic
 that methods add. The version is raised when a column changes its meaning, unit or type, or goes; a column that is new, and may be
 null, does not raise it. Every raykd reads every earlier version, for ever: a run of version 1 is among its tests. A later one is
 refused.
+
+`nsd`, `hd95_mm` and `assd_mm` follow the definitions of
+[surface-distance](https://github.com/google-deepmind/surface-distance): the surface runs through the corners of voxels, and
+each piece of it counts by its area. Tools that count the voxels of a boundary, each once, give other numbers (MONAI's defaults
+among them, and raykd's own tables of version 1). `nsd_tolerance_mm` says which tolerance a row has: by default the finest voxel
+edge of the case, since below it no distance but 0 counts as the same. Where sites differ in their voxels, their NSD differ in
+what they forgive; set `evaluation.nsd_tolerance_mm` to the coarsest of these edges to compare sites.
 """
 
 

@@ -104,13 +104,15 @@ def check_plans(plans: Sequence[Plan]) -> None:
 
 def _refuse_problems(scenarios: Iterable[Scenario]) -> None:
     """Raises `ScenarioError` with every contradiction in the settings."""
+    from raykd.federation.evaluation import tolerance_problems
     from raykd.federation.privacy_rules import privacy_problems
 
     found: dict[tuple[str, str], None] = {}
     for scenario in scenarios:
         method = METHODS.get(scenario.method.name)(scenario.method, scenario)
         own = [("method", sentence) for sentence in method.problems()]
-        found |= dict.fromkeys([*own, *_network_problems(scenario), *privacy_problems(method)])
+        others = _network_problems(scenario), privacy_problems(method), tolerance_problems(scenario)
+        found |= dict.fromkeys([*own, *(problem for problems in others for problem in problems)])
     if found:
         raise ScenarioError(Problem(path, rule) for path, rule in found)
 

@@ -167,6 +167,7 @@ def test_wrong_uses_are_sentences(run_dir: Path, export: Export, monkeypatch: py
         (("--format", "monai-bundle"), "it holds no final model"),
         (("--follow",), "--follow goes with --to"),
         (("--model", "global"), "--model goes with --format monai-bundle"),
+        (("--site", "a"), "--site goes with --format monai-bundle"),
     ):
         code, out, err = export(run_dir, *words)
         assert (code, out) == (2, "") and said in err and "Traceback" not in err
@@ -191,35 +192,63 @@ METADATA = {
 """What MONAI's published schema of a bundle's metadata asks for (meta_schema_20220324)."""
 
 
+PATCH = "training.patch_shape=[8, 16, 16]"
+OWN_PATCH = "clients[1].training={patch_shape: [8, 24, 24]}"
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:monai", "ignore:parsing config_file:UserWarning")
-def test_a_bundle_predicts_what_the_run_s_evaluation_predicts(run: Any, load: Any, export: Export, tmp_path: Path) -> None:
+def test_a_bundle_predicts_what_was_scored(run: Any, load: Any, export: Export, tmp_path: Path) -> None:
+    """The masks are those of the run's evaluation, voxel by voxel, in windows of the site's own patch, on the file's own axes."""
     import nibabel
-    import torch
     from monai.bundle import run as run_bundle
-    from safetensors.torch import load_file
+    from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff
 
     from raykd.data.federation import build_client_data
-    from raykd.data.patches import normalise
-    from raykd.data.volume_io import write_nifti
-    from raykd.federation.inference import predict_labels
-    from raykd.models._base import build_network
-    from raykd.numerics.params import load_state
+    from raykd.data.volume_io import to_ras
+    from raykd.numerics.metrics import evaluate_case
 
-    outcome, scenario = run("method={name: fedavg}", "federation.rounds=1"), load("method={name: fedavg}", "federation.rounds=1")
-    code, _, err = export(outcome.path, "--format", "monai-bundle", "--out", tmp_path / "bundle")
+    words = ("method={name: fedavg}", "federation.rounds=1", PATCH, OWN_PATCH)
+    outcome, scenario = run(*words), load(*words)
+    code, _, err = export(outcome.path, "--format", "monai-bundle")
+    assert code == 2 and "[8, 16, 16] at community-0, [8, 24, 24] at university" in err and "--site" in err
+    code, _, err = export(outcome.path, "--format", "monai-bundle", "--site", "university", "--out", tmp_path / "bundle")
     assert code == 0, err
     metadata = json.loads((tmp_path / "bundle/configs/metadata.json").read_text())
     assert [error.message for error in Draft202012Validator(METADATA).iter_errors(metadata)] == []
-    case = build_client_data(scenario, scenario.members()[0], Path()).test[0]
+    case = build_client_data(scenario, scenario.members()[2], Path()).test[0]
+    to_lps = axcodes2ornt("LPS", (("L", "R"), ("P", "A"), ("I", "S")))
+    turned = apply_orientation(case.image_CIJK[0].numpy(), to_lps)
+    affine = case.affine @ inv_ornt_aff(to_lps, case.shape)
     (tmp_path / "images").mkdir()
-    write_nifti(tmp_path / "images/case.nii.gz", case.image_CIJK[0].numpy(), case.affine)
+    nibabel.save(nibabel.Nifti1Image(turned, affine), tmp_path / "images/case.nii.gz")
     run_bundle(
         config_file=str(tmp_path / "bundle/configs/inference.json"), bundle_root=str(tmp_path / "bundle"),
         dataset_dir=str(tmp_path / "images"), output_dir=str(tmp_path / "predictions"), device="cpu",
     )  # fmt: skip
+    written = nibabel.load(tmp_path / "predictions/case_seg.nii.gz")
+    assert np.allclose(written.affine, affine, atol=1e-4)
+    predicted, _ = to_ras(np.asarray(written.dataobj), affine)
+    assert len(np.unique(predicted)) > 1
+    found = evaluate_case(predicted, case.label_IJK.numpy(), 2, case.spacing_mm, surface=False)
+    rows = outcome.table("cases").query("client_id == 2 and model == 'global' and split == 'test' and round == 0")
+    rows = rows.sort_values("class_index")
+    assert [one.dsc for one in found] == rows["dsc"].tolist()
+    assert [one.volume_pred_mm3 for one in found] == rows["volume_pred_mm3"].tolist()
+    assert np.array_equal(predicted, _evaluated(outcome, scenario, case)), "voxel by voxel"
+
+
+def _evaluated(outcome: Any, scenario: Any, case: Any) -> np.ndarray:
+    """The classes that a site of a run had when it evaluated the global model on a case, whole windows of its own patch."""
+    from safetensors.torch import load_file
+
+    from raykd.data.patches import normalise
+    from raykd.federation.inference import predict_labels
+    from raykd.models._base import build_network
+    from raykd.numerics.params import load_state
+
     network = build_network(scenario.student.network, len(scenario.classes) + 1, 0)
     load_state(network, load_file(outcome.path / "models/global.safetensors"))
-    expected = predict_labels(network, normalise(case.image_CIJK))
-    written = nibabel.load(tmp_path / "predictions/case_seg.nii.gz")
-    assert np.array_equal(np.asarray(written.dataobj), expected.numpy()) and len(torch.unique(expected)) > 1
-    assert np.allclose(written.affine, case.affine)
+    at_once = predict_labels(network, normalise(case.image_CIJK)).numpy()
+    in_windows = predict_labels(network, normalise(case.image_CIJK), (8, 24, 24)).numpy()
+    assert not np.array_equal(at_once, in_windows), "a test that windows do not matter to would prove nothing"
+    return in_windows

@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "results": {"scenario.errors"},
     # The base of all errors is the one word that every layer shares.
     "report": {"results", "scenario.errors"},
-    "exchange": {"results", "scenario", "models", "numerics", "data.patches", "federation.inference"},
+    "exchange": {"results", "scenario", "models", "numerics", "data.patches", "federation.inference", "federation.segmenter"},
 }
 """Parts of raykd that a layer may import beside itself; anything may import `raykd` itself, for its version."""
 EVERYWHERE = {"failpoints", "storage"}

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from raykd.cli import app
 from raykd.data.case import Case
 from raykd.leaks.evidence import evidence_of
-from raykd.leaks.membership import _as_outlined
+from raykd.leaks.membership import METRICS, _as_outlined, membership_rows
 from raykd.results.checksums import findings
 from raykd.results.comparison import table_differences
 from raykd.results.questions import Comparison, leaks_found
@@ -56,7 +56,11 @@ def test_every_client_is_attacked_and_all_together(attacked: tuple[Path, str]) -
     assert sorted(of_one["attack"].astype(str).unique()) == ["gradient_inversion", "membership_calibrated", "membership_loss"]
     images = of_one[of_one["attack"] == "gradient_inversion"]
     assert images["unseen"].notna().all() and (images["num_members"] == images["num_others"]).all()
-    assert of_one[of_one["metric"] == "auc"]["is_leaking"].isna().all()  # one case on each side
+    members = of_one[of_one["attack"].astype(str).str.startswith("membership")]
+    assert members["is_leaking"].isna().all()  # one case on each side
+    rates = dict(zip(members["metric"].astype(str), members["blind"], strict=True))
+    assert rates == {"auc": 0.5, "tpr_at_fpr_1pct": 0.01, "tpr_at_fpr_10pct": 0.1}
+    assert "too few cases (a false positive rate of 1% asks for 100 held-out cases a site)" in attacked[1]
     assert attacked[1].splitlines()[-1].endswith("got beyond what is known anyway")
 
 
@@ -100,3 +104,13 @@ def test_members_and_others_are_judged_by_the_classes_that_the_site_outlines() -
         judged = _as_outlined(client, case)  # type: ignore[arg-type]
         assert judged.label_IJK is not None and judged.label_IJK.flatten().tolist() == expected
         assert judged.outlined == annotated
+
+
+@pytest.mark.parametrize(("num_others", "judged"), [(9, {"auc"}), (10, {"auc", "tpr_at_fpr_10pct"}), (100, set(METRICS))])
+def test_a_rate_of_false_alarms_is_judged_where_so_many_cases_were_held_back(num_others: int, judged: set[str]) -> None:
+    """Every member is above every other, at one site with enough cases and at another with these."""
+    scores = [200.0, 201.0, 202.0], [float(n) for n in range(num_others)]
+    groups = {0: ([200.0] * 3, [float(n) for n in range(100)]), 1: scores}
+    rows = {row["metric"]: row for row in membership_rows("membership_loss", groups, 0, (0, -2))}
+    assert {metric for metric, row in rows.items() if row.get("is_leaking")} == judged
+    assert {row["value"] for row in rows.values()} == {1.0} and {row["num_others"] for row in rows.values()} == {100 + num_others}

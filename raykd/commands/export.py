@@ -35,6 +35,12 @@ def export(
     model: Annotated[
         str | None, typer.Option("--model", metavar="NAME", help="With monai-bundle: which; default: the one deployed.")
     ] = None,
+    site: Annotated[
+        str | None,
+        typer.Option(
+            "--site", metavar="NAME", help="With monai-bundle: the site whose scans the model is for.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Takes tables, curves, figures, scores or the model of runs elsewhere; the last line printed is where they are."""
     from raykd.scenario.errors import RaykdError, did_you_mean
@@ -46,8 +52,9 @@ def export(
         raise RaykdError(f"--to must be one of {', '.join(SINKS)}, got '{to}'; {did_you_mean(to, SINKS)}")
     if follow and to is None:
         raise RaykdError("--follow goes with --to tensorboard, mlflow or wandb")
-    if model is not None and format_ != MONAI:
-        raise RaykdError(f"--model goes with --format {MONAI}, which writes one model")
+    for option, value in (("--model", model), ("--site", site)):
+        if value is not None and format_ != MONAI:
+            raise RaykdError(f"{option} goes with --format {MONAI}, which writes one model")
     folder = out or (Path() if url_of(run_dir) else run_dir) / "export"
     if to is not None:
         folder = _feed(run_dir, out or folder / to, to, follow)
@@ -56,7 +63,7 @@ def export(
     elif format_ == FIGURES:
         folder = _write_figures(run_dir, out or folder / FIGURES)
     else:
-        folder = _write_each(run_dir, out or folder / format_, format_, model)
+        folder = _write_each(run_dir, out or folder / format_, format_, model, site)
     typer.echo(str(folder))
 
 
@@ -76,7 +83,7 @@ def _write_figures(run_dir: Path, folder: Path) -> Path:
     return folder
 
 
-def _write_each(run_dir: Path, folder: Path, format_: str, model: str | None) -> Path:
+def _write_each(run_dir: Path, folder: Path, format_: str, model: str | None, site: str | None) -> Path:
     """A bundle or a summary of the run, or one of each run of a study, in folders named after them."""
     from raykd.exchange.nnunet_summary import write_summary
     from raykd.results.reader import find_run_dirs, open_run
@@ -89,7 +96,7 @@ def _write_each(run_dir: Path, folder: Path, format_: str, model: str | None) ->
         else:
             from raykd.exchange.monai_bundle import write_bundle
 
-            write_bundle(open_run(directory), place, model)
+            write_bundle(open_run(directory), place, model, site)
         if place != folder:
             typer.echo(str(place), err=True)
     return folder

@@ -59,4 +59,10 @@ def _line(row: Mapping[Any, Any]) -> str:
     interval = "" if row["low"] is None or row["low"] != row["low"] else f" [{row['low']:.2f}, {row['high']:.2f}]"
     unseen = "" if row["unseen"] is None or row["unseen"] != row["unseen"] else f", held-out cases {row['unseen']:.2f}"
     reach = f"{row['metric']} {row['value']:.2f}{interval} (blind {row['blind']:.2f}{unseen})"
-    return f"{row['client_name']:<16}  {row['attack']:<22}  {reach}: {row['verdict']}"
+    return f"{row['client_name']:<16}  {row['attack']:<22}  {reach}: {row['verdict']}{_needed(row)}"
+
+
+def _needed(row: Mapping[Any, Any]) -> str:
+    """How many held-out cases a verdict asks for, where there are too few."""
+    few = row["verdict"] == "too few cases" and str(row["metric"]).startswith("tpr_at_fpr_")
+    return f" (a false positive rate of {row['blind']:.0%} asks for {round(1 / row['blind'])} held-out cases a site)" if few else ""

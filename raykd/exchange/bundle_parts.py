@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from monai.data import MetaTensor, decollate_batch
+from monai.data import MetaTensor
 from torch import Tensor
 
 from raykd.data.patches import normalise
-from raykd.federation.inference import predict_logits
+from raykd.federation.inference import class_scores, predict_logits
+from raykd.federation.segmenter import Reading, read_scan
 from raykd.models._base import SegmentationNetwork, build_network
+from raykd.numerics.label_map import best_class
 from raykd.scenario.registry import NETWORKS
 
 
@@ -27,34 +30,46 @@ def network(block: Mapping[str, Any], num_classes: int) -> SegmentationNetwork:
     return build_network(settings, num_classes, 0)
 
 
-class Normalise:
-    """The intensities (1, I, J, K) of an image as every network of raykd sees them."""
-
-    def __call__(self, image_CIJK: Tensor) -> Tensor:
-        image: Any = image_CIJK.clone()
-        image[0] = normalise(torch.as_tensor(image_CIJK, dtype=torch.float32))
-        return image
+def reading(**settings: Any) -> Reading:
+    """How the model is shown a scan; arguments as the attributes of `Reading`."""
+    told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    return Reading(**told)
 
 
-class WholeVolumes:
-    """The inferer: volumes in one piece, large ones in blended windows, as raykd judges its models."""
+class ReadScan:
+    """From `image`, a file, to its intensities (1, I, J, K) as the network sees them, and the `scan` that a mask goes back to."""
+
+    def __init__(self, reading: Reading):
+        self.reading = reading
+
+    def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        scan, meta = read_scan(Path(item["image"]), self.reading), {"filename_or_obj": str(item["image"])}
+        image_CIJK = normalise(scan.case.image_CIJK)[None]
+        return {"image": MetaTensor(image_CIJK, affine=torch.from_numpy(scan.case.affine), meta=meta), "scan": scan}
+
+
+class Windows:
+    """The inferer: scores (B, L, I, J, K) of volumes, run in the windows in which raykd evaluated the model."""
+
+    def __init__(self, reading: Reading):
+        self.reading = reading
 
     def __call__(self, inputs: Tensor, network: SegmentationNetwork, *args: Any, **kwargs: Any) -> Tensor:
-        return predict_logits(network.eval(), torch.as_tensor(inputs))
+        return class_scores(predict_logits(network.eval(), torch.as_tensor(inputs), self.reading.window), self.reading.known)
 
 
 def segment(
-    network: SegmentationNetwork, batches: Iterable[Any], inferer: WholeVolumes, write: Callable[[dict[str, Any]], Any]
+    network: SegmentationNetwork, batches: Iterable[Iterable[Any]], inferer: Windows, write: Callable[[dict[str, Any]], Any]
 ) -> int:
-    """Predicts every image of a loader and hands it, as `pred` with the image's place in space, to what writes it.
+    """Predicts every image of a loader and hands the classes of its file's own voxels, as `pred`, to what writes them.
 
     Returns:
         How many there were.
     """
-    device, num = next(network.parameters()).device, 0
-    for batch in batches:
-        logits = inferer(batch["image"].to(device), network).cpu()
-        for item, one in zip(decollate_batch(batch), logits, strict=True):
-            write({"pred": MetaTensor(one).copy_meta_from(item["image"])})
-            num += 1
+    num = 0
+    for item in (item for batch in batches for item in batch):
+        scan, scores_LIJK = item["scan"], inferer(item["image"].as_tensor()[None], network)[0]
+        mask, meta = scan.on_own_grid(best_class(scores_LIJK)), {"filename_or_obj": item["image"].meta["filename_or_obj"]}
+        write({"pred": MetaTensor(torch.from_numpy(mask)[None], affine=torch.from_numpy(scan.own_affine), meta=meta)})
+        num += 1
     return num

@@ -1,11 +1,14 @@
 """A final model as a MONAI bundle: metadata, weights and a configuration that runs (`python -m monai.bundle run`).
 
-The network and its normalisation are raykd's, so a bundle asks for raykd beside MONAI, and predicts what the run's evaluation did.
+The network and the way from a scan to a mask are raykd's own, so a bundle asks for raykd beside MONAI: it predicts, voxel by voxel,
+what the run's evaluation did.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from safetensors.torch import load_file
 
 from raykd import __version__
 from raykd.exchange.bundle_parts import network
+from raykd.federation.segmenter import Reading, model_network, model_reading
 from raykd.numerics.params import kind_of, load_state
 from raykd.results.reader import Run
 from raykd.results.statistics import deployed_cases
@@ -28,39 +32,50 @@ README = """# {name}
 
 {description}
 
-`inference.json` segments every NIfTI file of `dataset_dir` at its own spacing, axes turned to RAS, into `output_dir`:
+`inference.json` segments every NIfTI file of `dataset_dir` into `output_dir`, each mask on the voxels of its image:
 
     python -m monai.bundle run --config_file configs/inference.json --dataset_dir images --output_dir predictions
 
-run in this folder, with raykd {version} and `fire` installed. Not a medical device; for research.
+{reading} `inference.json` has the same under `reading`.
+
+Run it in this folder, with raykd {version} and `fire` installed. Not a medical device; for research.
 """
 
 
-def write_bundle(run: Run, folder: Path, model: str | None = None) -> Path:
+def write_bundle(run: Run, folder: Path, model: str | None = None, site: str | None = None) -> Path:
     """Writes one of a run's final models as a bundle.
 
     Args:
         run: finished.
         folder: of the bundle; made where it is not there.
         model: a name in the run's `models/`; None: the one that is deployed.
+        site: whose scans it is for, as for `model_reading`.
 
     Raises:
-        RaykdError: there is no such model, or the folder cannot be written.
+        RaykdError: there is no such model or site, the sites differ in how they show it their scans, or the folder cannot be
+            written.
     """
     name = _chosen(run, model)
     scenario = load_scenario(run.path / "scenario.yaml").scenario
-    if name == "teacher" and (run.manifest.get("repository_classes") or scenario.repository.classes):
-        raise RaykdError(f"{run.path}: its teacher was taught some of the classes alone, which a bundle cannot say; choose another")
-    block, num_classes = _network_block(scenario, name), len(scenario.classes) + 1
+    if taught := run.manifest.get("repository_classes"):
+        scenario = scenario.with_repository_classes(taught)
+    try:
+        how = model_reading(scenario, name, site)
+    except RaykdError as error:
+        raise RaykdError(f"{run.path}: {error}") from None
+    block: dict[str, Any] = model_network(scenario, name).model_dump(mode="json")
+    num_classes = len(scenario.classes) + 1
     net, payload = network(block, num_classes), load_file(run.path / "models" / f"{name}.safetensors")
     if further := sorted({kind_of(key) for key in payload} - {"params"}):
         what = " and ".join(further)
         raise RaykdError(f"{run.path}: its model holds {what} beside a network's parameters, for which a bundle has no place")
     load_state(net, payload)
     files = {
-        "configs/metadata.json": json.dumps(_metadata(run, scenario, name), indent=4) + "\n",
-        "configs/inference.json": json.dumps(_inference(block, num_classes), indent=4) + "\n",
-        "docs/README.md": README.format(name=_title(run, name), description=_description(scenario), version=__version__),
+        "configs/metadata.json": json.dumps(_metadata(run, scenario, name, how), indent=4) + "\n",
+        "configs/inference.json": json.dumps(_inference(block, num_classes, how), indent=4) + "\n",
+        "docs/README.md": README.format(
+            name=_title(run, name), description=_description(scenario), version=__version__, reading=_told(how, scenario.classes)
+        ),
     }
     try:
         for file, text in files.items():
@@ -84,14 +99,19 @@ def _chosen(run: Run, model: str | None) -> str:
     raise RaykdError(f"{run.path}: {ask}; {did_you_mean(wanted, names) if model else 'known: ' + ', '.join(names)}")
 
 
-def _network_block(scenario: Scenario, model: str) -> dict[str, Any]:
-    if model == "teacher":
-        settings = scenario.repository.teacher.network
-    else:
-        own = [member.student for member in scenario.members() if f"personal-{member.name}" == model]
-        settings = (own[0] if own else scenario.student).network
-    block: dict[str, Any] = settings.model_dump(mode="json")
-    return block
+def _told(how: Reading, classes: Sequence[str]) -> str:
+    """What the bundle does with a scan, in sentences."""
+    edges = (
+        "its own" if how.spacing_mm is None else " x ".join("its own" if mm is None else f"{mm:g}" for mm in how.spacing_mm) + " mm"
+    )
+    told = [f"A scan is segmented at {edges} spacing, in windows of {' x '.join(map(str, how.window))} voxels."]
+    if how.clip is not None:
+        told.append("Intensities below {:g} and above {:g} are cut off first.".format(*how.clip))
+    if how.known is not None:
+        told.append(
+            f"The model was taught {', '.join(classes[index - 1] for index in how.known)} alone and predicts no other class."
+        )
+    return " ".join(told)
 
 
 def _title(run: Run, model: str) -> str:
@@ -102,7 +122,7 @@ def _description(scenario: Scenario) -> str:
     return scenario.description or "A segmentation network trained in a simulated federation."
 
 
-def _metadata(run: Run, scenario: Scenario, model: str) -> dict[str, Any]:
+def _metadata(run: Run, scenario: Scenario, model: str, how: Reading) -> dict[str, Any]:
     classes = {"0": "background", **{str(index): name for index, name in enumerate(scenario.classes, 1)}}
     shape = {"spatial_shape": ["*", "*", "*"], "dtype": "float32", "is_patch_data": False}
     image = {"type": "image", "format": "magnitude", "num_channels": 1, "value_range": [-10, 10], "channel_def": {"0": "image"}}
@@ -129,6 +149,7 @@ def _metadata(run: Run, scenario: Scenario, model: str) -> dict[str, Any]:
         "copyright": "as the data that the model was trained on",
         "eval_metrics": _scores(run),
         "intended_use": "Research; not a medical device.",
+        "raykd_reading": asdict(how),
         "network_data_format": {"inputs": {"image": image | shape}, "outputs": {"pred": logits | shape}},
     }
 
@@ -140,8 +161,7 @@ def _scores(run: Run) -> dict[str, float]:
     return {f"dsc_{name}": round(float(value), 4) for name, value in by_site.dropna().items()}
 
 
-def _inference(block: dict[str, Any], num_classes: int) -> dict[str, Any]:
-    image = {"keys": "image"}
+def _inference(block: dict[str, Any], num_classes: int, how: Reading) -> dict[str, Any]:
     return {
         "imports": ["$import glob", "$import os", "$import torch", f"$import {PARTS} as parts"],
         "bundle_root": ".",
@@ -151,25 +171,14 @@ def _inference(block: dict[str, Any], num_classes: int) -> dict[str, Any]:
         "files": "$sorted(glob.glob(os.path.join(@dataset_dir, '*.nii*')))",
         "network_def": {"_target_": f"{PARTS}.network", "block": block, "num_classes": num_classes},
         "network": "$@network_def.to(@device)",
-        "preprocessing": {
-            "_target_": "Compose",
-            "transforms": [
-                {"_target_": "LoadImaged", **image, "ensure_channel_first": True},
-                {"_target_": "Orientationd", **image, "axcodes": "RAS", "labels": None},
-                {"_target_": "Lambdad", **image, "func": {"_target_": f"{PARTS}.Normalise"}},
-                {"_target_": "EnsureTyped", **image},
-            ],
-        },
+        "reading": {"_target_": f"{PARTS}.reading", **asdict(how)},
+        "preprocessing": {"_target_": f"{PARTS}.ReadScan", "reading": "@reading"},
         "dataset": {"_target_": "Dataset", "data": "$[{'image': file} for file in @files]", "transform": "@preprocessing"},
-        "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "shuffle": False, "num_workers": 0},
-        "inferer": {"_target_": f"{PARTS}.WholeVolumes"},
+        "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0, "collate_fn": "$list"},
+        "inferer": {"_target_": f"{PARTS}.Windows", "reading": "@reading"},
         "postprocessing": {
-            "_target_": "Compose",
-            "transforms": [
-                {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
-                {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "seg",
-                 "separate_folder": False, "resample": False, "output_dtype": "uint8", "print_log": False},
-            ],
+            "_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "seg",
+            "separate_folder": False, "resample": False, "output_dtype": "uint8", "print_log": False,
         },
         "weights": "$torch.load(@bundle_root + '/models/model.pt', map_location=@device, weights_only=True)",
         "initialize": ["$@network.load_state_dict(@weights)"],

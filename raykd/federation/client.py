@@ -25,8 +25,9 @@ from raykd.federation.knowledge import cached_knowledge, compute_knowledge, payl
 from raykd.federation.previews import preview_rows, previewed
 from raykd.federation.privacy import protected_upload, protects_uploads, records_row
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Row
+from raykd.federation.segmenter import site_reading
 from raykd.federation.session import Session
-from raykd.federation.teacher import model_seed, taught_classes
+from raykd.federation.teacher import model_seed
 from raykd.federation.transport import Envelope, seal, unseal
 from raykd.methods._base import LocalUpdate, Method, Upload
 from raykd.methods._context import KnowledgeRequest, Role
@@ -87,7 +88,7 @@ class Client:
         self.student = self._shared(own.network if own else method.student_network())
         self._heard: dict[tuple[str, KnowledgeRequest], list[TrainingCase]] = {}
         self._normalised: dict[str, Tensor] = {}
-        self.known_scores: dict[tuple[str, Role], list[tuple[float, int]]] = {}
+        self.known_scores: dict[tuple[str, Role, tuple[int, ...] | None], list[tuple[float, int]]] = {}
 
     @classmethod
     def build(
@@ -202,12 +203,12 @@ class Client:
         client_id = self.member.client_id
         for role, params in models.items():
             network = self.load("teacher" if role == "teacher" else "student", params)
-            known = taught_classes(self.scenario) if role == "teacher" else None
+            how = site_reading(self.scenario, self.member, "teacher" if role == "teacher" else "student")
             if role != "teacher":
                 network = self.method.module(network, params)
             for split, held in (("validation", self.data.validation), ("test", self.data.test)):
                 for case in held:
-                    said = predict(network, self._image(case), self.member.training.patch_shape, known)
+                    said = predict(network, self._image(case), how.window, how.known)
                     predictions.setdefault(case.case_id, {})[role] = said.labels_IJK
                     of: dict[str, Any] = {"split": split, "model": role, "round_index": job.round_index, "client_id": client_id}
                     cases += case_rows(self.scenario, case, said.labels_IJK, has_surface=job.has_surface, **of)
@@ -233,14 +234,15 @@ class Client:
         if key not in self._heard:
             network = self.load("teacher", teacher)
             learn = cached_knowledge if is_original else compute_knowledge
-            shape = self.member.training.patch_shape
-            said = functools.partial(learn, network, request=request, seed=self.scenario.seed, version=key[0], window=shape)
+            window = site_reading(self.scenario, self.member, "teacher").window
+            said = functools.partial(learn, network, request=request, seed=self.scenario.seed, version=key[0], window=window)
             self._heard = {key: [case.with_knowledge(said(case)) for case in self.labelled + self.unlabelled]}
         return self._heard[key]
 
-    def predict(self, role: Role, payload: Payload, image_IJK: Tensor) -> Tensor:
-        """The classes that a model gives to a volume, seen in patches as it was trained."""
-        return predict_labels(self.load(role, payload), image_IJK, self.member.training.patch_shape)
+    def predict(self, role: Role, payload: Payload, image_IJK: Tensor, known: Sequence[int] | None = None) -> Tensor:
+        """The classes that a model gives to a normalised volume, as when it is evaluated; `known`: those that it was taught."""
+        how = site_reading(self.scenario, self.member, role)
+        return predict_labels(self.load(role, payload), image_IJK, how.window, known)
 
     def _network(self, settings: Any) -> SegmentationNetwork:
         training = self.member.training

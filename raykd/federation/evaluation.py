@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +10,17 @@ import torch
 from torch import Tensor
 
 from raykd.data.case import Case
+from raykd.federation.description import source_settings
 from raykd.federation.inference import Prediction
 from raykd.federation.protocols import Row
 from raykd.numerics.calibration import near_foreground, reliability_bins
 from raykd.numerics.metrics import LABEL_IGNORED, evaluate_case
+from raykd.scenario.errors import DataError
 from raykd.scenario.schema import Scenario
+from raykd.scenario.sites import Client
+
+SAME_EDGE = 1e-3
+"""Share by which a voxel edge may exceed a tolerance that is meant to be equal to it."""
 
 
 def case_rows(
@@ -40,13 +46,14 @@ def case_rows(
         classes: indices of the classes to give rows for; None: all.
     """
     assert case.label_IJK is not None
+    tolerance_mm = nsd_tolerance_mm(scenario, case.spacing_mm)
     scores = evaluate_case(
         predicted_IJK.numpy(),
         case.label_IJK.numpy(),
         len(scenario.classes),
         case.spacing_mm,
         surface=has_surface,
-        nsd_tolerance_mm=scenario.evaluation.nsd_tolerance_mm,
+        nsd_tolerance_mm=tolerance_mm,
     )
     whose = _whose(case, split, model, round_index, client_id)
     return [
@@ -55,11 +62,55 @@ def case_rows(
             "class_index": index,
             "class_name": name,
             **vars(score),
+            "nsd_tolerance_mm": tolerance_mm if score.nsd is not None else None,
             "reference": case.reference(index, score.is_ref_empty),
         }
         for index, (name, score) in enumerate(zip(scenario.classes, scores, strict=True), start=1)
         if (classes is None or index in classes) and (case.outlined is None or index in case.outlined)
     ]
+
+
+def nsd_tolerance_mm(scenario: Scenario, spacing_mm: Sequence[float]) -> float:
+    """The distance up to which surfaces count as the same on a grid: the scenario's, or else the finest voxel edge."""
+    wanted = scenario.evaluation.nsd_tolerance_mm
+    return min(spacing_mm) if wanted == "auto" else wanted
+
+
+def tolerance_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Key path and rule where the tolerance of NSD lies below the finest voxel edge that the scenario states for a site."""
+    wanted = scenario.evaluation.nsd_tolerance_mm
+    if wanted == "auto" or scenario.evaluation.surface_metrics == "never":
+        return
+    finest = {member.name: _stated_edge(scenario, member) for member in scenario.members()}
+    name, edge = max(finest.items(), key=lambda item: item[1])
+    if wanted < edge * (1 - SAME_EDGE):
+        yield (
+            "evaluation.nsd_tolerance_mm",
+            f"must be auto or at least {edge:g}, the finest voxel edge of {name}, below which no distance but 0 counts as the "
+            f"same; got {wanted:g}",
+        )
+
+
+def _stated_edge(scenario: Scenario, member: Client) -> float:
+    """The finest voxel edge of a site as its scenario states it; 0: its files decide."""
+    own, made = member.group.spacing_mm, getattr(source_settings(scenario, member), "spacing_mm", None)
+    edges = [a if a is not None else b for a, b in zip(own or (None,) * 3, made or (None,) * 3, strict=True)]
+    return min(0.0 if edge is None else edge for edge in edges)
+
+
+def check_tolerance(scenario: Scenario, owner: str, cases: Iterable[Case]) -> None:
+    """Raises `DataError` where the tolerance of NSD lies below the finest voxel edge of a case that is scored."""
+    evaluation = scenario.evaluation
+    wanted = evaluation.nsd_tolerance_mm
+    if wanted == "auto" or evaluation.surface_metrics == "never":
+        return
+    for case in cases:
+        if wanted < (finest := min(case.spacing_mm)) * (1 - SAME_EDGE):
+            raise DataError(
+                f"{owner}: evaluation.nsd_tolerance_mm must not be below the finest voxel edge of a case that is scored, got "
+                f"{wanted:g} mm for case {case.case_id} with {finest:.4g} mm, where no distance but 0 counts as the same; set it "
+                f"to auto, or to {finest:.4g} at least"
+            )
 
 
 def calibration_rows(case: Case, prediction: Prediction, *, split: str, model: str, round_index: int, client_id: int) -> list[Row]:

@@ -107,6 +107,13 @@ def _batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
         yield batch
 
 
+def class_scores(logits_BLIJK: Tensor, known: Sequence[int] | None) -> Tensor:
+    """What is largest for the most probable class: the logits, or, where some classes were never taught, the probabilities with
+    these as part of the background.
+    """
+    return logits_BLIJK if known is None else merge_probs(torch.softmax(logits_BLIJK, dim=1), known)
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What a network says of a volume.
@@ -122,9 +129,7 @@ class Prediction:
     @cached_property
     def labels_IJK(self) -> Tensor:
         """The most probable class of each voxel, uint8."""
-        if self.known is None:
-            return best_class(self.logits_LIJK)
-        return best_class(merge_probs(torch.softmax(self.logits_LIJK, dim=0)[None], self.known)[0])
+        return best_class(class_scores(self.logits_LIJK[None], self.known)[0])
 
     def probs_LN(self, mask_IJK: Tensor) -> Tensor:
         """The class probabilities of the voxels of a mask, in its order; those of classes never taught are 0."""

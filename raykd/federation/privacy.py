@@ -1,8 +1,9 @@
 """Noise on what clients upload, and the books on how much privacy that has cost each of them.
 
-What is hidden is whether a client learnt anything in a round: its update against no update at all. Noise on each upload hides it
-from the server too; noise on the sum hides it from all but the server. Cohorts are not drawn as the accountant's amplification by
-sampling would need it, so that none is claimed: every round in which a client takes part counts in full.
+Noise on each upload hides from everybody which update a client had: that it uploaded is seen, so neighbouring runs replace its
+update by another. Noise on the sum hides, from all but the server, whether a client learnt anything in a round: its update against
+none. Cohorts are not drawn as amplification by sampling would need it, so that none is claimed: every round in which a client takes
+part counts in full.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ from typing import Any, overload
 
 from torch import Tensor
 
-from raykd.federation.accountant import epsilon
+from raykd.federation.accountant import epsilon, epsilon_replace_one
 from raykd.federation.private_training import patients, sampling
 from raykd.federation.protocols import LocalReply, Row
 from raykd.methods._base import Upload
 from raykd.numerics.gaussian_mechanism import norm_of, privatised, update_of
 from raykd.numerics.params import Payload
 from raykd.numerics.rng import generator
+from raykd.scenario.errors import DataError
 from raykd.scenario.privacy import ClientPrivacy
 from raykd.scenario.schema import Scenario
 from raykd.scenario.training import Training
 
 UPLOAD, SUM, RECORDS = "upload", "sum", "records"
 """Mechanisms: noise on each upload, on the sum of a round's uploads, on the gradients of patients."""
+NEIGHBOURS = {UPLOAD: "replace_one", SUM: "add_or_remove", RECORDS: "add_or_remove"}
+"""By mechanism, in which way neighbouring runs differ: what its `epsilon` bounds."""
 
 
 def protects_uploads(scenario: Scenario) -> ClientPrivacy | None:
@@ -144,11 +148,30 @@ def privacy_rows(scenario: Scenario, round_index: int, entries: Sequence[Row], r
         released[key] = total = released.get(key, 0) + entry["num_releases"]
         clip_norm, noise, delta = _numbers(scenario, entry["mechanism"])
         rate = entry.get("sample_rate", 1.0)
-        spent = {"epsilon": epsilon(noise, rate, total, delta), "delta": delta}
+        spent = spent_by(entry["mechanism"], noise, rate, total, delta)
         terms = {"clip_norm": clip_norm, "noise_multiplier": noise, "sample_rate": rate}
         unit = "patient" if entry["mechanism"] == RECORDS else "client"
         rows.append({"round": round_index, "unit": unit, **entry, "num_releases": total, **terms, **spent})
     return rows
+
+
+def spent_by(mechanism: str, noise_multiplier: float, sample_rate: float, num_releases: int, delta: float) -> Row:
+    """Epsilon in both senses, and the one that applies to a mechanism; arguments as for `epsilon`."""
+    terms = noise_multiplier, sample_rate, num_releases, delta
+    both = {"add_or_remove": epsilon(*terms), "replace_one": epsilon_replace_one(*terms)}
+    applies = NEIGHBOURS[mechanism]
+    named = {f"epsilon_{neighbours}": value for neighbours, value in both.items()}
+    return {"neighbours": applies, "epsilon": both[applies], **named, "delta": delta}
+
+
+def check_delta(scenario: Scenario, owner: str, labelled: Sequence[Any]) -> None:
+    """Raises `DataError` where the delta of a site's patients is not below one over their number."""
+    words, num_patients = scenario.privacy.records if scenario.privacy else None, len(patients(labelled))
+    if words is not None and num_patients and words.delta >= 1 / num_patients:
+        raise DataError(
+            f"{owner}: privacy.records.delta must be below 1 / {num_patients}, one over the number of its labelled patients, got "
+            f"{words.delta:g}: at that delta publishing one patient at random would count as private; choose a smaller one"
+        )
 
 
 def entries_of(replies: Sequence[LocalReply], uploads: Sequence[Upload] | None) -> list[Row]:

@@ -41,6 +41,12 @@ def _client_problems(method: Method, words: ClientPrivacy) -> Iterator[tuple[str
     name, path = method.settings.name, "privacy.client"
     if method.pools_data or not method.kinds:
         yield path, f"method {name} uploads nothing that could be protected; leave privacy.client out"
+    elif words.delta >= 1 / (num_sites := len(method.scenario.members())):
+        yield (
+            f"{path}.delta",
+            f"must be below 1 / {num_sites}, one over the number of sites, got {words.delta:g}: at that delta publishing the "
+            "update of one site at random would count as private",
+        )
     elif method.noise == "none":
         yield (
             path,

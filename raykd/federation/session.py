@@ -228,13 +228,15 @@ class Session:
     def learn_from(self, teacher: Payload, request: KnowledgeRequest) -> None:
         self._cases = self._client.with_knowledge(teacher, request, is_original=teacher is self.teacher)
 
-    def support_scores(self, model: Payload, role: Role) -> list[tuple[float, int]]:
+    def support_scores(self, model: Payload, role: Role, known: tuple[int, ...] | None = None) -> list[tuple[float, int]]:
         self._refuse_private("scores models on labelled cases")
-        client, key = self._client, (payload_hash(model), role)
+        client, key = self._client, (payload_hash(model), role, known)
         if key in client.known_scores:
             return client.known_scores[key]
         pairs = [
-            (client.predict(role, model, case.image_IJK), case.label_IJK) for case in client.labelled if case.label_IJK is not None
+            (client.predict(role, model, case.image_IJK, known), case.label_IJK)
+            for case in client.labelled
+            if case.label_IJK is not None
         ]
         scores = support_scores(pairs, self.num_classes - 1)
         if role == "teacher":  # a student is another one in every round

@@ -66,9 +66,7 @@ def with_taught_classes(scenario: Scenario, root: Path) -> Scenario:
             f"repository: its training cases must be outlined for one of {', '.join(names)}, got none; "
             "map its labels in label_values, or list other classes in repository.classes"
         )
-    if set(taught) == set(names):
-        return scenario
-    return scenario.model_copy(update={"repository": scenario.repository.model_copy(update={"classes": taught})})
+    return scenario if set(taught) == set(names) else scenario.with_repository_classes(taught)
 
 
 def repository_model(

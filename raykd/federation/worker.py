@@ -13,15 +13,15 @@ from typing import Any
 import torch
 
 from raykd.data.federation import build_repository_data
-from raykd.data.patches import normalise
 from raykd.data.pools import Pools
 from raykd.federation.client import POOLED, SERVER, Client, Networks
 from raykd.federation.description import describe_network, record_rows
-from raykd.federation.evaluation import calibration_rows, case_rows
-from raykd.federation.inference import predict
+from raykd.federation.evaluation import calibration_rows, case_rows, check_tolerance
 from raykd.federation.previews import preview_rows
+from raykd.federation.privacy import check_delta
 from raykd.federation.protocols import EvaluationJob, EvaluationReply, LocalJob, LocalReply, Progress, Row, ServerJob
-from raykd.federation.teacher import repository_model, taught_classes
+from raykd.federation.segmenter import repository_reading, segment
+from raykd.federation.teacher import repository_model
 from raykd.federation.transport import Envelope, seal, unseal
 from raykd.methods._base import Method, Upload
 from raykd.models._base import SegmentationNetwork, build_network
@@ -92,14 +92,18 @@ class Worker:
 
     def prepare_repository(self) -> None:
         """Prepares the repository's cases, which stay in the cache. Raises `DataError`."""
-        build_repository_data(self._scenario, self._root)
+        data = build_repository_data(self._scenario, self._root)
+        check_tolerance(self._scenario, "repository", data.validation)
 
     def describe(self, client_id: int) -> Row:
         """Prepares a client and describes it; of the server, the repository's cases. Raises `DataError`."""
         if client_id == SERVER:
             self.prepare_repository()
             return {}
-        return self._client(client_id).describe()
+        client = self._client(client_id)
+        check_delta(self._scenario, client.member.name, client.data.labelled)
+        check_tolerance(self._scenario, client.member.name, (*client.data.validation, *client.data.test))
+        return client.describe()
 
     def train_on_repository(self, network: Any) -> tuple[Envelope, list[Row], EvaluationReply]:
         """A network trained on the repository: its parameters, its training curve, its scores on held-out cases at their own
@@ -129,13 +133,13 @@ class Worker:
 
     def _on_held_out_cases(self, teacher: SegmentationNetwork) -> EvaluationReply:
         """What a teacher scores on the cases that the repository holds out, and slices of the first of them."""
-        scenario, known = self._scenario, taught_classes(self._scenario)
+        scenario, how = self._scenario, repository_reading(self._scenario)
         data = build_repository_data(scenario, self._root)
         rows, calibration, previews = list[Row](), list[Row](), list[Row]()
         of: dict[str, Any] = {"split": "validation", "model": "teacher", "round_index": -1, "client_id": SERVER}
         for case in data.validation:
-            said = predict(teacher, normalise(case.image_CIJK), scenario.repository.teacher.patch_shape, known)
-            rows += case_rows(scenario, case, said.labels_IJK, has_surface=True, classes=known, **of)
+            said = segment(teacher, case.image_CIJK, how)
+            rows += case_rows(scenario, case, said.labels_IJK, has_surface=True, classes=how.known, **of)
             if scenario.evaluation.calibration == "final":
                 calibration += calibration_rows(case, said, **of)
             if not previews and scenario.evaluation.previews:

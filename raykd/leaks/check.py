@@ -9,7 +9,7 @@ import torch
 
 from raykd.leaks.evidence import Evidence, evidence_of
 from raykd.leaks.inversion import Row, gradient_inversion, prototype_inversion
-from raykd.leaks.membership import membership_row, membership_scores
+from raykd.leaks.membership import membership_rows, membership_scores
 from raykd.numerics.inversion import Effort
 from raykd.numerics.membership import Scores
 
@@ -42,7 +42,8 @@ def find_leaks(run_dir: Path, effort: Effort, note: Callable[[str], None]) -> tu
                 rows += [{"client_id": own.client_id, **row} for row in outcome]
         rows += _membership(evidence, groups, note)
     for attack, scores in groups.items():
-        rows.append({"client_id": ALL_CLIENTS, **membership_row(attack, scores, seed, (round_index, ALL_CLIENTS))})
+        found = membership_rows(attack, scores, seed, (round_index, ALL_CLIENTS))
+        rows += [{"client_id": ALL_CLIENTS, **row} for row in found]
     return round_index, [{"round": round_index, **row} for row in rows]
 
 
@@ -56,6 +57,6 @@ def _membership(evidence: Evidence, groups: dict[str, dict[int, Scores]], note: 
     for attack, scores in found.items():
         groups.setdefault(attack, {})[own.client_id] = scores
         address = (evidence.round_index, own.client_id)
-        row = membership_row(attack, {own.client_id: scores}, evidence.client.scenario.seed, address)
-        rows.append({"client_id": own.client_id, **row})
+        of_one = membership_rows(attack, {own.client_id: scores}, evidence.client.scenario.seed, address)
+        rows += [{"client_id": own.client_id, **row} for row in of_one]
     return rows

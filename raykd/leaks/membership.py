@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from raykd.leaks.evidence import Evidence
 from raykd.leaks.inversion import Row, is_whole
 from raykd.methods._base import supervised_loss
 from raykd.models._base import SegmentationNetwork
-from raykd.numerics.membership import Scores, auc_interval, pooled_auc
+from raykd.numerics.membership import Measure, Scores, auc, interval, pooled, true_positive_rate
 from raykd.numerics.params import Payload, load_state, select
 from raykd.numerics.rng import generator, numpy_generator
 
@@ -23,6 +24,12 @@ NUM_BATCHES = 4
 """Of two patches, by which a case is judged."""
 MIN_CASES = 3
 """Members and others that an interval needs at least, over all sites that it is of."""
+METRICS: dict[str, tuple[Measure, float, int]] = {
+    "auc": (auc, 0.5, 1),
+    "tpr_at_fpr_1pct": (functools.partial(true_positive_rate, false_positive_rate=0.01), 0.01, 100),
+    "tpr_at_fpr_10pct": (functools.partial(true_positive_rate, false_positive_rate=0.1), 0.1, 10),
+}
+"""How success is measured, what chance reaches, and the held-out cases of a site that a verdict needs."""
 KNOWS = {"membership_loss": "uploaded model", "membership_calibrated": "received and uploaded model"}
 
 
@@ -57,8 +64,10 @@ def _as_outlined(client: Client, case: Case) -> Case:
     return limit_classes(case, names, [names[index - 1] for index in client.annotated])
 
 
-def membership_row(attack: str, groups: dict[int, Scores], seed: int, address: tuple[int, int]) -> Row:
-    """Success of an attack on one client, or on several taken together without comparing cases of different sites.
+def membership_rows(attack: str, groups: dict[int, Scores], seed: int, address: tuple[int, int]) -> list[Row]:
+    """Success of an attack on one client, or on several taken together without comparing cases of different sites: a row a metric.
+
+    A true positive rate at a low false positive rate has no verdict where a site held back fewer cases than one over that rate.
 
     Args:
         attack: which.
@@ -66,13 +75,19 @@ def membership_row(attack: str, groups: dict[int, Scores], seed: int, address: t
         seed: of the resampling.
         address: round and client of the row.
     """
+    return [_row(attack, metric, groups, seed, address) for metric in METRICS]
+
+
+def _row(attack: str, metric: str, groups: dict[int, Scores], seed: int, address: tuple[int, int]) -> Row:
+    measure, by_chance, least = METRICS[metric]
     num_members, num_others = (sum(len(scores[side]) for scores in groups.values()) for side in (0, 1))
-    row: Row = {"attack": attack, "knows": KNOWS[attack], "metric": "auc", "value": pooled_auc(groups), "blind": 0.5}
+    row: Row = {"attack": attack, "knows": KNOWS[attack], "metric": metric, "value": pooled(groups, measure), "blind": by_chance}
     row |= {"num_members": num_members, "num_others": num_others}
-    if min(num_members, num_others) < MIN_CASES:
+    if min(num_members, num_others) < MIN_CASES or any(len(others) < least for _, others in groups.values()):
         return row  # a single case resampled is itself again: an interval would say nothing
-    low, high = auc_interval(groups, numpy_generator(seed, f"leaks-{attack}", *address))
-    return row | {"low": low, "high": high, "is_leaking": low > 0.5}
+    purpose = f"leaks-{attack}" if metric == "auc" else f"leaks-{attack}-{metric}"
+    low, high = interval(groups, measure, numpy_generator(seed, purpose, *address))
+    return row | {"low": low, "high": high, "is_leaking": low > by_chance}
 
 
 def _losses(client: Client, network: SegmentationNetwork, params: Payload, cases: tuple[Case, ...]) -> list[float]:

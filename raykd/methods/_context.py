@@ -112,5 +112,9 @@ class LocalContext(Protocol):
         """Attaches the teacher's knowledge of every training case to the batches of this update's `fit`. What a teacher says is
         computed once a (case, version, request), whatever the round."""
 
-    def support_scores(self, model: Payload, role: Role) -> list[tuple[float, int]]:
-        """By foreground class, the sum of a model's DSCs over the site's labelled cases that hold the class, and their number."""
+    def support_scores(self, model: Payload, role: Role, known: tuple[int, ...] | None = None) -> list[tuple[float, int]]:
+        """By foreground class, the sum of a model's DSCs over the site's labelled cases that hold the class, and their number.
+
+        Args:
+            known: the foreground classes that the model was taught, as when it is evaluated; None: all.
+        """

@@ -74,8 +74,9 @@ class DualKD(Method):
         teacher = self._teacher(context, select(state, "teacher") or context.teacher, download)
         trust = None
         if self.settings.get("trust"):
-            scores = [context.support_scores(teacher, "teacher"), context.support_scores(download, "student")]
-            trust = trust_in_teacher(*scores, known=self._known(context))
+            known = self._known(context)
+            scores = [context.support_scores(teacher, "teacher", known), context.support_scores(download, "student")]
+            trust = trust_in_teacher(*scores, known=known)
         adapters, sent = None, self._sent(context, state)
         if self._is_taught(context):
             passes, noise = self.settings.num_passes, self.settings.input_noise

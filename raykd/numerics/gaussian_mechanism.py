@@ -4,9 +4,12 @@ recurrent language models, ICLR 2018, https://arxiv.org/abs/1710.06963.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
+from scipy.optimize import brentq
+from scipy.special import log_ndtr
 from torch import Tensor
 
 from raykd.numerics.params import Payload
@@ -56,6 +59,31 @@ def privatised(
         moved = _reference(key, payload[key], received) + short[key] + noise
         noisy[key] = moved.to(payload[key].dtype)
     return noisy
+
+
+def gaussian_epsilon(noise_multiplier: float, num_releases: int, delta: float) -> float:
+    """The epsilon of so many releases of a Gaussian mechanism, each seen in full: the smallest that holds.
+
+    Args:
+        noise_multiplier: standard deviation of the noise over the distance that two neighbours lie apart, > 0.
+        num_releases: > 0; each may depend on those before.
+        delta: in (0, 1).
+
+    Source:
+        Balle and Wang, Improving the Gaussian mechanism for differential privacy, ICML 2018, https://arxiv.org/abs/1805.06530,
+        Theorem 8. T releases are one whose multiplier is smaller by sqrt(T) (Dong, Roth and Su, Gaussian differential privacy,
+        Journal of the Royal Statistical Society B 84(1), 2022, https://arxiv.org/abs/1905.02383, Corollary 2).
+    """
+    apart = math.sqrt(num_releases) / noise_multiplier
+
+    def excess(found: float) -> float:
+        low, high = log_ndtr(apart / 2 - found / apart), log_ndtr(-apart / 2 - found / apart)
+        return math.exp(low) - math.exp(found + high) - delta
+
+    if excess(0.0) <= 0:
+        return 0.0
+    most = apart**2 / 2 + apart * math.sqrt(2 * math.log(1 / delta))  # what follows from Renyi divergence
+    return float(brentq(excess, 0.0, most, xtol=1e-12, rtol=1e-12))
 
 
 def _reference(key: str, value: Tensor, received: Mapping[str, Tensor]) -> Tensor:

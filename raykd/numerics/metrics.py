@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion, find_objects
-from scipy.spatial import cKDTree
+
+from raykd.numerics.surfaces import Distances, surface_distances, surface_scores
 
 LABEL_IGNORED = 255
 """The reference value of a voxel that counts on neither side."""
@@ -19,9 +19,9 @@ class ClassMetrics:
 
     Attributes:
         dsc: Dice similarity coefficient 2|A∩B| / (|A| + |B|), in [0, 1]; None: the reference is empty.
-        nsd: normalised surface distance, the share of both surfaces within the tolerance, in [0, 1].
-        hd95_mm: the larger of the two directed 95th percentiles of surface distance.
-        assd_mm: the surface distance averaged over the voxels of both surfaces. Like `nsd` and `hd95_mm` it is None where the
+        nsd: normalised surface distance, the share of both surfaces' area within the tolerance, in [0, 1].
+        hd95_mm: the larger of the two directed 95th percentiles of surface distance, by area.
+        assd_mm: the surface distance averaged over the area of both surfaces. Like `nsd` and `hd95_mm` it is None where the
             reference is empty, and where it was not asked for.
         volume_ref_mm3, volume_pred_mm3: volumes within the voxels that count.
         is_ref_empty, is_pred_empty: whether the class has no such voxel.
@@ -44,7 +44,7 @@ def evaluate_case(
     spacing_mm: tuple[float, float, float],
     *,
     surface: bool,
-    nsd_tolerance_mm: float = 1.0,
+    nsd_tolerance_mm: float | None = None,
 ) -> list[ClassMetrics]:
     """The metrics of the classes 1, ..., `num_classes`, in that order.
 
@@ -58,14 +58,12 @@ def evaluate_case(
         num_classes: number of foreground classes.
         spacing_mm: voxel edges along I, J, K.
         surface: whether to compute NSD, HD95 and ASSD, which take nearly all of the time.
-        nsd_tolerance_mm: distance up to which two surfaces coincide, at least 0.
+        nsd_tolerance_mm: distance up to which two surfaces coincide, at least 0; None: the finest voxel edge.
 
     Raises:
         ValueError: the shapes differ, or a class is out of range.
 
-    Source:
-        Definitions as in MONAI (Cardoso et al., 2022, https://arxiv.org/abs/2211.02701): a surface is the voxels that an erosion
-        with the 6-neighbourhood removes, each counted once. Other tools weight by area and differ.
+    Surfaces and their areas are those of `raykd.numerics.surfaces`.
     """
     if pred_IJK.ndim != 3 or pred_IJK.shape != ref_IJK.shape:
         raise ValueError(f"prediction and reference must be 3D and alike in shape, got {pred_IJK.shape} and {ref_IJK.shape}")
@@ -73,14 +71,15 @@ def evaluate_case(
     pred = np.where(is_known, pred_IJK, pred_IJK.dtype.type(0))
     ref = np.where(is_known, ref_IJK, ref_IJK.dtype.type(0))
     joint = _joint_counts(pred, ref, num_classes)
-    distances = _surface_distances(pred, ref, num_classes, spacing_mm) if surface else [None] * num_classes
+    distances = surface_distances(pred, ref, num_classes, spacing_mm) if surface else [None] * num_classes
+    tolerance_mm = min(spacing_mm) if nsd_tolerance_mm is None else nsd_tolerance_mm
     diagonal_mm = float(np.linalg.norm(np.multiply(ref.shape, spacing_mm)))
     voxel_mm3 = float(np.prod(spacing_mm))
     results = []
     for index, between in enumerate(distances, start=1):
         num_ref, num_pred = int(joint[index].sum()), int(joint[:, index].sum())
         has_surface = surface and num_ref > 0
-        nsd, hd95_mm, assd_mm = _surface_scores(between, nsd_tolerance_mm, diagonal_mm) if has_surface else (None,) * 3
+        nsd, hd95_mm, assd_mm = _surface_scores(between, tolerance_mm, diagonal_mm) if has_surface else (None,) * 3
         results.append(
             ClassMetrics(
                 dsc=2.0 * int(joint[index, index]) / (num_ref + num_pred) if num_ref else None,
@@ -96,10 +95,6 @@ def evaluate_case(
     return results
 
 
-Distances = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""From each surface voxel of the prediction to the reference's surface, and back, in mm."""
-
-
 def _joint_counts(pred_IJK: NDArray[np.integer], ref_IJK: NDArray[np.integer], num_classes: int) -> NDArray[np.intp]:
     """How many voxels have reference class r and predicted class p, at [r, p]."""
     for name, labels in (("prediction", pred_IJK), ("reference", ref_IJK)):
@@ -110,42 +105,8 @@ def _joint_counts(pred_IJK: NDArray[np.integer], ref_IJK: NDArray[np.integer], n
     return np.bincount(pairs, minlength=size * size).reshape(size, size)
 
 
-def _surface_distances(
-    pred_IJK: NDArray[np.integer], ref_IJK: NDArray[np.integer], num_classes: int, spacing_mm: tuple[float, float, float]
-) -> list[Distances | None]:
-    """The distances of every class; None where a side lacks it."""
-    boxes = zip(find_objects(pred_IJK, num_classes), find_objects(ref_IJK, num_classes), strict=True)
-    results: list[Distances | None] = []
-    for index, (box_pred, box_ref) in enumerate(boxes, start=1):
-        if box_pred is None or box_ref is None:
-            results.append(None)
-            continue
-        box = tuple(slice(min(p.start, r.start), max(p.stop, r.stop)) for p, r in zip(box_pred, box_ref, strict=True))
-        edge_pred, edge_ref = _edge(pred_IJK[box] == index), _edge(ref_IJK[box] == index)
-        results.append((_distances(edge_pred, edge_ref, spacing_mm), _distances(edge_ref, edge_pred, spacing_mm)))
-    return results
-
-
-def _edge(mask_IJK: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The voxels of a mask that touch its outside, or the border of the image, with a face."""
-    return mask_IJK ^ binary_erosion(mask_IJK)
-
-
-def _distances(
-    from_IJK: NDArray[np.bool_], to_IJK: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
-) -> NDArray[np.float32]:
-    """From each voxel of one surface to the nearest of another, in single precision: 0.7 mm is then within 0.7 mm."""
-    points, targets = np.argwhere(from_IJK & ~to_IJK) * spacing_mm, np.argwhere(to_IJK) * spacing_mm
-    # Voxels of both surfaces lie at distance 0; a tree built without medians answers one batch of queries sooner.
-    apart, _ = cKDTree(targets, leafsize=32, balanced_tree=False, compact_nodes=False).query(points)
-    return np.pad(apart.astype(np.float32), (0, int(from_IJK.sum()) - len(apart)))
-
-
-def _surface_scores(between: Distances | None, tolerance_mm: float, diagonal_mm: float) -> tuple[float, float, float]:
+def _surface_scores(
+    between: tuple[Distances, Distances] | None, tolerance_mm: float, diagonal_mm: float
+) -> tuple[float, float, float]:
     """NSD, HD95 and ASSD of a class of the reference; `between` is None where the prediction lacks it."""
-    if between is None:
-        return 0.0, diagonal_mm, diagonal_mm
-    pooled = np.concatenate(between)
-    nsd = float(np.mean(pooled <= np.float32(tolerance_mm)))
-    hd95_mm = max(float(np.percentile(directed, 95)) for directed in between)
-    return nsd, hd95_mm, float(pooled.mean(dtype=np.float64))
+    return (0.0, diagonal_mm, diagonal_mm) if between is None else surface_scores(between, tolerance_mm)

@@ -17,9 +17,10 @@ from raykd.data.federation import ClientData, RepositoryData, Site
 from raykd.data.patches import TrainingCase, training_case
 from raykd.data.sources._base import CaseKey
 from raykd.federation.client import Client
-from raykd.federation.evaluation import calibration_rows
+from raykd.federation.evaluation import calibration_rows, nsd_tolerance_mm
 from raykd.federation.inference import Prediction, predict_labels
 from raykd.federation.protocols import ServerJob
+from raykd.federation.segmenter import repository_reading, site_reading
 from raykd.federation.teacher import train_model
 from raykd.methods._context import Role
 from raykd.models._base import build_network
@@ -128,7 +129,8 @@ class PricingWorker(StandInWorker):
         image = training.image_IJK
         roles: tuple[Role, ...] = ("student", "teacher")
         for role in roles:
-            predict = functools.partial(predict_labels, client.network_of(role), image, client.member.training.patch_shape)
+            how = site_reading(self._scenario, client.member, role)
+            predict = functools.partial(predict_labels, client.network_of(role), image, how.window, how.known)
             prices.seconds["predict", role] = per_unit(_times(predict))
         for has_surface in (False, True):
             judge = functools.partial(score, self._scenario, case, has_surface=has_surface)
@@ -177,7 +179,7 @@ class TimedSession:
         self._prices.seconds["listen", request] = seconds / (num_passes(small) * len(cases))
         self._prices.bytes_training = memory_of(_tensors_of_training(self._client.data.test[0], cases[0])) / self._prices.voxels
 
-    def support_scores(self, model: Payload, role: str) -> list[tuple[float, int]]:
+    def support_scores(self, model: Payload, role: str, known: tuple[int, ...] | None = None) -> list[tuple[float, int]]:
         return [(0.5, 1)] * (self.num_classes - 1)
 
 
@@ -223,9 +225,9 @@ def price_repository(scenario: Scenario, network: Any, case: Case) -> Repository
         data = RepositoryData(train=(case,), validation=())
         train_model(scenario.model_copy(update={"repository": short}), network, data, "cpu", None)
 
-    step_s = per_unit(train)
+    step_s, how = per_unit(train), repository_reading(scenario)
     model, training = build_network(network, len(scenario.classes) + 1, 0), training_case(case)
-    predict_s = per_unit(_times(functools.partial(predict_labels, model, training.image_IJK, teacher.patch_shape)))
+    predict_s = per_unit(_times(functools.partial(predict_labels, model, training.image_IJK, how.window, how.known)))
     score_s = per_unit(_times(functools.partial(score, scenario, case, has_surface=True)))
     torch.set_num_threads(scenario.resources.threads_per_client)
     return RepositoryPrices(step_s, predict_s + score_s, memory_of(_tensors_of_training(case, training)))
@@ -240,7 +242,7 @@ def score(scenario: Scenario, case: Case, *, has_surface: bool) -> None:
         len(scenario.classes),
         case.spacing_mm,
         surface=has_surface,
-        nsd_tolerance_mm=scenario.evaluation.nsd_tolerance_mm,
+        nsd_tolerance_mm=nsd_tolerance_mm(scenario, case.spacing_mm),
     )
 
 

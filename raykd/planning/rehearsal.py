@@ -271,7 +271,7 @@ class RehearsedSession:
         if self._is_news("heard", (payload_hash(teacher), request)):
             self._count(("listen", request), num_passes(request) * (self.num_labelled + self.num_unlabelled))
 
-    def support_scores(self, model: Payload, role: str) -> list[tuple[float, int]]:
+    def support_scores(self, model: Payload, role: str, known: tuple[int, ...] | None = None) -> list[tuple[float, int]]:
         if role == "student" or self._is_news("scored", payload_hash(model)):
             self._count(("predict", role), self.num_labelled)
             self._count(("score", False), self.num_labelled)

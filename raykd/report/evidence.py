@@ -62,9 +62,14 @@ class Evidence:
         return frozenset(training.loc[training["client_id"] == POOLED, "method"])
 
     @property
-    def nsd_tolerance_mm(self) -> float:
-        """The tolerance of NSD, raykd's default where the scenario is silent."""
-        return float((self.scenario.get("evaluation") or {}).get("nsd_tolerance_mm", 1.0))
+    def nsd_tolerance(self) -> str:
+        """The tolerance of NSD in words: a length, the range of those of the cases, or that of the scenario of an earlier run."""
+        used = self.deployed["nsd_tolerance_mm"].dropna().astype(float)
+        if used.empty:
+            wanted = (self.scenario.get("evaluation") or {}).get("nsd_tolerance_mm", 1.0)
+            return "the finest voxel edge of each case" if wanted == "auto" else f"{wanted:g} mm"
+        low, high = f"{used.min():.3g}", f"{used.max():.3g}"
+        return f"{low} mm" if low == high else f"{low} to {high} mm (its case's tolerance)"
 
     @property
     def has_bodies(self) -> bool:
@@ -179,6 +184,9 @@ def _gaps(evidence: Evidence) -> Iterator[str]:
         yield "No test case has been evaluated yet, so nothing can be said about quality."
     elif evidence.deployed["nsd"].isna().all():
         yield "Surface distances (NSD, HD95) were not computed in the last evaluated round."
+    judged = tables["cases"][tables["cases"]["nsd"].notna()]
+    if counted := sorted(set(judged.loc[judged["nsd_tolerance_mm"].isna(), "method"])):
+        yield f"NSD and HD95 of an earlier raykd count voxels of surfaces, not area, and do not compare: {', '.join(counted)}."
     if tables["clients"].empty:
         yield "The table of clients is missing, so sites go by their numbers."
     silent = sorted(set(evidence.methods) - set(evidence.deployed["method"]))

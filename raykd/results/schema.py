@@ -2,81 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
-"""Raised when a column changes its meaning, its unit or its type, or goes; a new column that may be null leaves it as it is.
-Written into every file. A reader takes every version up to its own, and refuses a later one."""
-
-VERSION_KEY = b"raykd_schema_version"
-MEANING_KEY, UNIT_KEY, MEASURED_KEY = b"meaning", b"unit", b"is_measured"
-"""In the metadata of every field of a file: what the column holds, in which unit, and whether a clock decided it."""
-ADDED = "as the method that adds it says"
-
-INTEGER, NUMBER, TEXT, TRUTH, BYTES = pa.int64(), pa.float64(), pa.string(), pa.bool_(), pa.binary()
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column.
-
-    Attributes:
-        name: as in the file; the unit comes last.
-        type: pyarrow type.
-        meaning: one phrase.
-        unit: `mm`, `s`, `bytes`, ...; "" for names, counts and ratios.
-        is_required: a row without it is refused; the others are null where absent.
-        is_deterministic: False for what derives from a clock or from memory in use.
-        is_repeated: a text with few different values, read as a pandas categorical.
-    """
-
-    name: str
-    type: pa.DataType
-    meaning: str
-    unit: str = ""
-    is_required: bool = False
-    is_deterministic: bool = True
-    is_repeated: bool = True
-
-    def field(self) -> pa.Field:
-        """The column as pyarrow writes it, with its meaning and unit beside it."""
-        words = {MEANING_KEY: self.meaning, UNIT_KEY: self.unit, MEASURED_KEY: str(not self.is_deterministic).lower()}
-        told = {key: word.encode() for key, word in words.items() if word}
-        return pa.field(self.name, self.type, nullable=not self.is_required, metadata=told)
-
-
-@dataclass(frozen=True)
-class TableSchema:
-    """One table.
-
-    Attributes:
-        name: the folder under `tables/`.
-        row: what one row is.
-        columns: the declared columns, the common ones first.
-        open_prefixes: beginnings of further float columns that a method may add.
-        is_of_run: False for what is found out about a run afterwards.
-    """
-
-    name: str
-    row: str
-    columns: tuple[Column, ...]
-    open_prefixes: tuple[str, ...] = ()
-    is_of_run: bool = True
-
-    def column(self, name: str) -> Column | None:
-        """The column of this name, declared or allowed by its beginning; None: the table does not have it."""
-        for column in self.columns:
-            if column.name == name:
-                return column
-        is_open = any(name.startswith(prefix) and len(name) > len(prefix) for prefix in self.open_prefixes)
-        return Column(name, NUMBER, ADDED) if is_open else None
-
-    def arrow(self, extra: tuple[str, ...] = ()) -> pa.Schema:
-        """The pyarrow schema of the declared columns and of `extra`, the version in its metadata, meanings in its fields'."""
-        fields = [column.field() for column in (*self.columns, *(Column(name, NUMBER, ADDED) for name in extra))]
-        return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
+from raykd.results.columns import BYTES, INTEGER, NUMBER, TEXT, TRUTH, Column, TableSchema
 
 
 def _key(name: str, meaning: str, type: pa.DataType = INTEGER) -> Column:
@@ -165,9 +93,14 @@ CASES = (
     _key("class_index", "1, 2, ... in the order of the scenario's classes"),
     _key("class_name", "the class's name", TEXT),
     Column("dsc", NUMBER, "Dice similarity coefficient, 0 to 1; null: the reference is empty"),
-    Column("nsd", NUMBER, "normalised surface distance, 0 to 1; null: not computed, or the reference is empty"),
-    Column("hd95_mm", NUMBER, "95th percentile of surface distance; null: not computed, or the reference is empty", "mm"),
-    Column("assd_mm", NUMBER, "mean surface distance; null: not computed, or the reference is empty", "mm"),
+    Column(
+        "nsd",
+        NUMBER,
+        "share of both surfaces' area within the tolerance (normalised surface distance); null: not computed or empty reference",
+    ),
+    Column("nsd_tolerance_mm", NUMBER, "up to which surfaces count as one in nsd; null: no nsd, or of voxels, not of area", "mm"),
+    Column("hd95_mm", NUMBER, "95th percentile of surface distance by area, the larger of both ways; null: as nsd", "mm"),
+    Column("assd_mm", NUMBER, "surface distance averaged over the area of both surfaces; null: as nsd", "mm"),
     Column("volume_ref_mm3", NUMBER, "volume of the reference", "mm³"),
     Column("volume_pred_mm3", NUMBER, "volume of the prediction; where the reference is empty, false-positive volume", "mm³"),
     Column("reference", TEXT, "outlined, empty (looked for, no voxel) or absent (known not to be there); null: older runs"),
@@ -223,7 +156,10 @@ PRIVACY = (
     Column("noise_multiplier", NUMBER, "standard deviation of the noise in units of clip_norm"),
     Column("sample_rate", NUMBER, "probability of a unit to take part in a release; 1: no amplification is claimed"),
     Column("num_releases", INTEGER, "so far: uploads, or steps"),
-    Column("epsilon", NUMBER, "spent so far, by the accountant; null: unbounded, no noise"),
+    Column("neighbours", TEXT, "runs that epsilon bounds the difference of: add_or_remove or replace_one; null: the former"),
+    Column("epsilon", NUMBER, "spent so far, by the accountant, for these neighbours; null: unbounded, no noise"),
+    Column("epsilon_add_or_remove", NUMBER, "the same where one unit is there or not; null: unbounded"),
+    Column("epsilon_replace_one", NUMBER, "the same where one unit is another; null: unbounded"),
     Column("delta", NUMBER, "with which epsilon holds"),
     Column("update_norm", NUMBER, "norm before clipping, for the experimenter: not protected"),
 )
@@ -234,7 +170,7 @@ LEAKS = (
     Column("knows", TEXT, "what the attacker holds beside the upload"),
     _key(
         "metric",
-        "correlation, ssim, psnr_db (of an image with the training patch most like it) or auc (members against others)",
+        "of images with the training patch most like them: correlation, ssim, psnr_db; of members: auc, tpr_at_fpr_1pct, _10pct",
         TEXT,
     ),
     _key("value", "what the attack reached", NUMBER),

@@ -20,7 +20,7 @@ class ClientPrivacy(Strict):
     noise_multiplier: NonNegativeFloat
     """Standard deviation of the noise in units of `clip_norm` [z]: of the noise on each upload, or on their sum."""
     delta: Delta = 1.0e-5
-    """The epsilon that is told holds with this delta; below one over the number of sites that could take part."""
+    """The epsilon that is told holds with this delta; refused where it is not below one over the number of sites."""
     where: Literal["client", "server"] = "client"
     """Who adds noise: each `client`, before its upload leaves it, so that it is protected from the server too; or the `server`,
     which sees uploads as they are, to their sum: a mean of m uploads has sqrt(m) times less noise."""
@@ -34,7 +34,7 @@ class RecordPrivacy(Strict):
     noise_multiplier: NonNegativeFloat
     """Standard deviation of the noise on their sum in units of `max_grad_norm` [sigma]."""
     delta: Delta = 1.0e-5
-    """The epsilon that is told holds with this delta; below one over the number of patients of a site."""
+    """The epsilon that is told holds with this delta; refused where it is not below one over a site's labelled patients."""
 
 
 class Privacy(Strict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -72,8 +73,9 @@ class Evaluation(Strict):
     """When NSD, HD95 and ASSD are computed beside DSC."""
     calibration: Literal["final", "never"] = "final"
     """When it is counted how sure the models are of the voxels near the structures, and how often they are right."""
-    nsd_tolerance_mm: PositiveFloat = 1.0
-    """Surfaces nearer than this count as the same in NSD."""
+    nsd_tolerance_mm: Literal["auto"] | PositiveFloat = "auto"
+    """Surfaces no further apart than this count as the same in NSD; `auto`: the finest voxel edge of each case, below which no
+    distance but 0 is possible. A number must not lie below it."""
     previews: NonNegativeInt = 1
     """Test cases a client whose slices are kept for the report, beside those of the one it does worst on; 0 keeps none."""
 
@@ -198,6 +200,10 @@ class Scenario(Strict):
             )
             for client_id, (group, name) in enumerate(named)
         )
+
+    def with_repository_classes(self, classes: Sequence[str]) -> Scenario:
+        """The scenario with other classes that the repository outlines."""
+        return self.model_copy(update={"repository": self.repository.model_copy(update={"classes": tuple(classes)})})
 
     def content_hash(self) -> str:
         """SHA-256 (first 16 hex digits) of the resolved scenario: equal for scenarios that mean the same."""

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from raykd.data.case import Case, affine_from_spacing
-from raykd.federation.evaluation import calibration_rows, case_rows, support_scores
+from raykd.federation.evaluation import calibration_rows, case_rows, check_tolerance, support_scores, tolerance_problems
 from raykd.federation.inference import Prediction
+from raykd.scenario.errors import DataError
 from raykd.scenario.load import scenario_from_dict
 from raykd.scenario.schema import Scenario
 
@@ -88,13 +89,42 @@ def test_surface_distances_are_left_out_unless_asked_for() -> None:
 
 def test_surface_distances_are_in_mm_of_the_case_s_own_spacing() -> None:
     first = rows(line(1, 0, 0, 0), line(0, 0, 1, 0), has_surface=True)[0]
-    # One voxel each, two steps of 2 mm apart.
-    assert (first["nsd"], first["hd95_mm"], first["assd_mm"]) == (0.0, pytest.approx(4.0), pytest.approx(4.0))
+    # One voxel each, two steps of 2 mm apart: of the corners of each, half are 2 mm from the other's, half 4 mm.
+    assert (first["nsd"], first["hd95_mm"], first["assd_mm"]) == (0.0, pytest.approx(4.0), pytest.approx(3.0))
 
 
-def test_the_tolerance_of_nsd_is_the_scenario_s() -> None:
-    apart = line(1, 0, 0, 0), line(0, 0, 1, 0)
-    assert [rows(*apart, f"evaluation.nsd_tolerance_mm={mm}", has_surface=True)[0]["nsd"] for mm in (3.9, 4.0)] == [0.0, 1.0]
+@pytest.mark.parametrize(("wanted", "used", "nsd"), [("auto", 0.5, 0.0), ("1.9", 1.9, 0.0), ("2.0", 2.0, 0.5), ("4.0", 4.0, 1.0)])
+def test_the_tolerance_of_nsd_is_the_scenario_s_or_the_finest_edge(wanted: str, used: float, nsd: float) -> None:
+    first = rows(line(1, 0, 0, 0), line(0, 0, 1, 0), f"evaluation.nsd_tolerance_mm={wanted}", has_surface=True)[0]
+    assert (first["nsd_tolerance_mm"], first["nsd"]) == pytest.approx((used, nsd))
+    assert rows()[0]["nsd_tolerance_mm"] is None
+
+
+def test_a_tolerance_below_a_voxel_is_refused_with_the_site_and_the_case() -> None:
+    shape = (4, 1, 1)
+    case = Case("c-1", "p-1", torch.zeros(1, *shape), line(1, 0, 0, 0), affine_from_spacing((1.25, 3.0, 3.0), shape))
+    for fine in ("auto", "1.25", "2.0"):
+        check_tolerance(scenario(f"evaluation.nsd_tolerance_mm={fine}"), "a", [case])
+    below = scenario("evaluation.nsd_tolerance_mm=1.0")
+    with pytest.raises(DataError, match=r"a: evaluation.nsd_tolerance_mm must .* got 1 mm for case c-1 with 1.25 mm"):
+        check_tolerance(below, "a", [case])
+    check_tolerance(scenario("evaluation={nsd_tolerance_mm: 1.0, surface_metrics: never}"), "a", [case])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["clients[0].spacing_mm=3.5"], "at least 3.5, the finest voxel edge of a,"),
+        (["clients[0].spacing_mm=[null, 2.0, 2.0]", "clients[0].source={name: folder, images: a*, labels: b*}"], None),
+        (["clients[0].source.spacing_mm=[4.0, 1.25, 1.5]"], "at least 1.25"),
+        (["clients[0].spacing_mm=3.5", "evaluation.nsd_tolerance_mm=3.5"], None),
+        (["clients[0].spacing_mm=3.5", "evaluation.surface_metrics=never"], None),
+    ],
+)
+def test_what_a_scenario_states_is_refused_before_any_case_is_read(words: list[str], told: str | None) -> None:
+    found = list(tolerance_problems(scenario("evaluation.nsd_tolerance_mm=1.0", *words)))
+    assert [path for path, _ in found] == ["evaluation.nsd_tolerance_mm"] * (told is not None)
+    assert all(str(told) in rule and "got 1" in rule for _, rule in found)
 
 
 def test_voxels_that_nobody_annotated_do_not_count() -> None:

@@ -13,8 +13,8 @@ from torch import nn
 
 from raykd.data.case import Case
 from raykd.data.patches import training_case
-from raykd.federation.accountant import epsilon
-from raykd.federation.privacy import ProtectedSum
+from raykd.federation.accountant import epsilon, epsilon_replace_one
+from raykd.federation.privacy import ProtectedSum, check_delta, spent_by
 from raykd.federation.private_training import patients, poisson_batches, private_gradients, sampling
 from raykd.launch import Plan, check_plans
 from raykd.methods._base import Upload
@@ -23,7 +23,7 @@ from raykd.numerics.local_sgd import Batch, Schedule, local_sgd
 from raykd.numerics.params import weighted_mean
 from raykd.numerics.rng import generator
 from raykd.numerics.segmentation_losses import dice_ce_loss
-from raykd.scenario.errors import ScenarioError
+from raykd.scenario.errors import DataError, ScenarioError
 from raykd.scenario.privacy import ClientPrivacy, RecordPrivacy
 from raykd.scenario.training import Augmentation
 
@@ -39,14 +39,68 @@ def test_epsilon_is_the_example_value_of_opacus() -> None:
     assert epsilon(1.5, 0.04, 2250, 1e-5) == pytest.approx(7.32911117143, rel=1e-9)
 
 
-def test_epsilon_without_sampling_is_the_one_derived_by_hand() -> None:
-    """k releases at multiplier z have Rényi divergence k alpha / (2 z^2); converted by (Balle et al., AISTATS 2020) at the best
-    order of a fine grid."""
-    k, z, delta = 10, 2.0, 1e-5
-    orders = [1 + i / 100 for i in range(10, 6000)]
-    best = min(k * a / (2 * z * z) + math.log((a - 1) / a) - (math.log(delta) + math.log(a)) / (a - 1) for a in orders)
-    assert epsilon(z, 1.0, k, delta) == pytest.approx(best, rel=1e-3)
-    assert epsilon(z, 1.0, 0, delta) == 0.0 and epsilon(0.0, 1.0, 1, delta) is None
+def _delta(epsilon: float, noise_multiplier: float) -> float:
+    """The smallest delta of one release: Balle and Wang, ICML 2018, Theorem 8, as it stands there."""
+    upper, lower = (sign / (2 * noise_multiplier) - epsilon * noise_multiplier for sign in (1, -1))
+    return 0.5 * math.erfc(-upper / math.sqrt(2)) - math.exp(epsilon) * 0.5 * math.erfc(-lower / math.sqrt(2))
+
+
+@pytest.mark.parametrize(("z", "k", "delta"), [(1.0, 1, 1e-5), (2.0, 10, 1e-5), (1.0, 5, 1e-2), (0.5, 2, 1e-3), (20.0, 1, 1e-5)])
+def test_epsilon_without_sampling_is_exact(z: float, k: int, delta: float) -> None:
+    """k releases are one at z / sqrt(k); replacing one is twice as far: half the multiplier."""
+    there, another = epsilon(z, 1.0, k, delta), epsilon_replace_one(z, 1.0, k, delta)
+    assert there is not None and another is not None and there < another == epsilon(z / 2, 1.0, k, delta)
+    assert _delta(there, z / math.sqrt(k)) == pytest.approx(delta, rel=1e-6)
+    assert _delta(another, z / 2 / math.sqrt(k)) == pytest.approx(delta, rel=1e-6)
+
+
+def test_epsilons_of_the_page_on_privacy() -> None:
+    """Five rounds at multiplier 1 and delta 1e-2: 19.6 of replacing an update, where against none at all it is 7.0."""
+    assert (epsilon(1.0, 1.0, 5, 1e-2), epsilon_replace_one(1.0, 1.0, 5, 1e-2)) == pytest.approx((7.0246, 19.6037), abs=1e-4)
+
+
+@pytest.mark.parametrize(("z", "k"), [(1.0, 1), (2.0, 10), (0.5, 5)])
+def test_opacus_bounds_the_exact_epsilon(z: float, k: int) -> None:
+    from opacus.accountants import RDPAccountant
+
+    accountant = RDPAccountant()
+    accountant.history = [(z, 1.0, k)]
+    exact, bound = epsilon(z, 1.0, k, 1e-5), accountant.get_epsilon(delta=1e-5)
+    assert exact is not None and 0.85 * bound < exact < bound
+
+
+def test_limits_of_epsilon() -> None:
+    for spent in (epsilon, epsilon_replace_one):
+        assert spent(2.0, 1.0, 0, 1e-5) == 0.0 and spent(0.0, 1.0, 1, 1e-5) is None and spent(1e6, 1.0, 1, 1e-5) == 0.0
+        assert spent(1.0, 0.999999, 3, 1e-5) == pytest.approx(spent(1.0, 1.0, 3, 1e-5), rel=1e-9), "sampling is never worse"
+
+
+@pytest.mark.parametrize(("z", "q", "k"), [(1.0, 0.1, 100), (1.5, 0.04, 2250), (4.0, 0.5, 10)])
+def test_replacing_a_sampled_patient_is_removing_and_adding(z: float, q: float, k: int) -> None:
+    """(e, d) against either is (2 e, (1 + exp(e)) d) against both, one after the other."""
+    another = epsilon_replace_one(z, q, k, 1e-5)
+    assert another is not None
+    assert another / 2 == pytest.approx(epsilon(z, q, k, 1e-5 / (1 + math.exp(another / 2))), rel=1e-6)
+    assert another > 2 * (epsilon(z, q, k, 1e-5) or 0)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "neighbours"), [("upload", "replace_one"), ("sum", "add_or_remove"), ("records", "add_or_remove")]
+)
+def test_the_epsilon_that_is_told_is_that_of_the_neighbours_that_apply(mechanism: str, neighbours: str) -> None:
+    spent = spent_by(mechanism, 1.0, 1.0, 5, 1e-2)
+    assert spent["neighbours"] == neighbours and spent["epsilon"] == spent[f"epsilon_{neighbours}"]
+    assert (spent["epsilon_add_or_remove"], spent["epsilon_replace_one"]) == pytest.approx((7.0246, 19.6037), abs=1e-4)
+
+
+def test_a_delta_that_lets_one_patient_out_is_refused(load: Callable[..., Any]) -> None:
+    cases = [_case(str(n), f"p{n % 4}") for n in range(8)]
+    delta = "privacy={records: {max_grad_norm: 1, noise_multiplier: 1, delta: "
+    check_delta(load(FEDAVG, delta + "0.24}}"), "a", cases)
+    check_delta(load(FEDAVG, delta + "0.99}}"), "a", cases[:1])
+    check_delta(load(FEDAVG), "a", cases)
+    with pytest.raises(DataError, match=r"a: privacy.records.delta must be below 1 / 4, .* labelled patients, got 0.25"):
+        check_delta(load(FEDAVG, delta + "0.25}}"), "a", cases)
 
 
 def test_no_noise_and_a_large_norm_leave_a_run_as_it_is(record: Callable[..., Any]) -> None:
@@ -72,7 +126,10 @@ def test_the_books_count_every_round(record: Callable[..., Any]) -> None:
     books = record(FEDAVG, UPLOADS).outcome.table("privacy")
     of_one = books[books["client_id"] == 1]
     assert of_one["num_releases"].tolist() == [1, 2]
-    assert of_one["epsilon"].tolist() == [epsilon(2.0, 1.0, 1, 1e-5), epsilon(2.0, 1.0, 2, 1e-5)]
+    # Everybody sees that it uploaded, and each upload is clipped to half of what two of them may lie apart.
+    assert set(of_one["neighbours"]) == {"replace_one"}
+    assert of_one["epsilon"].tolist() == [epsilon(1.0, 1.0, 1, 1e-5), epsilon(1.0, 1.0, 2, 1e-5)]
+    assert of_one["epsilon_add_or_remove"].tolist() == [epsilon(2.0, 1.0, 1, 1e-5), epsilon(2.0, 1.0, 2, 1e-5)]
 
 
 @pytest.mark.parametrize("words", [UPLOADS, ON_THE_SUM, PATIENTS], ids=["uploads", "sum", "patients"])
@@ -201,6 +258,8 @@ def test_a_run_with_private_steps_counts_them(record: Callable[..., Any]) -> Non
          "must be absent where schedule is buffered: what is spent is reckoned by rounds; choose synchronous or deadline"),
         ([FEDAVG, "privacy={}"], "must have `client`, `records` or both"),
         ([FEDAVG, "privacy={client: {clip_norm: 0, noise_multiplier: 1}}"], "must be more than 0"),
+        ([FEDAVG, "privacy={client: {clip_norm: 1, noise_multiplier: 1, delta: 0.34}}"],
+         "privacy.client.delta: must be below 1 / 3, one over the number of sites, got 0.34"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_had_is_refused_with_a_sentence(

@@ -11,7 +11,8 @@ import torch
 
 from raykd.data.federation import build_client_data, build_repository_data
 from raykd.data.patches import TrainingCase
-from raykd.federation.client import Client
+from raykd.federation.client import SERVER, Client
+from raykd.federation.evaluation import support_scores
 from raykd.federation.inference import predict_labels, predict_logits
 from raykd.federation.knowledge import compute_knowledge
 from raykd.federation.session import Session
@@ -21,6 +22,7 @@ from raykd.methods._context import KnowledgeRequest
 from raykd.methods.dual_kd import DualKD
 from raykd.models._base import build_network
 from raykd.numerics.rng import generator
+from raykd.scenario.errors import DataError
 from raykd.scenario.load import scenario_from_dict
 from raykd.scenario.schema import Scenario
 
@@ -167,3 +169,24 @@ def test_a_rough_site_s_training_labels_are_its_own_and_its_test_is_the_truth() 
     true_bias = scenario("clients[3].labels.noise={}")
     plain = build_client_data(true_bias, true_bias.members()[3], Path("/")).labelled[0].label_IJK
     assert plain is not None and int((known == 1).sum()) > 1.3 * int((plain[1::2] == 1).sum())
+
+
+def test_trust_is_built_on_the_classes_that_evaluation_gives() -> None:
+    """What the teacher says of classes that it was never taught is background there, too."""
+    built = scenario()
+    member = built.members()[0]
+    client = Client(built, DualKD(built.method, built), member, build_client_data(built, member, Path("/")))
+    teacher = {f"teacher/{name}": value for name, value in client.network_of("teacher").state_dict().items()}
+    session, (case,) = Session(client, 0, teacher), client.labelled
+    assert case.label_IJK is not None
+    expected = predict_labels(client.load("teacher", teacher), case.image_IJK, (8, 16, 16), REPOSITORY_KNOWS)
+    scores = session.support_scores(teacher, "teacher", REPOSITORY_KNOWS)
+    assert scores == support_scores([(expected, case.label_IJK)], 3) != session.support_scores(teacher, "teacher")
+
+
+@pytest.mark.parametrize(("client_id", "owner"), [(0, "all"), (SERVER, "repository")])
+def test_a_tolerance_below_the_voxels_that_are_found_ends_a_run_before_it_trains(client_id: int, owner: str) -> None:
+    worker = Worker(lambda kind, **values: None)
+    worker.open(scenario("evaluation.nsd_tolerance_mm=6.9"), Path("/"))
+    with pytest.raises(DataError, match=rf"^{owner}: evaluation.nsd_tolerance_mm .* got 6.9 mm .* with 7 mm"):
+        worker.describe(client_id)

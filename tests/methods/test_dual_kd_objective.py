@@ -49,7 +49,7 @@ class Site:
     def learn_from(self, teacher: Payload, request: KnowledgeRequest) -> None:
         self.requests.append(request)
 
-    def support_scores(self, model: Payload, role: str) -> list[tuple[float, int]]:
+    def support_scores(self, model: Payload, role: str, known: tuple[int, ...] | None = None) -> list[tuple[float, int]]:
         return [(1.0, 1), (1.0, 1)]
 
 

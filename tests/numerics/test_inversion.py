@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from raykd.numerics.image_similarity import correlation, psnr_db, ssim
 from raykd.numerics.inversion import Effort, cosine_distance, invert_gradient, invert_prototypes, total_variation
-from raykd.numerics.membership import auc, auc_interval, pooled_auc
+from raykd.numerics.membership import auc, interval, pooled, true_positive_rate
 from raykd.numerics.rng import generator, numpy_generator
 
 EFFORT = Effort(num_steps=60, learning_rate=0.2, smoothness=1e-3)
@@ -83,12 +83,27 @@ def test_similarity_of_an_image_with_itself_and_with_an_offset() -> None:
 
 def test_the_area_under_the_curve_counts_pairs() -> None:
     assert auc([2.0, 3.0], [1.0, 2.0]) == (3 + 0.5) / 4
-    assert pooled_auc({0: ([2.0], [1.0]), 1: ([0.0], [5.0])}) == 0.5
+    assert pooled({0: ([2.0], [1.0]), 1: ([0.0], [5.0])}, auc) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("members", "num_others", "rate", "expected"),
+    [
+        ([98.5, 99.5, 50.0, 100.0], 100, 0.01, 0.75),  # others 0 to 99: one of them, 99, may be above the threshold of 98
+        ([98.5, 99.5, 50.0, 100.0], 100, 0.0, 0.5),
+        ([89.0, 89.5, 0.0, 95.0], 100, 0.1, 0.5),  # a tie with the threshold of 89 is not above it
+        ([8.5, 9.0, 9.5, 0.0], 10, 0.1, 0.75),  # 0 to 9: one may be, and 8.5 is above 8
+        ([8.5, 9.0, 9.5, 0.0], 9, 0.1, 0.75),  # 0 to 8: none may be
+        ([8.5, 9.0, 9.5, 0.0], 10, 0.01, 0.25),  # none may be
+    ],
+)
+def test_members_found_at_a_rate_of_false_alarms(members: list[float], num_others: int, rate: float, expected: float) -> None:
+    assert true_positive_rate(members, [float(n) for n in range(num_others)][::-1], rate) == expected
 
 
 def test_the_interval_of_perfect_scores_is_a_point_and_that_of_equal_ones_holds_chance() -> None:
     rng = numpy_generator(0, "test")
-    assert auc_interval({0: ([5.0, 6.0, 7.0], [1.0, 2.0])}, rng) == (1.0, 1.0)
+    assert interval({0: ([5.0, 6.0, 7.0], [1.0, 2.0])}, auc, rng) == (1.0, 1.0)
     draws = np.random.default_rng(0).normal(size=(2, 20))
-    low, high = auc_interval({0: (draws[0].tolist(), draws[1].tolist())}, rng)
+    low, high = interval({0: (draws[0].tolist(), draws[1].tolist())}, auc, rng)
     assert low < 0.5 < high

@@ -133,11 +133,18 @@ def test_what_attacks_got_and_what_privacy_cost_is_told(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", "dual_kd", 0, names=NAMES, skip=["previews"])
     writer = RunWriter(run, {"run_id": "dual_kd-0", "scenario": "two-shot-knees", "method": "dual_kd", "seed": 0})
     spent = {"round": 19, "mechanism": "upload", "unit": "client", "clip_norm": 0.1, "noise_multiplier": 1.0, "num_releases": 20}
-    writer.write("privacy", [{**spent, "client_id": c, "epsilon": 8.125 + c, "delta": 1e-3} for c in range(4)], "r")
+    told = [{"neighbours": "replace_one", "epsilon_replace_one": 8.125 + c, "epsilon_add_or_remove": 4.0} for c in range(3)] + [{}]
+    rows = [{**spent, **told[c], "client_id": c, "epsilon": 8.125 + c, "delta": 1e-3} for c in range(4)]
+    writer.write("privacy", rows, "r")
     page = page_of(compose([run], Options()), "leaks")
     assert "features travelled, and they tell the shape" in words_of(page) and "No attack was made" in words_of(page)
     assert "Epsilon is 11.1 at most" in words_of(page)
     assert cells(tables_of(page)["Privacy spent by the end of each run"], "Epsilon") == ["8.1", "9.1", "10.1", "11.1"]
+    table = tables_of(page)["Privacy spent by the end of each run"]
+    # A row of an earlier raykd does not say which, and was reckoned for the latter.
+    assert cells(table, "for runs in which the hidden one is") == ["another"] * 3 + ["there or not"]
+    assert cells(table, "there or not") == ["4.0"] * 3 + ["11.1"]
+    assert cells(table, "another") == ["8.1", "9.1", "10.1", "not reckoned"]
     attack = {"round": 19, "attack": "membership_loss", "metric": "auc", "knows": "the uploaded model", "low": 0.8, "high": 0.95}
     verdicts = [{"client_id": 0, "value": 0.9, "is_leaking": True}, {"client_id": 1, "value": 0.5, "is_leaking": False}]
     writer.write("leaks", [{**attack, **verdict} for verdict in verdicts], "r")

@@ -205,7 +205,7 @@ def test_a_winner_that_trained_longer_than_the_next_method_is_told(
 def test_evidence_keeps_the_tables_of_the_compared_runs(study_dir: Path) -> None:
     evidence = collect([study_dir])
     assert set(evidence.methods) == {"dual_kd", "fedavg", "fedprox", "local"}
-    assert evidence.nsd_tolerance_mm == 1.0
+    assert evidence.nsd_tolerance == "1 mm"
     assert isinstance(evidence.deployed, pd.DataFrame) and len(evidence.deployed) == 12 * 4 * 6 * 3
     assert set(evidence.deployed["round"]) == {19}
     assert evidence.name(-1) == "repository" and evidence.name(3) == "rural" and evidence.name(9) == "site 9"

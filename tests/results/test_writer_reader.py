@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raykd.results.columns import SCHEMA_VERSION, VERSION_KEY
 from raykd.results.reader import find_run_dirs, load_runs, open_run
-from raykd.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, measured_columns
+from raykd.results.schema import TABLES, measured_columns
 from raykd.results.writer import RunWriter, create_run_dir, new_manifest
 from raykd.scenario.errors import RaykdError
 

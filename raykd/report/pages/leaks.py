@@ -30,6 +30,7 @@ ATTACKS = (
     Column("against unused scans", "unseen", "number"),
     Column("It says", "verdict"),
 )
+NEIGHBOURS = {"add_or_remove": "there or not", "replace_one": "another"}
 SPENT = (
     Column("Method", "method"),
     Column("Condition", "condition"),
@@ -38,6 +39,9 @@ SPENT = (
     Column("Noise is added to", "mechanism"),
     Column("It hides", "unit"),
     Column("Epsilon", "spent"),
+    Column("for runs in which the hidden one is", "between"),
+    Column("there or not", "there"),
+    Column("another", "another"),
     Column("Delta", "odds"),
     Column("Noise multiplier", "noise_multiplier", "number"),
     Column("Clipped at", "clip_norm", "number"),
@@ -56,11 +60,21 @@ def page(material: Material) -> list[Block]:
         blocks.append(_folded(material, "Attacks on the uploads, with 95% intervals", told, ATTACKS))
     if len(spent):
         noised = spent.assign(
-            spent=["unbounded" if pd.isna(epsilon) else number(epsilon, 1) for epsilon in spent["epsilon"]],
+            spent=[_epsilon(value) for value in spent["epsilon"]],
+            between=spent["neighbours"].map(NEIGHBOURS),
+            there=[_epsilon(value) for value in spent["epsilon_add_or_remove"].fillna(spent["epsilon"])],
+            another=[
+                _epsilon(value, "unbounded" if pd.isna(epsilon) else "not reckoned")
+                for value, epsilon in zip(spent["epsilon_replace_one"], spent["epsilon"], strict=True)
+            ],
             odds=["" if pd.isna(delta) else f"{delta:.0e}" for delta in spent["delta"]],
         )
         blocks.append(_folded(material, "Privacy spent by the end of each run", noised, SPENT))
     return blocks
+
+
+def _epsilon(value: float, absent: str = "unbounded") -> str:
+    return absent if pd.isna(value) else number(value, 1)
 
 
 def _folded(material: Material, caption: str, frame: pd.DataFrame, columns: tuple[Column, ...]) -> Block:

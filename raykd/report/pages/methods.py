@@ -51,7 +51,15 @@ def page(material: Material) -> list[Block]:
     words = (
         f"The smaller lines are 95% intervals; differences to the first are described, not tested. {are} A heading sorts the table."
     )
-    blocks: list[Block] = [Text(" ".join([words, *unequal_work(material)])), _comparison(material)]
+    blocks: list[Block] = [Text(" ".join([words, *unequal_work(material)]))]
+    if material.evidence.deployed["nsd"].notna().any():
+        blocks.append(
+            Text(
+                f"NSD counts the area of both surfaces that lies within {material.evidence.nsd_tolerance} of the other. NSD and "
+                "HD95 weight surfaces by area, as the package surface-distance does."
+            )
+        )
+    blocks.append(_comparison(material))
     ranks = _ranks(material)
     if len(ranks) > 1:
         several = ranks["num_seeds"].iloc[0] > 1

@@ -45,7 +45,9 @@ def privacy_spent(comparison: Comparison) -> pd.DataFrame:
 
     Returns:
         One row a run, mechanism and client: method, condition, seed, client_name, mechanism, unit, noise_multiplier, clip_norm,
-        sample_rate, num_releases, `epsilon` (NaN: unbounded, no noise was added) and delta. Empty where no run has privacy.
+        sample_rate, num_releases, `epsilon` (NaN: unbounded, no noise was added) and delta; `neighbours`, the runs whose difference
+        epsilon bounds (add_or_remove: a unit is there or not; replace_one: it is another), with epsilon_add_or_remove and
+        epsilon_replace_one (NaN in runs of an earlier raykd, which reckoned the former alone). Empty where no run has privacy.
     """
     rows = comparison.with_cells(comparison.table("privacy")).sort_values("round", kind="stable")
     last = rows.groupby(["run_id", "mechanism", "client_id"], observed=True, sort=False).tail(1)
@@ -54,7 +56,8 @@ def privacy_spent(comparison: Comparison) -> pd.DataFrame:
         method=comparison.cells.loc[last["cell"], "method"].to_numpy(),
         condition=comparison.cells.loc[last["cell"], "condition"].to_numpy(),
         client_name=[comparison.names.get(int(i), str(i)) for i in last["client_id"]],
+        neighbours=last["neighbours"].astype(object).fillna("add_or_remove").astype(str),
     )[
         ["method", "condition", "seed", "client_name", "mechanism", "unit", "noise_multiplier", "clip_norm", "sample_rate",
-         "num_releases", "epsilon", "delta"]
+         "num_releases", "neighbours", "epsilon", "delta", "epsilon_add_or_remove", "epsilon_replace_one"]
     ].reset_index(drop=True)  # fmt: skip
