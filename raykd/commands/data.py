@@ -49,15 +49,19 @@ def check(
     from raykd.data.inspection import duplicates, inspect_source
 
     source = _source(_block(directory, images, labels, manifest, layout), str(directory))
-    facts, problems = inspect_source(source, source.load_as_written)
+    found = inspect_source(source, source.load_as_written, _named_values(source) or None)
+    facts, problems = found.facts, found.problems
     problems += [problem for problem in duplicates(facts) if not any(_is_about(problem, said) for said in problems)]
     problems += _without_label(facts)
+    notes = found.notes
     block, classes = _suggestion(source, facts)
     if as_json:
         cases = [vars(case) | {"voxels": None if case.voxels is None else dict(case.voxels)} for case in facts]
-        typer.echo(json.dumps({"source": block, "classes": classes, "cases": cases, "problems": problems}, indent=2))
+        typer.echo(
+            json.dumps({"source": block, "classes": classes, "cases": cases, "problems": problems, "notes": notes}, indent=2)
+        )
     else:
-        _print(facts, problems, block, classes)
+        _print(facts, problems, notes, block, classes)
     if problems:
         raise typer.Exit(REFUSED)
 
@@ -101,6 +105,16 @@ def _is_about(problem: str, said: str) -> bool:
     return f"case {case}" in said and "images must differ" in said
 
 
+def _named_values(source: FileSource) -> dict[str, tuple[int, ...]]:
+    """The values of each structure that the layout names; none where it names none, or names them in two ways."""
+    from raykd.scenario.errors import DataError
+
+    try:
+        return dict(source.label_names() or {})
+    except DataError:
+        return {}
+
+
 def _without_label(facts: Sequence[CaseFacts]) -> list[str]:
     if all(case.voxels is None for case in facts):
         return []
@@ -111,15 +125,11 @@ def _without_label(facts: Sequence[CaseFacts]) -> list[str]:
 def _suggestion(source: FileSource, facts: Sequence[CaseFacts]) -> tuple[dict[str, Any], list[str]]:
     """The block to paste, and names for the classes: those of the layout, or one for each value found."""
     from raykd.data.sources._labels import normalised
-    from raykd.scenario.errors import DataError
 
     block = source.settings.model_dump(mode="json", exclude_unset=True, exclude={"allow_outside", "allow_unlabelled"})
     if not all(path.resolve().is_relative_to(Path.cwd()) for key in _keys(source)[:1] for path in source.files(key)):
         block["allow_outside"] = True
-    try:
-        names = source.label_names()
-    except DataError:
-        names = None
+    names = _named_values(source)
     if names:
         return block, _without_overlap({normalised(name): values for name, values in names.items()})
     values = sorted({value for case in facts for value in case.voxels or () if value != 0})
@@ -147,7 +157,9 @@ def _keys(source: FileSource) -> list[Any]:
         return []
 
 
-def _print(facts: Sequence[CaseFacts], problems: Sequence[str], block: dict[str, Any], classes: Sequence[str]) -> None:
+def _print(
+    facts: Sequence[CaseFacts], problems: Sequence[str], notes: Sequence[str], block: dict[str, Any], classes: Sequence[str]
+) -> None:
     from raykd.scenario.yaml_reader import write_yaml
 
     rows = [("case", "patient", "shape", "spacing / mm", "voxels of each label value")]
@@ -164,5 +176,5 @@ def _print(facts: Sequence[CaseFacts], problems: Sequence[str], block: dict[str,
     )
     typer.echo("\n# For a scenario in this folder; name the classes, and see patient_pattern where a patient has several cases.")
     typer.echo(write_yaml({"classes": list(classes), "source": block}).rstrip())
-    for problem in problems:
-        typer.echo(problem, err=True)
+    for told in (*problems, *(f"note: {note}" for note in notes)):
+        typer.echo(told, err=True)

@@ -16,33 +16,42 @@ def check(
     set_: Set = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Says everything that is wrong with scenarios or studies, or that nothing is, without running them."""
-    from raykd.data.federation import check_cases
+    """Says everything that is wrong with scenarios or studies, or that nothing is, without running them. Notes are no errors."""
+    from raykd.data.federation import inspect_cases
     from raykd.launch import check_plans
     from raykd.scenario.errors import RaykdError, ScenarioError
     from raykd.scenario.study import is_study
 
     found: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
     for path in scenarios:
         try:
             plans = plan_study(path, set_, Path())[1] if is_study(path) else [plan_scenario(path, set_, Path())]
             check_plans(plans)
             for plan in {plan.scenario.model_dump_json(exclude={"method", "seed"}): plan for plan in plans}.values():
-                check_cases(plan.scenario, plan.root)
+                inspection = inspect_cases(plan.scenario, plan.root)
+                notes += [_row(path, note, "note") for note in inspection.notes]
+                if inspection.problems:
+                    raise RaykdError("\n".join(inspection.problems))
             sites = len(plans[0].scenario.members())
             if not as_json:
                 typer.echo(f"{path}: fine, {len(plans)} run{'s' * (len(plans) > 1)} of {sites} client{'s' * (sites > 1)}")
         except ScenarioError as error:
-            found += [vars(problem) | {"message": str(problem)} for problem in error.problems]
+            found += [vars(problem) | {"message": str(problem), "level": "error"} for problem in error.problems]
         except RaykdError as error:
-            found.append({"file": str(path), "message": str(error)})
+            found.append(_row(path, str(error), "error"))
+    notes = [note for index, note in enumerate(notes) if note not in notes[:index]]
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(json.dumps([*found, *notes], indent=2))
+    else:
+        for told in (*found, *notes):
+            typer.echo(f"{'note: ' if told['level'] == 'note' else ''}{told['message']}", err=True)
     if found:
-        if not as_json:
-            for problem in found:
-                typer.echo(problem["message"], err=True)
         raise typer.Exit(REFUSED)
+
+
+def _row(path: Path, message: str, level: str) -> dict[str, Any]:
+    return {"file": str(path), "message": message, "level": level}
 
 
 def list_(

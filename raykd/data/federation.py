@@ -19,7 +19,7 @@ from raykd.data.heterogeneity.annotator import annotate
 from raykd.data.heterogeneity.label_budget import Split, limit_classes, limit_slices, split_patients
 from raykd.data.heterogeneity.resolution import Resolution, ResolutionSettings
 from raykd.data.heterogeneity.scanner import ScannerSettings, ScannerShift
-from raykd.data.inspection import CaseFacts, duplicates, inspect_source, problems_of, reads_files, shared_cases
+from raykd.data.inspection import Inspection, inspect_sources, shared_cases
 from raykd.data.pools import Pools, check_pools, pool_source
 from raykd.data.sources._base import CaseKey, Source
 from raykd.data.sources.pool import POOL_OWNER, PoolSettings
@@ -161,12 +161,8 @@ def list_cases(scenario: Scenario, root: Path) -> None:
         raise DataError("\n".join(problems))
 
 
-def check_cases(scenario: Scenario, root: Path) -> None:
-    """Reads every case of every source.
-
-    Raises:
-        DataError: with every case that is not sound, and every image that is there twice, at one owner or at two.
-    """
+def inspect_cases(scenario: Scenario, root: Path) -> Inspection:
+    """Reads every case of every source, each pool once: what is refused, at one owner or between two, and what is only told."""
     whole = {POOL_OWNER + pool: pool_source(scenario, pool, root) for pool in scenario.pools}
     own = {client.name: client.group.source for client in scenario.members()} | {REPOSITORY: scenario.repository.source}
     own |= {PROXY: scenario.proxy.source} if scenario.proxy is not None else {}
@@ -174,12 +170,10 @@ def check_cases(scenario: Scenario, root: Path) -> None:
     for owner, settings in own.items():
         if not isinstance(settings, PoolSettings):
             whole[owner] = pools.open_source(settings, owner)
-    facts, problems = list[CaseFacts](), list[str]()
-    for source in whole.values():
-        found = inspect_source(source) if reads_files(source) else ([], problems_of(source))
-        facts, problems = facts + found[0], problems + found[1]
-    if problems := problems + duplicates(facts):
-        raise DataError("\n".join(problems))
+    outlined = {client.name: client.group.labels.classes for client in scenario.members()} | {
+        REPOSITORY: scenario.repository.classes
+    }
+    return inspect_sources(whole.values(), {owner: classes for owner, classes in outlined.items() if classes is not None})
 
 
 def _split(scenario: Scenario, client: Client, site: Site) -> Split:

@@ -4,48 +4,59 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from raykd.data.case import Case
+from raykd.data.content import MAX_NAMED, CaseFacts, Classes, content_notes, has_pose
 from raykd.data.integrity import DamagedFile, digest
 from raykd.data.sources._base import CaseKey, Source
 from raykd.scenario.errors import DataError
 
-MAX_NAMED = 5
-"""Cases named in one sentence."""
-
 
 @dataclass(frozen=True)
-class CaseFacts:
-    """What reading a case showed.
+class Inspection:
+    """What reading all cases of some sources showed.
 
     Attributes:
-        owner, case_id, patient_id: whose case it is.
-        shape, spacing_mm: along I, J, K.
-        contents: digests of the image's voxels in RAS+ and of its file: what renaming, or packing anew, does not change.
-        voxels: number of voxels of each label value; None: no label.
+        facts: of the cases that can be read.
+        problems: what is refused, one sentence each.
+        notes: what is allowed and rarely meant, one sentence each.
     """
 
-    owner: str
-    case_id: str
-    patient_id: str
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
-    contents: tuple[str, ...]
-    voxels: Mapping[int, int] | None
+    facts: list[CaseFacts] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def inspect_source(source: Source, load: Callable[[CaseKey], Case] | None = None) -> tuple[list[CaseFacts], list[str]]:
-    """Reads every case; the facts of those that can be read, and what is wrong with the others or with the source as a whole, one
-    sentence each.
+def inspect_sources(sources: Iterable[Source], outlined: Mapping[str, Sequence[str]]) -> Inspection:
+    """Reads every case of sources of files, has the others check themselves, and looks for one image at two places.
+
+    Args:
+        sources: of several owners.
+        outlined: by owner the classes that its labels are said to have; absent: all.
+    """
+    found = Inspection()
+    for source in sources:
+        classes = _delivered(source, outlined.get(source.owner, source.classes))
+        one = inspect_source(source, source.load, classes) if reads_files(source) else Inspection(problems=problems_of(source))
+        found.facts.extend(one.facts)
+        found.problems.extend(one.problems)
+        found.notes.extend(one.notes)
+    found.problems.extend(duplicates(found.facts))
+    return found
+
+
+def inspect_source(source: Source, load: Callable[[CaseKey], Case], classes: Classes | None) -> Inspection:
+    """Reads every case of one source.
 
     Args:
         source: of files, or one that makes its cases.
-        load: reads a case; absent: the source's own.
+        load: reads a case.
+        classes: the values of each class in what `load` gives; None: every value is a class.
     """
     facts, problems = list[CaseFacts](), list[str]()
     try:
@@ -53,7 +64,7 @@ def inspect_source(source: Source, load: Callable[[CaseKey], Case] | None = None
         images = Counter(path for key in keys for path in source.files(key)[:1])
         for key in keys:
             try:
-                case = (load or source.load)(key)
+                case = load(key)
                 # A file that holds several cases says nothing of one.
                 own = [path for path in source.files(key)[:1] if images[path] == 1]
                 facts.append(_facts(source.owner, key, case, own))
@@ -61,8 +72,16 @@ def inspect_source(source: Source, load: Callable[[CaseKey], Case] | None = None
                 problems += str(error).splitlines()
     except DataError as error:
         problems = str(error).splitlines()
+    notes = content_notes(facts, classes, getattr(source.settings, "modality", ""))
     # A check says all that is wrong with a case, where loading ends with the first.
-    return facts, (problems_of(source) or problems) if problems else []
+    return Inspection(facts, (problems_of(source) or problems) if problems else [], notes)
+
+
+def _delivered(source: Source, outlined: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The value of each class in the labels that a source delivers, of those outlined there and not said to have no value."""
+    listed = getattr(source.settings, "label_values", None) or {}
+    values = {name: (index,) for index, name in enumerate(source.classes, start=1)}
+    return {name: value for name, value in values.items() if name in outlined and listed.get(name, value)}
 
 
 def problems_of(source: Source) -> list[str]:
@@ -82,13 +101,14 @@ def reads_files(source: Source) -> bool:
         return True
 
 
-def _facts(owner: str, key: CaseKey, case: Case, own_files: Iterable[Path]) -> CaseFacts:
+def _facts(owner: str, key: CaseKey, case: Case, own_files: Sequence[Path]) -> CaseFacts:
     voxels = None
     if case.label_IJK is not None:
         values, counts = torch.unique(case.label_IJK, return_counts=True)
         voxels = dict(zip(values.tolist(), counts.tolist(), strict=True))
     contents = (_voxel_digest(case), *_file_digests(own_files))
-    return CaseFacts(owner, key.case_id, key.patient_id, case.shape, case.spacing_mm, contents, voxels)
+    darkest, is_posed = float(case.image_CIJK.min()), all(has_pose(path) for path in own_files)
+    return CaseFacts(owner, key.case_id, key.patient_id, case.shape, case.spacing_mm, contents, voxels, darkest, is_posed)
 
 
 def _voxel_digest(case: Case) -> str:
