@@ -80,7 +80,7 @@ def _values_found(labelled: Sequence[CaseFacts]) -> dict[str, tuple[int, ...]]:
 
 def looks_like_ct(facts: Sequence[CaseFacts]) -> bool:
     """Whether most images have voxels as dark as only air in CT is."""
-    return sum(case.darkest < CT_AIR_HU for case in facts) * 2 > len(facts)
+    return 2 * sum(case.darkest < CT_AIR_HU for case in facts) > len(facts)
 
 
 def _modality_notes(facts: Sequence[CaseFacts], modality: str) -> Iterator[str]:

@@ -82,7 +82,8 @@ def _matching(prefix: str, after: str) -> Callable[[str], bool]:
     def is_wanted(name: str) -> bool:
         first, _, rest = name.partition("/")
         is_alike = first.startswith(prefix) and first.endswith(suffix) and len(first) > len(prefix) + len(suffix)
-        return is_alike and (rest == tail or rest.startswith(f"{tail}/" if tail else ""))
+        named = tail.replace("*", first[len(prefix) : len(first) - len(suffix)])
+        return is_alike and (rest == named or rest.startswith(f"{named}/" if named else ""))
 
     return is_wanted
 
