@@ -102,6 +102,8 @@ def _with_settings(block: dict[str, Any], settings: Sequence[str]) -> dict[str, 
     from raykd.scenario.document import from_plain
     from raykd.scenario.load import apply_overrides, parse_overrides
 
+    if not settings:
+        return block
     changed: dict[str, Any] = apply_overrides(from_plain(block), parse_overrides(settings)).plain()
     return changed
 

@@ -20,10 +20,11 @@ def check(
     from raykd.data.federation import inspect_cases
     from raykd.launch import check_plans
     from raykd.scenario.errors import RaykdError, ScenarioError
+    from raykd.scenario.registry import refused_plugins
     from raykd.scenario.study import is_study
 
     found: list[dict[str, Any]] = []
-    notes: list[dict[str, Any]] = []
+    notes = [{"file": "", "message": sentence, "level": "note"} for sentence in refused_plugins()]
     for path in scenarios:
         try:
             plans = plan_study(path, set_, Path())[1] if is_study(path) else [plan_scenario(path, set_, Path())]
@@ -68,16 +69,25 @@ def list_(
     registry = registries[kind]
     rows = []
     for name in registry.names():
-        cls = registry.get(name)
-        settings = {key: field.description or "" for key, field in cls.Settings.model_fields.items() if key != "name"}
-        facts = cls.facts() if hasattr(cls, "facts") else {}
-        rows.append({"name": name, "summary": (cls.__doc__ or "").strip().splitlines()[0], **facts, "settings": settings})
+        try:
+            rows.append(_description(name, registry.get(name)))
+        except Exception as error:  # of a plug-in: it hides no other
+            typer.echo(f"{registry.kind} {name!r} cannot be described: {type(error).__name__}: {error}", err=True)
+    for sentence in registry.refused_plugins():
+        typer.echo(sentence, err=True)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
     width = max(len(row["name"]) for row in rows)
     for row in rows:
         typer.echo(f"{row['name']:<{width}}  {row['summary']}")
+
+
+def _description(name: str, cls: Any) -> dict[str, Any]:
+    """What a class says of itself and of its settings."""
+    settings = {key: field.description or "" for key, field in cls.Settings.model_fields.items() if key != "name"}
+    facts = cls.facts() if hasattr(cls, "facts") else {}
+    return {"name": name, "summary": (cls.__doc__ or "").strip().partition("\n")[0], **facts, "settings": settings}
 
 
 def schema(study: Annotated[bool, typer.Option("--study", help="That of a study instead.")] = False) -> None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from raykd.data.cache import Entry
+from raykd.scenario.errors import RaykdError
 from raykd.storage import Folder, StorageError, cache_dir, place_in_cache, url_of
 
 S = TypeVar("S", bound=BaseModel)
@@ -31,7 +32,10 @@ def localised(settings: S) -> S:
 
 def is_fetched(path: Path) -> bool:
     """Whether a path lies where files of stores are fetched to."""
-    return path.absolute().is_relative_to((cache_dir() / "remote").absolute())
+    try:
+        return path.absolute().is_relative_to((cache_dir() / "remote").absolute())
+    except RaykdError:
+        return False  # nothing is fetched where there is no cache
 
 
 def entries_of_stores() -> list[Entry]:
