@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -10,6 +12,19 @@ __all__ = ["Run", "Tables", "__version__", "load_runs", "open_run", "run"]
 if TYPE_CHECKING:
     from raykd.api import run
     from raykd.results.reader import Run, Tables, load_runs, open_run
+
+
+def _name_user() -> None:
+    """Gives a user without an entry in the password file, as containers have them, the name that PyTorch and MONAI ask for when
+    they are imported. Processes started from here have it, too.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        os.environ["LOGNAME"] = f"uid-{os.getuid()}"
+
+
+_name_user()
 
 
 def __getattr__(name: str) -> Any:

@@ -61,14 +61,13 @@ class Plan:
 def refuse_taken(plans: Sequence[Plan]) -> None:
     """Raises `RaykdError` where a run's directory holds something already or nothing can be written where it would be."""
     from raykd.results.writer import is_vacant
+    from raykd.storage import refuse_unwritable
 
     for plan in plans:
+        refuse_unwritable(plan.run_dir, "give another place with --out")
         if plan.run_dir.exists() and (not plan.run_dir.is_dir() or not is_vacant(plan.run_dir)):
             rule = f"{plan.run_dir}: a new run needs a directory that is empty or not there yet"
             raise RaykdError(f"{rule}{_holds(plan.run_dir)}; give another with --out")
-        parent = next(folder for folder in plan.run_dir.absolute().parents if folder.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            raise RaykdError(f"{plan.run_dir}: nothing can be written in {parent}; give another place with --out")
 
 
 def _holds(folder: Path) -> str:

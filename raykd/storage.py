@@ -42,9 +42,25 @@ class StorageError(RaykdError):
 
 
 def cache_dir() -> Path:
-    """`$RAYKD_CACHE`, or `raykd` in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "raykd"
-    return Path(os.environ.get("RAYKD_CACHE", default))
+    """`$RAYKD_CACHE`, or `raykd` in the user's cache folder. Raises `RaykdError` where the user has none and none is named."""
+    if named := os.environ.get("RAYKD_CACHE"):
+        return Path(named)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "raykd"
+    except RuntimeError:
+        raise RaykdError(
+            "the cache must have a place, got no home directory; set RAYKD_CACHE to a directory where you may write"
+        ) from None
+
+
+def refuse_unwritable(place: Path, hint: str) -> None:
+    """Raises `RaykdError` with a hint where nothing can be written at a place of this machine, which need not be there yet."""
+    try:
+        there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
+    except OSError as error:
+        raise RaykdError(f"{place}: cannot be written ({error.strerror}); {hint}") from None
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise RaykdError(f"{place}: nothing can be written in {there}; {hint}")
 
 
 def url_of(place: str | Path) -> str | None:

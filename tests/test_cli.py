@@ -104,6 +104,84 @@ def test_detached_runs_need_a_standing_cluster(raykd: Raykd, scenario: Path, tmp
     _refused(raykd("run", scenario, "--detach", *IN_PROCESS, "--out", tmp_path / "out"), "--backend in-process")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "{scenario}", *IN_PROCESS, "--out", "a" * 256), "give another place with --out"),
+        (("data", "check", "a" * 256), "file name too long; give a shorter name"),
+        (("report", "a" * 256), "file name too long; give a shorter name"),
+        (("verify", "a" * 256), "file name too long; give a shorter name"),
+        (("resume", "a" * 256, *IN_PROCESS), "file name too long; give a shorter name"),
+    ],
+)
+def test_what_the_operating_system_refuses_is_a_sentence(raykd: Raykd, scenario: Path, words: tuple[str, ...], said: str) -> None:
+    _refused(raykd(*(word.format(scenario=scenario) for word in words)), said)
+
+
+def test_a_current_directory_that_was_removed_is_a_sentence(raykd: Raykd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    _refused(raykd("list", "sources"), "the current directory cannot be used", "change to one that is there")
+
+
+def test_a_user_without_a_home_is_told_to_set_the_cache(raykd: Raykd, scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    for name in ("RAYKD_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert raykd("check", scenario).code == 0  # phantoms are checked without the cache
+    _refused(raykd("cache"), "got no home directory; set RAYKD_CACHE")
+    levels = {check["name"]: check for check in json.loads(raykd("doctor", "--json").out)}
+    assert levels["cache"]["level"] == "wrong" and "RAYKD_CACHE" in levels["cache"]["advice"] and levels["token"]["level"] == "fine"
+
+
+def test_a_cache_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from raykd.data.cache import cached
+    from raykd.scenario.errors import ResourceError
+
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAYKD_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ResourceError, match=r"file: the cache cannot be written \(.*\); set RAYKD_CACHE"):
+        cached("cases", "0" * 32, lambda: ({}, {}))
+
+
+def test_a_user_without_a_name_gets_one_before_libraries_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    import getpass
+
+    import raykd as package
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def no_entry(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", no_entry)
+    with pytest.raises((KeyError, OSError)):
+        getpass.getuser()
+    package._name_user()
+    assert getpass.getuser() == f"uid-{os.getuid()}"
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [({}, "/tmp"), ({"TMPDIR": "/a"}, "/a"), ({"TMPDIR": "/a", "RAY_TMPDIR": "/b"}, "/b")],
+)
+def test_the_doctor_looks_where_ray_will_put_its_files(
+    variables: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raykd.commands.checkup import temporary_directory
+
+    for name in ("TMPDIR", "RAY_TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert temporary_directory() == Path(folder)
+
+
 def test_the_doctor_finds_what_is_wrong_with_this_machine(raykd: Raykd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 30)))

@@ -342,6 +342,13 @@ def test_other_stores_keep_files_by_fsspec(scheme: str, tmp_path: Path) -> None:
     assert {p.name: p.read_bytes() for p in (tmp_path / "copy").rglob("*") if p.is_file()} == {"y": b"333"}
 
 
+def test_further_wildcards_of_a_url_stand_for_the_same_name() -> None:
+    from raykd.data.remote import _matching
+
+    is_wanted = _matching("", "/*_t1.nii.gz")
+    assert is_wanted("p1/p1_t1.nii.gz") and not is_wanted("p1/p2_t1.nii.gz") and not is_wanted("p1/*_t1.nii.gz")
+
+
 @pytest.mark.parametrize(
     "block",
     [

@@ -49,10 +49,11 @@ def judged(name: str, is_fine: bool, said: str, advice: str, level: Level = "war
 def machine_checks() -> Iterator[Check]:
     """Every check of this machine that starts nothing."""
     yield from versions()
+    yield from plugins()
     yield from processors()
     yield memory()
     yield shared_memory()
-    yield from ray_directory(Path(os.environ.get("RAY_TMPDIR", "/tmp")))
+    yield from ray_directory(temporary_directory())
     yield from cache()
     yield open_files()
     yield gpus()
@@ -102,6 +103,14 @@ def _tested_versions() -> dict[str, str]:
     return {name.lower(): tested for name, _, tested in (line.partition("==") for line in lines) if tested}
 
 
+def plugins() -> Iterator[Check]:
+    """Plug-ins that are installed and cannot be used."""
+    from raykd.scenario.registry import refused_plugins
+
+    for sentence in refused_plugins():
+        yield Check("plug-in", "warning", sentence, "mend it, or uninstall it")
+
+
 def processors() -> Iterator[Check]:
     """CPUs, and threads that libraries would take by themselves."""
     usable = len(os.sched_getaffinity(0))
@@ -135,15 +144,25 @@ def shared_memory() -> Check:
     """/dev/shm, where Ray puts its object store; on disk, and slow, where it does not fit."""
     folder = Path("/dev/shm")
     if not folder.is_dir():
-        return Check("/dev/shm", "warning", "not there", "Ray uses /tmp instead, which is slow; mount a tmpfs there")
+        return Check(
+            "/dev/shm", "warning", "not there", f"Ray uses {temporary_directory()} instead, which is slow; mount a tmpfs there"
+        )
     size, wanted = shutil.disk_usage(folder).total, STORE_SHARE * memory_bytes()
     said = f"{size / GIB:.1f} GiB, Ray's object store wants {wanted / GIB:.1f} GiB"
     return judged("/dev/shm", size >= wanted, said, f"start the container with --shm-size={wanted / GIB:.0f}g")
 
 
+def temporary_directory() -> Path:
+    """The directory in which Ray makes its own: as `get_user_temp_dir` of Ray has it on Linux."""
+    return Path(os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp")))
+
+
 def ray_directory(folder: Path) -> Iterator[Check]:
     """Where Ray keeps sockets, logs and what does not fit into memory."""
     name = f"Ray's directory {folder}"
+    if not folder.is_dir():
+        yield Check(name, "wrong", "there is no such directory", "make it, or set RAY_TMPDIR to a short path where you may write")
+        return
     if not os.access(folder, os.W_OK | os.X_OK):
         yield Check(name, "wrong", "nothing can be written there", "set RAY_TMPDIR to a short path where you may write")
         return
@@ -156,13 +175,18 @@ def ray_directory(folder: Path) -> Iterator[Check]:
 def cache() -> Iterator[Check]:
     """Where raykd keeps what it has prepared."""
     from raykd.commands.tables import bytes_text
-    from raykd.data.cache import cache_dir, entries
+    from raykd.data.cache import entries
+    from raykd.scenario.errors import RaykdError
+    from raykd.storage import cache_dir, refuse_unwritable
 
-    folder = Path(cache_dir()).absolute()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        yield Check("cache", "wrong", f"nothing can be written in {there}", "set RAYKD_CACHE to a directory where you may write")
+    advice = "set RAYKD_CACHE to a directory where you may write"
+    try:
+        folder = cache_dir().absolute()
+        refuse_unwritable(folder, advice)
+    except RaykdError as error:
+        yield Check("cache", "wrong", str(error).removesuffix(f"; {advice}"), advice)
         return
+    there = next(path for path in (folder, *folder.parents) if path.exists())
     free, used = shutil.disk_usage(there).free, sum(entry.num_bytes for entry in entries())
     said = f"{folder} holds {bytes_text(used)}, {bytes_text(free)} free"
     yield judged("cache", free >= MIN_FREE_CACHE, said, "raykd cache prune, or set RAYKD_CACHE to a larger disk")
@@ -194,7 +218,7 @@ def token() -> Check:
     from raykd.runtime.address import token_file
 
     file = token_file()
-    if not file.is_file():
+    if file is None or not file.is_file():
         return Check("token", "fine", "no file; a cluster with token authentication needs one")
     mode = stat.S_IMODE(file.stat().st_mode)
     return judged("token", not mode & 0o077, f"{file} has mode {mode:04o}", f"chmod 600 {file}: others can read it")

@@ -13,6 +13,7 @@ from raykd.commands.options import REFUSED, AsJson
 
 if TYPE_CHECKING:
     from raykd.data.inspection import CaseFacts
+    from raykd.data.layouts import Guess
     from raykd.data.sources._files import FileSource
 
 app = typer.Typer(help="Looks at data before a scenario names it.", no_args_is_help=True, rich_markup_mode=None)
@@ -29,6 +30,15 @@ Layout = Annotated[
     str | None,
     typer.Option("--layout", metavar="NAME", help="The source that reads it, as nnunet or bids; default: it is guessed."),
 ]
+SetSource = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Sets a key of the source, as suffix=FLAIR or modality=ct; repeatable.",
+        show_default=False,
+    ),
+]
 
 
 @app.callback()
@@ -43,37 +53,59 @@ def check(
     labels: Labels = None,
     manifest: Manifest = None,
     layout: Layout = None,
+    set_: SetSource = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Reads every case of a directory and says what is there, what is wrong, and how a scenario names it."""
     from raykd.data.inspection import duplicates, inspect_source
 
-    source = _source(_block(directory, images, labels, manifest, layout), str(directory))
-    facts, problems = inspect_source(source, source.load_as_written)
+    guess = _guess(directory, images, labels, manifest, layout)
+    source = _source(_with_settings(guess.block, set_), str(directory))
+    found = inspect_source(source, source.load_as_written, _named_values(source) or None)
+    facts, problems = found.facts, found.problems
     problems += [problem for problem in duplicates(facts) if not any(_is_about(problem, said) for said in problems)]
     problems += _without_label(facts)
+    notes = found.notes
     block, classes = _suggestion(source, facts)
+    is_told = images is not None or manifest is not None
     if as_json:
         cases = [vars(case) | {"voxels": None if case.voxels is None else dict(case.voxels)} for case in facts]
-        typer.echo(json.dumps({"source": block, "classes": classes, "cases": cases, "problems": problems}, indent=2))
+        told = {"guess": None if is_told else str(guess), "source": block, "classes": classes, "cases": cases}
+        typer.echo(json.dumps({**told, "problems": problems, "notes": notes}, indent=2))
     else:
-        _print(facts, problems, block, classes)
+        typer.echo("" if is_told else f"# {guess}\n\n", nl=False)
+        _print(facts, problems, notes, block, classes)
     if problems:
         raise typer.Exit(REFUSED)
 
 
-def _block(directory: Path, images: str | None, labels: str | None, manifest: str | None, layout: str | None) -> dict[str, Any]:
+def _guess(directory: Path, images: str | None, labels: str | None, manifest: str | None, layout: str | None) -> Guess:
     """The `source` block that the options describe, or that the directory looks like."""
-    from raykd.data.layouts import guess_layout
+    from raykd.data.layouts import Guess, guess_layout
     from raykd.scenario.errors import RaykdError
 
-    if sum(option is not None for option in (images, manifest, layout)) > 1 or (labels is not None and images is None):
-        raise RaykdError("give either --images (with --labels where there are any), or --manifest, or --layout, or none of them")
-    if images is not None:
-        return {"name": "folder", "images": str(directory / images)} | ({"labels": str(directory / labels)} if labels else {})
+    if images is not None and manifest is None and layout in (None, "folder", "dicom"):
+        patterns = {"images": images} | ({"labels": labels} if labels else {})
+        return Guess({"name": layout or "folder", **{key: str(directory / pattern) for key, pattern in patterns.items()}})
+    if images is not None or labels is not None or (manifest is not None and layout is not None):
+        raise RaykdError(
+            "give either --images (with --labels where there are any, and --layout dicom for series), or --manifest, or --layout, "
+            "or none of them"
+        )
     if manifest is not None:
-        return {"name": "folder", "manifest": str(directory / manifest)}
+        return Guess({"name": "folder", "manifest": str(directory / manifest)})
     return guess_layout(directory, layout)
+
+
+def _with_settings(block: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """A block with what `--set` sets in it. Raises `ScenarioError`."""
+    from raykd.scenario.document import from_plain
+    from raykd.scenario.load import apply_overrides, parse_overrides
+
+    if not settings:
+        return block
+    changed: dict[str, Any] = apply_overrides(from_plain(block), parse_overrides(settings)).plain()
+    return changed
 
 
 def _source(block: dict[str, Any], owner: str) -> FileSource:
@@ -81,24 +113,35 @@ def _source(block: dict[str, Any], owner: str) -> FileSource:
     from pydantic import ValidationError
 
     from raykd.data.sources._files import FileSource
-    from raykd.scenario.errors import RaykdError
+    from raykd.scenario.document import from_plain
+    from raykd.scenario.errors import RaykdError, ScenarioError
+    from raykd.scenario.problems import problems_of
     from raykd.scenario.registry import SOURCES
 
     cls = SOURCES.get(block["name"])
+    if not issubclass(cls, FileSource):
+        raise RaykdError(f"source {block['name']}: must be one that reads files, got one that makes its cases")
     try:
         settings = cls.Settings.model_validate_json(json.dumps({**block, "allow_outside": True, "allow_unlabelled": True}))
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors(include_url=False))
-        raise RaykdError(f"source {block['name']}: {told}") from None
-    source = cls(settings, (), 0, owner, Path())
-    assert isinstance(source, FileSource)
-    return source
+        raise ScenarioError(problems_of(error.errors(include_url=False), from_plain(block), cls.Settings)) from None
+    return cls(settings, (), 0, owner, Path())
 
 
 def _is_about(problem: str, said: str) -> bool:
     """Whether a duplicate was already told of by the source, which compares files and names the case alike."""
     case = problem.split(": images must differ")[0].rpartition("case ")[2]
     return f"case {case}" in said and "images must differ" in said
+
+
+def _named_values(source: FileSource) -> dict[str, tuple[int, ...]]:
+    """The values of each structure that the layout names; none where it names none, or names them in two ways."""
+    from raykd.scenario.errors import DataError
+
+    try:
+        return dict(source.label_names() or {})
+    except DataError:
+        return {}
 
 
 def _without_label(facts: Sequence[CaseFacts]) -> list[str]:
@@ -110,16 +153,15 @@ def _without_label(facts: Sequence[CaseFacts]) -> list[str]:
 
 def _suggestion(source: FileSource, facts: Sequence[CaseFacts]) -> tuple[dict[str, Any], list[str]]:
     """The block to paste, and names for the classes: those of the layout, or one for each value found."""
+    from raykd.data.content import looks_like_ct
     from raykd.data.sources._labels import normalised
-    from raykd.scenario.errors import DataError
 
     block = source.settings.model_dump(mode="json", exclude_unset=True, exclude={"allow_outside", "allow_unlabelled"})
     if not all(path.resolve().is_relative_to(Path.cwd()) for key in _keys(source)[:1] for path in source.files(key)):
         block["allow_outside"] = True
-    try:
-        names = source.label_names()
-    except DataError:
-        names = None
+    if "modality" not in block and looks_like_ct(facts):
+        block["modality"] = "ct"
+    names = _named_values(source)
     if names:
         return block, _without_overlap({normalised(name): values for name, values in names.items()})
     values = sorted({value for case in facts for value in case.voxels or () if value != 0})
@@ -147,7 +189,9 @@ def _keys(source: FileSource) -> list[Any]:
         return []
 
 
-def _print(facts: Sequence[CaseFacts], problems: Sequence[str], block: dict[str, Any], classes: Sequence[str]) -> None:
+def _print(
+    facts: Sequence[CaseFacts], problems: Sequence[str], notes: Sequence[str], block: dict[str, Any], classes: Sequence[str]
+) -> None:
     from raykd.scenario.yaml_reader import write_yaml
 
     rows = [("case", "patient", "shape", "spacing / mm", "voxels of each label value")]
@@ -164,5 +208,5 @@ def _print(facts: Sequence[CaseFacts], problems: Sequence[str], block: dict[str,
     )
     typer.echo("\n# For a scenario in this folder; name the classes, and see patient_pattern where a patient has several cases.")
     typer.echo(write_yaml({"classes": list(classes), "source": block}).rstrip())
-    for problem in problems:
-        typer.echo(problem, err=True)
+    for told in (*problems, *(f"note: {note}" for note in notes)):
+        typer.echo(told, err=True)

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import raykd
+from raykd.scenario.errors import ResourceError
 from raykd.storage import cache_dir
 
 CACHE_VERSION = 3
@@ -90,10 +91,18 @@ def _read(path: Path) -> Stored | None:
 
 
 def _write(path: Path, stored: Stored) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Raises `ResourceError` where the cache cannot be written."""
     aside = path.with_name(f".{path.stem}.{os.getpid()}.{uuid.uuid4().hex}.{socket.gethostname()}")
-    save_file(stored[0], aside, metadata={"raykd": json.dumps(stored[1])})
-    aside.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(stored[0], aside, metadata={"raykd": json.dumps(stored[1])})
+        aside.replace(path)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        reason = getattr(error, "strerror", None) or str(error)
+        hint = "set RAYKD_CACHE to a directory where you may write and that has room"
+        raise ResourceError(f"{cache_dir()}: the cache cannot be written ({reason}); {hint}") from None
 
 
 @dataclass(frozen=True)

@@ -5,35 +5,40 @@ from __future__ import annotations
 from pathlib import Path
 
 from raykd.data.federation import PROXY, REPOSITORY
-from raykd.data.inspection import CaseFacts, duplicates, inspect_source, problems_of, reads_files
+from raykd.data.inspection import Inspection, duplicates, inspect_source, problems_of, reads_files
 from raykd.data.pools import Pools, pool_source
 from raykd.data.references import notes, unmatched
+from raykd.data.sources._base import Source
 from raykd.data.sources.pool import POOL_OWNER, PoolSettings
-from raykd.scenario.errors import DataError
 from raykd.scenario.schema import Scenario
 
 
-def check_cases(scenario: Scenario, root: Path) -> list[str]:
-    """Reads every case of every source. What may be meant, or may be a mistake, is returned in sentences.
+def inspect_cases(scenario: Scenario, root: Path) -> Inspection:
+    """Reads every case of every source, each pool once: what is refused, at one owner or between two, and what is only told."""
+    found = Inspection()
+    for owner, source in _sources(scenario, root).items():
+        one = _inspect(source, has_labels=owner != PROXY)
+        found.facts.extend(one.facts)
+        found.problems.extend(one.problems)
+        found.notes.extend(one.notes)
+    found.problems.extend(duplicates(found.facts))
+    return found
 
-    Raises:
-        DataError: with every case that is not sound, every source whose labels hold no class, and every image that is there twice,
-            at one owner or at two.
-    """
+
+def _sources(scenario: Scenario, root: Path) -> dict[str, Source]:
     whole = {POOL_OWNER + pool: pool_source(scenario, pool, root) for pool in scenario.pools}
     own = {client.name: client.group.source for client in scenario.members()} | {REPOSITORY: scenario.repository.source}
     own |= {PROXY: scenario.proxy.source} if scenario.proxy is not None else {}
     pools = Pools(scenario, root)
-    for owner, settings in own.items():
-        if not isinstance(settings, PoolSettings):
-            whole[owner] = pools.open_source(settings, owner)
-    facts, problems, remarks = list[CaseFacts](), list[str](), list[str]()
-    for owner, source in whole.items():
-        found, wrong = inspect_source(source) if reads_files(source) else ([], problems_of(source))
-        if owner != PROXY and not wrong:
-            wrong = unmatched(source, found)
-            remarks += notes(source, found)
-        facts, problems = facts + found, problems + wrong
-    if problems := problems + duplicates(facts):
-        raise DataError("\n".join(problems))
-    return remarks
+    read = {owner: settings for owner, settings in own.items() if not isinstance(settings, PoolSettings)}
+    return whole | {owner: pools.open_source(settings, owner) for owner, settings in read.items()}
+
+
+def _inspect(source: Source, *, has_labels: bool) -> Inspection:
+    if not reads_files(source):
+        return Inspection(problems=problems_of(source))
+    found = inspect_source(source, source.load, {name: (index,) for index, name in enumerate(source.classes, start=1)})
+    if has_labels and not found.problems:
+        found.problems.extend(unmatched(source, found.facts))
+        found.notes.extend(notes(source, found.facts))
+    return found

@@ -4,51 +4,41 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from raykd.data.case import Case
+from raykd.data.content import MAX_NAMED, CaseFacts, Classes, content_notes, has_pose
 from raykd.data.integrity import DamagedFile, digest
 from raykd.data.sources._base import CaseKey, Source
 from raykd.scenario.errors import DataError
 
-MAX_NAMED = 5
-"""Cases named in one sentence."""
-
 
 @dataclass(frozen=True)
-class CaseFacts:
-    """What reading a case showed.
+class Inspection:
+    """What reading all cases of some sources showed.
 
     Attributes:
-        owner, case_id, patient_id: whose case it is.
-        shape, spacing_mm: along I, J, K.
-        contents: digests of the image's voxels in RAS+ and of its file: what renaming, or packing anew, does not change.
-        voxels: number of voxels of each label value; None: no label.
-        outlined, absent: as in `Case`.
+        facts: of the cases that can be read.
+        problems: what is refused, one sentence each.
+        notes: what is allowed and rarely meant, one sentence each.
     """
 
-    owner: str
-    case_id: str
-    patient_id: str
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
-    contents: tuple[str, ...]
-    voxels: Mapping[int, int] | None
-    outlined: tuple[int, ...] | None = None
-    absent: tuple[int, ...] = ()
+    facts: list[CaseFacts] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def inspect_source(source: Source, load: Callable[[CaseKey], Case] | None = None) -> tuple[list[CaseFacts], list[str]]:
-    """Reads every case; the facts of those that can be read, and what is wrong with the others or with the source as a whole, one
-    sentence each.
+def inspect_source(source: Source, load: Callable[[CaseKey], Case], classes: Classes | None) -> Inspection:
+    """Reads every case of one source.
 
     Args:
         source: of files, or one that makes its cases.
-        load: reads a case; absent: the source's own.
+        load: reads a case.
+        classes: the values of each class in what `load` gives; None: every value is a class.
     """
     facts, problems = list[CaseFacts](), list[str]()
     try:
@@ -56,7 +46,7 @@ def inspect_source(source: Source, load: Callable[[CaseKey], Case] | None = None
         images = Counter(path for key in keys for path in source.files(key)[:1])
         for key in keys:
             try:
-                case = (load or source.load)(key)
+                case = load(key)
                 # A file that holds several cases says nothing of one.
                 own = [path for path in source.files(key)[:1] if images[path] == 1]
                 facts.append(_facts(source.owner, key, case, own))
@@ -64,8 +54,9 @@ def inspect_source(source: Source, load: Callable[[CaseKey], Case] | None = None
                 problems += str(error).splitlines()
     except DataError as error:
         problems = str(error).splitlines()
+    notes = content_notes(facts, classes, getattr(source.settings, "modality", ""))
     # A check says all that is wrong with a case, where loading ends with the first.
-    return facts, (problems_of(source) or problems) if problems else []
+    return Inspection(facts, (problems_of(source) or problems) if problems else [], notes)
 
 
 def problems_of(source: Source) -> list[str]:
@@ -85,14 +76,15 @@ def reads_files(source: Source) -> bool:
         return True
 
 
-def _facts(owner: str, key: CaseKey, case: Case, own_files: Iterable[Path]) -> CaseFacts:
+def _facts(owner: str, key: CaseKey, case: Case, own_files: Sequence[Path]) -> CaseFacts:
     voxels = None
     if case.label_IJK is not None:
         values, counts = torch.unique(case.label_IJK, return_counts=True)
         voxels = dict(zip(values.tolist(), counts.tolist(), strict=True))
     contents = (_voxel_digest(case), *_file_digests(own_files))
-    facts = owner, key.case_id, key.patient_id, case.shape, case.spacing_mm, contents, voxels
-    return CaseFacts(*facts, case.outlined, case.absent)
+    darkest, is_posed = float(case.image_CIJK.min()), all(has_pose(path) for path in own_files)
+    of_case = owner, key.case_id, key.patient_id, case.shape, case.spacing_mm, contents, voxels
+    return CaseFacts(*of_case, darkest, is_posed, case.outlined, case.absent)
 
 
 def _voxel_digest(case: Case) -> str:

@@ -4,25 +4,53 @@ from __future__ import annotations
 
 import csv
 import json
-import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from raykd.data.naming import LABEL_WORD, Naming, naming_of, volumes_below
+from raykd.data.sources._patterns import visible
 from raykd.data.volume_io import READABLE
 from raykd.scenario.errors import DataError, did_you_mean
 
 Block = dict[str, Any]
-LABEL_WORD = re.compile(
-    r"(^|[^a-z])(seg|segs|segmentations?|labels?|labelstr|masks?|lbl|gt|groundtruth|annotations?)($|[^a-z])", re.I
-)
-MAX_DEPTH = 3
+LABEL_SUFFIXES = {"dseg", "mask", "probseg", "seg"}
+"""Of BIDS."""
+MAX_DEPTH = 5
 """Folders below the directory in which volumes are looked for."""
 
 
-def guess_layout(folder: Path, layout: str | None = None) -> Block:
-    """The `source` block that reads a directory, without labels where none are found.
+@dataclass(frozen=True)
+class Guess:
+    """What a directory looks like.
+
+    Attributes:
+        block: the `source` block that reads it.
+        others: what else is there and not read, as it would be named, with numbers of files.
+        num_left: files beside all of these.
+        options: of `raykd data check`, that say what was guessed.
+        choice: the options with which one of the others is chosen.
+    """
+
+    block: Block
+    others: tuple[tuple[str, int], ...] = ()
+    num_left: int = 0
+    options: str = ""
+    choice: str = ""
+
+    def __str__(self) -> str:
+        """One line: what is read, what is not, and how to choose otherwise."""
+        left = [f"{name} ({num} {'files' if num > 1 else 'file'})" for name, num in self.others]
+        left += [f"{self.num_left} more files"] if self.num_left else []
+        not_read = f"; not read: {', '.join(left)}, to be chosen with {self.choice}" if left else ""
+        return f"guessed: {self.options or '--layout ' + self.block['name']}{not_read}"
+
+
+def guess_layout(folder: Path, layout: str | None = None) -> Guess:
+    """What reads a directory, without labels where none are found.
 
     Args:
         folder: the directory, as paths in the block begin.
@@ -37,19 +65,24 @@ def guess_layout(folder: Path, layout: str | None = None) -> Block:
         raise DataError(f"--layout: must be a known layout, got {layout!r}; {did_you_mean(layout, LAYOUTS)}")
     for name in LAYOUTS if layout is None else [layout]:
         if (found := LAYOUTS[name](folder)) is not None:
-            return {"name": name, **found}
+            return replace(found, block={"name": name, **found.block})
     looked_for = "; ".join(f"{name}: {MARKS[name]}" for name in (LAYOUTS if layout is None else [layout]))
     raise DataError(f"{folder}: must look like a known layout, got none of these ({looked_for}); say what it is with --images")
 
 
-def _nnunet(folder: Path) -> Block | None:
-    description = _dataset_json(folder)
-    return {"folder": str(folder)} if "channel_names" in description and (folder / "imagesTr").is_dir() else None
+def _nnunet(folder: Path) -> Guess | None:
+    names = _dataset_json(folder).get("channel_names")
+    if names is None or not (folder / "imagesTr").is_dir():
+        return None
+    channels = [str(name) for name in names.values()] if isinstance(names, dict) else []
+    counts = [(name, len(visible(folder / "imagesTr", f"*_{index:04d}.*"))) for index, name in enumerate(channels)]
+    return Guess({"folder": str(folder)}, tuple(counts[1:]), choice="--set channel=NAME")
 
 
-def _decathlon(folder: Path) -> Block | None:
-    description = _dataset_json(folder)
-    return {"task": folder.resolve().name, "folder": str(folder / "..")} if isinstance(description.get("training"), list) else None
+def _decathlon(folder: Path) -> Guess | None:
+    if not isinstance(_dataset_json(folder).get("training"), list):
+        return None
+    return Guess({"task": folder.resolve().name, "folder": str(folder / "..")})
 
 
 def _dataset_json(folder: Path) -> dict[str, Any]:
@@ -60,42 +93,49 @@ def _dataset_json(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _bids(folder: Path) -> Block | None:
-    """Images of the most frequent suffix, with the labels of the derivative that has most of them."""
-    images = Counter(_bids_suffix(path) for path in folder.glob("sub-*/**/*.nii*"))
-    if not images:
+def _bids(folder: Path) -> Guess | None:
+    """Images of the most frequent suffix, those of T1w first, with the labels of the derivative that has most of them."""
+    images = Counter(_bids_suffix(path) for path in visible(folder, "sub-*/**/*.nii*"))
+    suffixes = sorted(set(images) - LABEL_SUFFIXES, key=lambda suffix: (-images[suffix], suffix != "T1w", suffix))
+    if not suffixes:
         return None
-    block: Block = {"folder": str(folder), "suffix": images.most_common(1)[0][0]}
+    block: Block = {"folder": str(folder), "suffix": suffixes[0]}
     labels = Counter(
         (path.relative_to(folder / "derivatives").parts[0], _bids_suffix(path))
-        for path in folder.glob("derivatives/*/**/*.nii*")
-        if _bids_suffix(path) in ("dseg", "mask", "probseg", "seg")
+        for path in visible(folder, "derivatives/*/**/*.nii*")
+        if _bids_suffix(path) in LABEL_SUFFIXES
     )
-    if labels:
-        derivative, suffix = labels.most_common(1)[0][0]
-        block |= {"derivative": derivative, "label_suffix": suffix}
-    return block
+    ranked = sorted(labels, key=lambda found: (-labels[found], found))
+    if ranked:
+        block |= {"derivative": ranked[0][0], "label_suffix": ranked[0][1]}
+    others = [(f"suffix={suffix}", images[suffix]) for suffix in suffixes[1:]]
+    others += [(f"derivative={name}, label_suffix={suffix}", labels[name, suffix]) for name, suffix in ranked[1:]]
+    settings = " ".join(f"--set {key}={value}" for key, value in block.items() if key != "folder")
+    return Guess(block, tuple(others), options=f"--layout bids {settings}", choice="--set KEY=VALUE")
 
 
 def _bids_suffix(path: Path) -> str:
     return path.name.split(".")[0].rpartition("_")[2]
 
 
-def _oai(folder: Path) -> Block | None:
+def _oai(folder: Path) -> Guess | None:
     """Outlines not far below the directory, in which the series are then looked for as well."""
     names = {"zib": "*.segmentation_masks.mhd", "imorphics": "[0-9]*/V[0-9][0-9]/*.mat"}
     for collection, name in names.items():
-        if any(True for depth in range(MAX_DEPTH) for _ in folder.glob("*/" * depth + name)):
-            return {"collection": collection, "images": str(folder), "masks": str(folder)}
+        if any(visible(folder, "*/" * depth + name) for depth in range(MAX_DEPTH)):
+            return Guess({"collection": collection, "images": str(folder), "masks": str(folder)})
     return None
 
 
-def _manifest(folder: Path) -> Block | None:
+def _manifest(folder: Path) -> Guess | None:
     """A table with a column `image`."""
-    for path in sorted([*folder.glob("*.csv"), *folder.glob("*.json")]):
-        if "image" in _columns(path):
-            return {"manifest": str(path)}
-    return None
+    tables = [path for ending in ("csv", "json") for path in visible(folder, f"*.{ending}") if "image" in _columns(path)]
+    others = tuple((path.name, 1) for path in tables[1:])
+    return (
+        Guess({"manifest": str(tables[0])}, others, 0, f"--manifest {shlex.quote(tables[0].name)}", "--manifest")
+        if tables
+        else None
+    )
 
 
 def _columns(path: Path) -> Iterable[str]:
@@ -109,71 +149,35 @@ def _columns(path: Path) -> Iterable[str]:
         return []
 
 
-def _dicom(folder: Path) -> Block | None:
-    """A folder of slices for each case, in the directory or one below it."""
-    patterns = Counter(_starred(path.parent, folder) for path in folder.glob("*/**/*.dcm"))
-    if not patterns:
+def _dicom(folder: Path) -> Guess | None:
+    """A folder of slices for each case, at any depth."""
+    files = visible(folder, "*/**/*.dcm")
+    slices = Counter(path.parent for path in files)
+    lone = [path for path in files if slices[path.parent] == 1 and LABEL_WORD.search(path.relative_to(folder).as_posix())]
+    series = slices.keys() - {path.parent for path in lone}  # a DICOM-SEG is a file
+    return _guess(folder, naming_of(folder, sorted(series), [*volumes_below(folder, MAX_DEPTH), *lone]), "--layout dicom ")
+
+
+def _npz(folder: Path) -> Guess | None:
+    archives = visible(folder, "*.npz")
+    return Guess({"file": str(archives[0])}) if len(archives) == 1 else None
+
+
+def _folder(folder: Path) -> Guess | None:
+    return _manifest(folder) or _guess(folder, naming_of(folder, volumes_below(folder, MAX_DEPTH)))
+
+
+def _guess(folder: Path, naming: Naming, layout: str = "") -> Guess | None:
+    """The block of a source whose files follow patterns."""
+    if naming.images is None:
         return None
-    block: Block = {"images": patterns.most_common(1)[0][0]}
-    labels = [pattern for pattern in _patterns(folder) if LABEL_WORD.search(pattern)]
-    return block | ({"labels": labels[0]} if labels else {})
+    patterns = {"images": naming.images} | ({"labels": naming.labels} if naming.labels else {})
+    options = layout + " ".join(f"--{key} {shlex.quote(pattern)}" for key, pattern in patterns.items())
+    block = {key: str(folder / pattern) for key, pattern in patterns.items()}
+    return Guess(block, naming.others, naming.num_left, options, f"{layout}--images and --labels")
 
 
-def _starred(series: Path, folder: Path) -> str:
-    """The path of a series with the first folder below `folder` as the case's name."""
-    first, *rest = series.relative_to(folder).parts
-    return "/".join([str(folder), "*", *rest]) if first else str(series)
-
-
-def _npz(folder: Path) -> Block | None:
-    archives = list(folder.glob("*.npz"))
-    return {"file": str(archives[0])} if len(archives) == 1 else None
-
-
-def _folder(folder: Path) -> Block | None:
-    if (listed := _manifest(folder)) is not None:
-        return listed
-    patterns = _patterns(folder)
-    labels = [pattern for pattern in patterns if LABEL_WORD.search(pattern.removeprefix(str(folder)))]
-    images = [pattern for pattern in patterns if pattern not in labels]
-    if not images:
-        return None
-    return {"images": images[0]} | ({"labels": labels[0]} if labels else {})
-
-
-def _patterns(folder: Path) -> list[str]:
-    """The patterns with one wildcard that volumes follow, the most frequent first. What tells cases apart is either the beginning
-    of a file's name or the folder it lies in, whichever more files agree with.
-    """
-    volumes = [path for depth in range(MAX_DEPTH) for path in folder.glob("*/" * depth + "*") if path.name.endswith(READABLE)]
-    words = Counter((path.parent, _last_word(path)) for path in volumes)
-    with_labels = {parent for parent, word in words if LABEL_WORD.search(word)}
-    by_name, by_folder = dict[Path, str](), dict[Path, str]()
-    for path in volumes:
-        word = _last_word(path)
-        is_kind = words[path.parent, word] > 1 or path.parent in with_labels
-        by_name[path] = f"{path.parent}/*{word if is_kind else ''}{_format(path)}"
-        if path.parent != folder:
-            by_folder[path] = f"{path.parent.parent}/*/{path.name}"
-    counts = Counter([*by_name.values(), *by_folder.values()])
-    chosen = Counter(
-        by_folder[path] if path in by_folder and counts[by_folder[path]] > counts[by_name[path]] else by_name[path]
-        for path in volumes
-    )
-    return [pattern for pattern, _ in sorted(chosen.items(), key=lambda item: (-item[1], item[0]))]
-
-
-def _format(path: Path) -> str:
-    return next(ending for ending in sorted(READABLE, key=len, reverse=True) if path.name.endswith(ending))
-
-
-def _last_word(path: Path) -> str:
-    """`_t1` of `007_t1.nii.gz`: the last word of a name that is no number, with what sets it off."""
-    found = re.search(r"[_.-][A-Za-z][A-Za-z0-9]*$", path.name.removesuffix(_format(path)))
-    return found[0] if found else ""
-
-
-LAYOUTS: dict[str, Callable[[Path], Block | None]] = {
+LAYOUTS: dict[str, Callable[[Path], Guess | None]] = {
     "nnunet": _nnunet,
     "decathlon": _decathlon,
     "bids": _bids,

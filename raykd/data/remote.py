@@ -12,6 +12,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from raykd.data.cache import Entry
+from raykd.scenario.errors import RaykdError
 from raykd.storage import Folder, StorageError, cache_dir, place_in_cache, url_of
 
 S = TypeVar("S", bound=BaseModel)
@@ -31,7 +32,10 @@ def localised(settings: S) -> S:
 
 def is_fetched(path: Path) -> bool:
     """Whether a path lies where files of stores are fetched to."""
-    return path.absolute().is_relative_to((cache_dir() / "remote").absolute())
+    try:
+        return path.absolute().is_relative_to((cache_dir() / "remote").absolute())
+    except RaykdError:
+        return False  # nothing is fetched where there is no cache
 
 
 def entries_of_stores() -> list[Entry]:
@@ -82,7 +86,8 @@ def _matching(prefix: str, after: str) -> Callable[[str], bool]:
     def is_wanted(name: str) -> bool:
         first, _, rest = name.partition("/")
         is_alike = first.startswith(prefix) and first.endswith(suffix) and len(first) > len(prefix) + len(suffix)
-        return is_alike and (rest == tail or rest.startswith(f"{tail}/" if tail else ""))
+        named = tail.replace("*", first[len(prefix) : len(first) - len(suffix)])
+        return is_alike and (rest == named or rest.startswith(f"{named}/" if named else ""))
 
     return is_wanted
 

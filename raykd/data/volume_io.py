@@ -23,6 +23,8 @@ from raykd.scenario.errors import DataError, Problem
 MAX_VOXELS = 2**30
 """A volume of 1024 voxels along each axis; what claims more is taken for a broken header."""
 SPACING_RANGE_MM = (0.01, 50.0)
+NEARLY_WHOLE = 0.01
+"""How far a value may be from a whole number that it was rounded from by its storage, as 0.9999 from 1."""
 READABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -267,11 +269,17 @@ def as_image(array_IJK: NDArray[np.generic]) -> NDArray[np.float32]:
 
 
 def as_label(array_IJK: NDArray[np.generic]) -> NDArray[np.int32]:
-    """As int32 (I, J, K). Raises `DamagedFile` where a voxel is no integer."""
+    """As int32 (I, J, K). Raises `DamagedFile` where a voxel is no integer of 32 bits."""
     _check_finite(array_IJK)
-    with np.errstate(invalid="ignore", over="ignore"):
-        label = np.ascontiguousarray(array_IJK).astype(np.int32)
-    num_bad = int((label != array_IJK).sum())
-    if num_bad:
-        raise DamagedFile("a label must be an integer", f"{num_bad} voxels that are not", "resample labels with nearest neighbour")
+    largest = max(float(array_IJK.min()), float(array_IJK.max()), key=abs)
+    if abs(largest) >= 2**31:
+        raise DamagedFile(
+            "a label must be a whole number of 32 bits", f"{largest:.0f}", "number the classes 1, 2, ... and save them as uint8"
+        )
+    label = np.ascontiguousarray(array_IJK).astype(np.int32)
+    is_bad = label != array_IJK
+    if is_bad.any():
+        first, is_near = array_IJK[is_bad][0], np.allclose(array_IJK, np.rint(array_IJK), rtol=0, atol=NEARLY_WHOLE)
+        hint = "round the values and save them as uint8" if is_near else "resample labels with nearest neighbour"
+        raise DamagedFile("a label must be an integer", f"{int(is_bad.sum())} voxels that are not, as {float(first):.6g}", hint)
     return label

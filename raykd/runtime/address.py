@@ -40,20 +40,25 @@ def ready_address(address: str | None) -> str:
     return target
 
 
-def token_file() -> Path:
-    """Where a token would be read from, which may not exist."""
-    return Path(os.environ.get(TOKEN_PATH) or Path.home() / ".ray" / "auth_token").expanduser()
+def token_file() -> Path | None:
+    """Where a token would be read from, which may not exist; None for a user without a home directory."""
+    try:
+        return Path(os.environ.get(TOKEN_PATH) or Path.home() / ".ray" / "auth_token").expanduser()
+    except RuntimeError:
+        return None
 
 
 def has_token() -> bool:
     """Whether Ray would find a token; the token itself is never looked at."""
-    return bool(os.environ.get(TOKEN)) or token_file().is_file()
+    file = token_file()
+    return bool(os.environ.get(TOKEN)) or (file is not None and file.is_file())
 
 
 def refuse_missing_token() -> None:
     """Raises `ResourceError` where the environment asks for a token and there is none."""
     if os.environ.get(AUTH_MODE) == "token" and not has_token():
-        raise ResourceError(f"{AUTH_MODE} is token, but there is no token: set {TOKEN}, or {TOKEN_PATH}, or write {token_file()}")
+        hint = f"set {TOKEN}, or {TOKEN_PATH}" + (f", or write {file}" if (file := token_file()) else "")
+        raise ResourceError(f"{AUTH_MODE} is token, but there is no token: {hint}")
 
 
 @functools.lru_cache(maxsize=1)

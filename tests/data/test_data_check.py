@@ -70,20 +70,20 @@ def test_images_and_labels_are_told_apart_by_their_names(image: str, labelled: s
             path = Path(pattern.format(name))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    assert guess_layout(Path("d")) == {"name": "folder", "images": images} | ({"labels": labels} if labels else {})
+    assert guess_layout(Path("d")).block == {"name": "folder", "images": images} | ({"labels": labels} if labels else {})
 
 
 def test_layouts_with_marks_of_their_own_are_known_by_them() -> None:
     (Path("n") / "imagesTr").mkdir(parents=True)
     Path("n/dataset.json").write_text(json.dumps({"channel_names": {"0": "MR"}, "labels": {}}))
-    assert guess_layout(Path("n")) == {"name": "nnunet", "folder": "n"}
+    assert guess_layout(Path("n")).block == {"name": "nnunet", "folder": "n"}
     Path("Task02_Heart").mkdir()
     Path("Task02_Heart/dataset.json").write_text(json.dumps({"modality": {"0": "MR"}, "training": []}))
-    assert guess_layout(Path("Task02_Heart"))["task"] == "Task02_Heart"
+    assert guess_layout(Path("Task02_Heart")).block["task"] == "Task02_Heart"
     for path in ("b/sub-1/anat/sub-1_T1w.nii.gz", "b/derivatives/manual/sub-1/anat/sub-1_dseg.nii.gz"):
         Path(path).parent.mkdir(parents=True)
         Path(path).touch()
-    assert guess_layout(Path("b")) == {
+    assert guess_layout(Path("b")).block == {
         "name": "bids",
         "folder": "b",
         "suffix": "T1w",
@@ -93,7 +93,7 @@ def test_layouts_with_marks_of_their_own_are_known_by_them() -> None:
     Path("m").mkdir()
     Path("m/other.csv").write_text("name,age\n")
     Path("m/rows.csv").write_text("image,label,site\n")
-    assert guess_layout(Path("m")) == {"name": "folder", "manifest": "m/rows.csv"}
+    assert guess_layout(Path("m")).block == {"name": "folder", "manifest": "m/rows.csv"}
 
 
 def test_what_looks_like_nothing_is_refused_with_what_was_looked_for() -> None:
@@ -112,7 +112,8 @@ def test_a_sound_directory_is_listed_and_ends_with_0() -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     # 4 x 5 x 6 = 120 voxels: two of value 1, one of value 4, the rest 0.
-    assert lines[1].split() == ["0", "0", "4", "x", "5", "x", "6", "2", "x", "1.5", "x", "1", "0:117", "1:2", "4:1"]
+    assert lines[0] == "# guessed: --images '*_t1.nii.gz' --labels '*_seg.nii.gz'"
+    assert lines[3].split() == ["0", "0", "4", "x", "5", "x", "6", "2", "x", "1.5", "x", "1", "0:117", "1:2", "4:1"]
     assert "3 cases of 3 patients can be read; no problems" in lines
 
 
@@ -167,6 +168,41 @@ def test_a_copy_under_another_name_is_told_once(as_double: bool) -> None:
     assert "case '2'" in problem and "images must differ" in problem and "case '0'" in problem
 
 
+def test_a_key_of_the_source_can_be_set_and_a_wrong_one_is_refused() -> None:
+    for kind in ("T1w", "FLAIR"):
+        for index in range(2):
+            write(Path(f"b/sub-{index}/anat/sub-{index}_{kind}.nii.gz"), index + 10 * (kind == "T1w"))
+    told = check_json("b")
+    assert told["source"]["suffix"] == "T1w"
+    assert (
+        told["guess"]
+        == "guessed: --layout bids --set suffix=T1w; not read: suffix=FLAIR (2 files), to be chosen with --set KEY=VALUE"
+    )
+    assert [case["case_id"] for case in check_json("b", "--set", "suffix=FLAIR")["cases"]] == ["sub-0", "sub-1"]
+    with pytest.raises(RaykdError, match="sufix: unknown key; did you mean 'suffix'"):
+        raise check("b", "--set", "sufix=FLAIR").exception
+
+
+def test_notes_are_no_problems_and_ct_becomes_part_of_the_block() -> None:
+    for index in range(3):
+        write(Path(f"d/{index}_ct.nii.gz"), np.random.default_rng(index).integers(-1024, 2000, SHAPE).astype(np.int16))
+        write(Path(f"d/{index}_seg.nii.gz"), label(*[1] * (index > 0)))
+    result = check("d", "--json")
+    told = json.loads(result.stdout)
+    assert result.exit_code == 0 and told["problems"] == [] and told["source"]["modality"] == "ct"
+    assert len(told["notes"]) == 2 and "look like CT" in told["notes"][0] and "nothing but background in 0;" in told["notes"][1]
+    shown = check("d")
+    assert shown.exit_code == 0 and shown.stderr.count("note: d: ") == 2
+    assert check_json("d", "--set", "modality=ct")["notes"] == told["notes"][1:]
+
+
+def test_hidden_files_are_none_of_a_collection() -> None:
+    sound()
+    Path("d/._0_t1.nii.gz").write_bytes(b"\x00\x05\x16\x07 of macOS")
+    assert check("d").exit_code == 0
+    assert check("d", "--images", "*_t1.nii.gz", "--labels", "*_seg.nii.gz").exit_code == 0
+
+
 def test_patterns_given_by_hand_are_taken() -> None:
     sound()
     for index in range(3):
@@ -214,10 +250,10 @@ def test_options_that_contradict_are_refused(arguments: list[str], message: str)
 def test_outlines_of_the_oai_are_known_by_their_names() -> None:
     Path("z/segmentation_masks").mkdir(parents=True)
     Path("z/segmentation_masks/9000099.segmentation_masks.mhd").touch()
-    assert guess_layout(Path("z")) == {"name": "oai", "collection": "zib", "images": "z", "masks": "z"}
+    assert guess_layout(Path("z")).block == {"name": "oai", "collection": "zib", "images": "z", "masks": "z"}
     Path("i/9000099/V00").mkdir(parents=True)
     Path("i/9000099/V00/outlines.mat").touch()
-    assert guess_layout(Path("i"))["collection"] == "imorphics"
+    assert guess_layout(Path("i")).block["collection"] == "imorphics"
 
 
 def test_a_series_folder_for_each_case_is_dicom_and_a_lone_archive_is_npz() -> None:
@@ -225,10 +261,10 @@ def test_a_series_folder_for_each_case_is_dicom_and_a_lone_archive_is_npz() -> N
         Path(f"s/{case}/t1").mkdir(parents=True)
         Path(f"s/{case}/t1/1.dcm").touch()
         Path(f"s/{case}_seg.nrrd").touch()
-    assert guess_layout(Path("s")) == {"name": "dicom", "images": "s/*/t1", "labels": "s/*_seg.nrrd"}
+    assert guess_layout(Path("s")).block == {"name": "dicom", "images": "s/*/t1", "labels": "s/*_seg.nrrd"}
     Path("z").mkdir()
     Path("z/organs.npz").touch()
-    assert guess_layout(Path("z")) == {"name": "npz", "file": "z/organs.npz"}
+    assert guess_layout(Path("z")).block == {"name": "npz", "file": "z/organs.npz"}
 
 
 def test_of_names_that_share_a_value_the_first_becomes_a_class() -> None:

@@ -138,7 +138,7 @@ def test_label_values_name_exactly_the_classes(tmp_path: Path, values: dict[str,
     ("settings", "part"),
     [
         ({"images": "data/a.nii"}, "exactly one '*'"),
-        ({"labels": "*/*.nii"}, "exactly one '*'"),
+        ({"labels": "*_*/t1.nii"}, "exactly one '*'"),
         ({"patient_pattern": "p(1"}, "regular expression"),
         ({"patient_pattern": "p1"}, "one group"),
         ({"clip": [5.0, 5.0]}, "low < high"),
@@ -276,3 +276,14 @@ def test_real_slabs_are_whole_labelled_and_apart(tmp_path: Path) -> None:
             if below.patient_id == above.patient_id:
                 top = below.affine @ [0, 0, below.shape[2] - 1, 1]
                 assert np.linalg.norm((above.affine[:, 3] - top)[:3]) == pytest.approx(3 * below.spacing_mm[2], rel=1e-3)
+
+
+def test_further_wildcards_stand_for_the_same_name(tmp_path: Path) -> None:
+    for name in ("p1", "p2"):
+        write_nifti(tmp_path / f"brats/{name}/{name}_t1.nii.gz", _image(name), AFFINE)
+        write_nifti(tmp_path / f"brats/{name}/{name}_seg.nii.gz", _label(), AFFINE)
+    write_nifti(tmp_path / "brats/p3/p1_t1.nii.gz", _image("p3"), AFFINE)
+    settings = {"images": "brats/*/*_t1.nii.gz", "labels": "brats/*/*_seg.nii.gz", "patient_pattern": "_?(p[0-9])_t1"}
+    source = _source(tmp_path, **settings)
+    assert [(key.case_id, key.patient_id) for key in _keys(source)] == [("p1", "p1"), ("p2", "p2")]
+    assert source.load(_keys(source)[1]).label_IJK is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,14 @@ import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
-from raykd.data.checks import check_cases
+from raykd.cli import app
+from raykd.data.checks import inspect_cases
 from raykd.data.federation import list_cases
 from raykd.data.sources.folder import FolderSource
 from raykd.scenario.errors import DataError
-from raykd.scenario.load import scenario_from_dict
+from raykd.scenario.load import dump_scenario, scenario_from_dict
 from raykd.scenario.schema import Scenario
 
 SHAPE = (5, 6, 7)
@@ -61,6 +64,12 @@ def scenario(root: Path, sources: dict[str, dict[str, Any]], repository: dict[st
         "method": {"name": "fedavg"},
     }
     return scenario_from_dict(data | values, root).scenario
+
+
+def check_cases(built: Scenario, root: Path) -> None:
+    """What `raykd check` does with the cases of a scenario."""
+    if problems := inspect_cases(built, root).problems:
+        raise DataError("\n".join(problems))
 
 
 def refusal(check: Callable[[Scenario, Path], None], built: Scenario, root: Path) -> list[str]:
@@ -235,3 +244,18 @@ def test_clients_share_an_archive_through_a_pool(tmp_path: Path) -> None:
     pools = {"stack": {"source": _archive(tmp_path)}}
     drawn = {"name": "pool", "pool": "stack"}
     list_cases(scenario(tmp_path, {"a": drawn, "b": drawn}, pools=pools), tmp_path)
+
+
+def test_raykd_check_shows_notes_on_content_and_ends_with_0(tmp_path: Path, write: Write) -> None:
+    for index in range(3):
+        write(f"north/{index}", index)
+    image = nibabel.load(tmp_path / "north/1_seg.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.zeros(SHAPE, np.uint8), image.affine), tmp_path / "north/1_seg.nii.gz")
+    (tmp_path / "s.yaml").write_text(dump_scenario(scenario(tmp_path, {"north": folder("north")})))
+    told = CliRunner().invoke(app, ["check", str(tmp_path / "s.yaml")])
+    assert told.exit_code == 0 and "note: north: labels should mark a voxel, got nothing but background in 1;" in told.stderr
+    (row,) = json.loads(CliRunner().invoke(app, ["check", str(tmp_path / "s.yaml"), "--json"]).stdout)
+    assert row["level"] == "note" and row["file"] == str(tmp_path / "s.yaml")
+    shutil.copy(tmp_path / "north/0_im.nii.gz", tmp_path / "north/1_im.nii.gz")
+    refused = CliRunner().invoke(app, ["check", str(tmp_path / "s.yaml"), "--json"])
+    assert refused.exit_code == 2 and [row["level"] for row in json.loads(refused.stdout)] == ["error", "note"]

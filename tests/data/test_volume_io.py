@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from raykd.data.volume_io import file_digest, read_volume, write_nifti
+from raykd.data.integrity import DamagedFile
+from raykd.data.volume_io import as_label, file_digest, read_volume, write_nifti
 from raykd.numerics.rng import numpy_generator
 from raykd.scenario.errors import DataError
 
@@ -322,3 +323,20 @@ def test_a_compressed_metaimage_beside_its_header_is_read_against_its_checksum(t
     for byte in numpy_generator(0, "flips").integers(2, len(clean), size=20):
         voxels.write_bytes(clean[:byte] + bytes([clean[byte] ^ 4]) + clean[byte + 1 :])
         _refused(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "got", "hint"),
+    [
+        (2.0**33, "8589934592", "number the classes 1, 2"),
+        (-(2.0**40), "-1099511627776", "number the classes 1, 2"),
+        (0.9999, "1 voxels that are not, as 0.9999", "round the values"),
+        (0.5, "1 voxels that are not, as 0.5", "nearest neighbour"),
+    ],
+)
+def test_labels_that_are_no_integers_are_refused_with_what_to_do(value: float, got: str, hint: str) -> None:
+    values_IJK = np.array([[[0.0, 1.0, value]]])
+    with pytest.raises(DamagedFile, match="a label must be") as refused:
+        as_label(values_IJK)
+    assert got in refused.value.got and hint in refused.value.hint
+    assert as_label(np.array([[[0.0, 3.0, 2.0**31 - 1]]])).tolist() == [[[0, 3, 2**31 - 1]]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,9 +52,68 @@ def test_what_is_not_registered_is_not_there(name: Any, things: registry.Registr
             things.get(name)
 
 
-def test_a_plugin_of_a_name_that_is_taken_is_told_of(things: registry.Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    point = SimpleNamespace(name="apple", load=lambda: type("Other", (), {}))
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "raykd.things" else [])
-    assert things.get("pear").__module__ == "things_of_a_test.pear"
-    with pytest.raises(ValueError, match="'apple' is already registered"):
-        things.get("apple")
+def install(folder: Path, distribution: str, *points: str, code: str = "") -> None:
+    """A distribution as pip would leave it, with entry points of things and a module."""
+    info = folder / f"{distribution}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("\n".join(["[raykd.things]", *points]))
+    (folder / f"{distribution}.py").write_text(f"class Settings:\n    model_fields = {{'name': None}}\n{code}\n")
+
+
+GOOD = "class Thing:\n    Settings = Settings"
+
+
+@pytest.mark.parametrize(
+    ("point", "code", "why"),
+    [
+        ("fig = bad:Thing", "import not_there", "importing bad:Thing failed: ModuleNotFoundError: No module named 'not_there'"),
+        ("fig = bad:Thing", "raise SystemExit(3)", "SystemExit: 3"),
+        ("fig = bad:Thing", "raise RuntimeError", "RuntimeError: it says no more"),
+        ("fig = bad:Thin", GOOD, "AttributeError"),
+        ("fig = bad:", GOOD, "cannot be used"),
+        ("fig = bad:Thing", "class Thing: ...", "must be a class with Settings"),
+        ("fig = bad:Thing", "Thing = 3", "must be a class with Settings"),
+        ("fig = bad:Thing", "from things_of_a_test import THINGS\n@THINGS.register('fig')\nclass Thing: ...", "with Settings"),
+        (
+            "fig = bad:Thing",
+            "from things_of_a_test import THINGS\n@THINGS.register('pear')\nclass Thing: ...",
+            "already registered",
+        ),
+        ("pear = bad:Thing", GOOD, "raykd has one of that name"),
+    ],
+)
+def test_a_plugin_that_fails_is_named_with_its_distribution_and_hides_nothing(
+    point: str, code: str, why: str, things: registry.Registry, tmp_path: Path
+) -> None:
+    install(tmp_path, "bad", point, code=code)
+    install(tmp_path, "good", "kiwi = good:Thing", code=GOOD)
+    try:
+        assert things.names() == ["apple", "kiwi", "pear", "plum"]
+        (sentence,) = things.refused_plugins()
+        assert "of bad 1.0 cannot be used" in sentence and why in sentence
+        assert things.get("pear").__module__ == "things_of_a_test.pear"
+        if point.startswith("fig"):
+            with pytest.raises(RaykdError, match=r"unknown thing 'fig'; thing 'fig' of bad 1\.0"):
+                things.get("fig")
+    finally:
+        for module in ("bad", "good"):
+            sys.modules.pop(module, None)
+
+
+def test_a_name_that_two_distributions_give_is_nobody_s(things: registry.Registry, tmp_path: Path) -> None:
+    install(tmp_path, "one", "fig = one:Thing", code=GOOD)
+    install(tmp_path, "two", "fig = two:Thing", code=GOOD)
+    assert "fig" not in things
+    (sentence,) = things.refused_plugins()
+    assert (
+        sentence == "thing 'fig' of one 1.0 and two 1.0 cannot be used: a name must be given by one distribution; remove the others"
+    )
+
+
+def test_entry_points_that_cannot_be_read_are_named_with_their_distribution(things: registry.Registry, tmp_path: Path) -> None:
+    install(tmp_path, "bad", "no equals sign")
+    install(tmp_path, "good", "kiwi = good:Thing", code=GOOD)
+    assert "kiwi" in things
+    assert any("of bad cannot be used" in sentence for sentence in things.refused_plugins())
+    sys.modules.pop("good", None)

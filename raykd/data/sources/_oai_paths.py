@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
+from raykd.data.sources._patterns import visible
 from raykd.scenario.errors import DataError, Problem
 
 BASELINE = "V00"
@@ -38,7 +39,7 @@ def find_paths(folder: Path, pattern: str, wildcard: str) -> Mapping[tuple[str, 
         wildcard: which files or, ending in /, folders to look at.
     """
     found: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob(wildcard)) if folder.is_dir() else ():
+    for path in visible(folder, f"**/{wildcard}"):
         if match := re.search(pattern, path.relative_to(folder).as_posix()):
             visit = match.groupdict().get("visit") or BASELINE
             number = visit.removeprefix("V")

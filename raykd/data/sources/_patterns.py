@@ -1,4 +1,4 @@
-"""Files found by a pattern with one wildcard, images and labels paired by what it stands for."""
+"""Files found by a pattern with a wildcard, images and labels paired by what it stands for."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from raykd.scenario.errors import DataError
 
 
 def _one_wildcard(pattern: str) -> str:
-    if pattern.count("*") != 1:
-        raise PydanticCustomError("wildcard", "must hold exactly one '*', the part of the name that tells cases apart")
+    if [part.count("*") for part in pattern.split("/") if "*" in part][:1] != [1]:
+        raise PydanticCustomError(
+            "wildcard", "must hold exactly one '*', the part of a name that tells cases apart, in the first name that has one"
+        )
     return pattern
 
 
@@ -34,21 +36,30 @@ Pattern = Annotated[str, AfterValidator(_one_wildcard)]
 PatientPattern = Annotated[str, AfterValidator(_one_group)]
 
 
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """What a glob finds below a folder, sorted, without what is hidden or lies in a hidden folder, as `._1.nii.gz` of macOS."""
+    found = sorted(folder.glob(pattern))
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts if part != "..")]
+
+
 def folder_of(root: Path, pattern: str) -> Path:
     """The folder in which the wildcard of a pattern is looked for."""
     return root / pattern.split("*")[0].rpartition("/")[0]
 
 
 def matches(root: Path, pattern: str, is_wanted: Callable[[Path], bool] = Path.is_file) -> Iterator[tuple[str, Path]]:
-    """The paths that a pattern names, by what `*` stands for; every other character means itself."""
-    before, after = pattern.split("*")
+    """The paths that a pattern names, by what its first `*` stands for; further ones stand for the same, as in `*/*_t1.nii.gz`, and
+    every other character means itself. Hidden files are none of a pattern that does not begin with a dot.
+    """
+    before, _, after = pattern.partition("*")
     prefix = before.rpartition("/")[2]
     suffix, _, tail = after.partition("/")
     folder = folder_of(root, pattern)
     for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
         case_id = entry.name[len(prefix) : len(entry.name) - len(suffix)]
-        path = entry / tail if tail else entry
-        if case_id and entry.name == f"{prefix}{case_id}{suffix}" and is_wanted(path):
+        path = entry / tail.replace("*", case_id) if tail else entry
+        is_hidden = entry.name.startswith(".") and not prefix.startswith(".")
+        if case_id and not is_hidden and entry.name == f"{prefix}{case_id}{suffix}" and is_wanted(path):
             yield case_id, path
 
 

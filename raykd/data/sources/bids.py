@@ -16,7 +16,7 @@ from typing import Any, Literal
 from raykd.data.sources._files import CaseFiles, FileSettings, FileSource
 from raykd.data.sources._labels import LabelNames
 from raykd.data.sources._manifest import trait
-from raykd.data.sources._patterns import no_label
+from raykd.data.sources._patterns import no_label, visible
 from raykd.data.volume_io import refusal
 from raykd.scenario.errors import DataError, Problem
 from raykd.scenario.registry import SOURCES
@@ -101,7 +101,7 @@ class BidsSource(FileSource):
         return tuple(i for i, values in enumerate(self._values, start=1) if not listed.isdisjoint(map(str, values)))
 
     def label_names(self) -> LabelNames | None:
-        tables = sorted(self._derivative.rglob(f"*{self.settings.label_suffix}.tsv")) if self._derivative else []
+        tables = visible(self._derivative, f"**/*{self.settings.label_suffix}.tsv") if self._derivative else []
         found: dict[str, tuple[int, ...]] = {}
         for table in tables:
             for line, row in enumerate(_tsv(table), start=2):
@@ -122,7 +122,7 @@ def _is_of(label: Mapping[str, str], image: Mapping[str, str]) -> bool:
 
 def _volumes(folder: Path, suffix: str, wanted: Mapping[str, str]) -> Iterator[tuple[Path, dict[str, str]]]:
     """The volumes of all subjects with a suffix and wanted entities, with their entities in order."""
-    for path in sorted(folder.glob("sub-*/**/*")):
+    for path in visible(folder, "sub-*/**/*"):
         ending = next((ending for ending in ENDINGS if path.name.endswith(f"_{suffix}{ending}")), None)
         parts = path.name.removesuffix(f"_{suffix}{ending}").split("_")
         entities = dict(part.split("-", 1) for part in parts if "-" in part)

@@ -20,7 +20,8 @@ class FolderSettings(FileSettings):
 
     name: Literal["folder"]
     images: Pattern | None = None
-    """Where images are, from the folder of the scenario; what `*` stands for (not across folders) is the case's name."""
+    """Where images are, from the folder of the scenario; what `*` stands for (not across folders) is the case's name; further
+    ones stand for the same, as in `brats/*/*_t1.nii.gz`."""
     labels: Pattern | None = None
     """Where their labels are, with `*` for the case's name; absent: no case is labelled."""
     patient_pattern: PatientPattern | None = None
@@ -70,12 +71,12 @@ class FolderSource(FileSource):
             folder = folder_of(self.root, pattern)
             raise DataError(f"{self.owner}: images: {pattern!r} must match a file, got none in {folder}; correct the pattern")
         problems += [no_image(name, labels[name], pattern.replace("*", name)) for name in sorted(set(labels) - set(images))]
-        before, after = pattern.split("*")
+        before, star, after = pattern.partition("*")
         for case_id, path in images.items():
             if settings.labels is not None and case_id not in labels and not settings.allow_unlabelled:
                 problems.append(no_label(case_id, self.root / settings.labels.replace("*", case_id)))
             try:
-                name = before.rpartition("/")[2] + case_id + after
+                name = (before.rpartition("/")[2] + star + after).replace("*", case_id)
                 patient = patient_in(name, settings.patient_pattern, case_id=case_id, path=path)
                 yield CaseFiles(case_id, patient, path, labels.get(case_id))
             except DataError as error:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from raykd.data.sources._dataset_json import NAMES_FILE, ChannelSettings, channel_index, label_values, read_dataset_json, refused
 from raykd.data.sources._files import CaseFiles, FileSource
 from raykd.data.sources._labels import LabelNames, Values
-from raykd.data.sources._patterns import no_image, no_label, patient_in
+from raykd.data.sources._patterns import no_image, no_label, patient_in, visible
 from raykd.scenario.errors import DataError
 from raykd.scenario.registry import SOURCES
 
@@ -65,8 +65,8 @@ class NnunetSource(FileSource):
             raise refused(self._folder, "file_ending must be that of a volume", ending, "convert the files to .nii.gz")
         suffix = f"_{channel_index(self._folder, self._dataset.get('channel_names'), self.settings.channel):04d}{ending}"
         images_folder, labels_folder = self._folder / f"images{part}", self._folder / f"labels{part}"
-        images = {path.name.removesuffix(suffix): path for path in sorted(images_folder.glob(f"*{suffix}"))}
-        labels = {path.name.removesuffix(ending): path for path in sorted(labels_folder.glob(f"*{ending}"))}
+        images = {path.name.removesuffix(suffix): path for path in visible(images_folder, f"*{suffix}")}
+        labels = {path.name.removesuffix(ending): path for path in visible(labels_folder, f"*{ending}")}
         if not images:
             raise refused(self._folder, f"its folder must hold images{part}/*{suffix}", "none", "set folder, subset or channel")
         problems += [no_image(name, labels[name], f"{name}{suffix}") for name in sorted(set(labels) - set(images))]

@@ -1,0 +1,140 @@
+"""Notes on content that is allowed and rarely meant: volumes unlike the others', labels that mark nothing, another modality."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+from nibabel.filebasedimages import ImageFileError
+
+MAX_NAMED = 5
+"""Cases named in one note."""
+MIN_CASES = 5
+"""Cases with a class from which its volumes are compared."""
+MIN_VOXELS = 30
+"""Of a class's median: smaller ones differ by what one voxel more or less makes."""
+OUTLIER_FACTOR, OUTLIER_SPREADS = 3.0, 5.0
+"""An outlier of volume is more than so many times the median or less than its inverse, and so many spreads away in logarithm."""
+CT_AIR_HU = -500.0
+"""What air around or within a body is darker than in CT, and nothing is in MR."""
+
+Classes = Mapping[str, tuple[int, ...]]
+"""The values that mark each class, by its name."""
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What reading a case showed.
+
+    Attributes:
+        owner, case_id, patient_id: whose case it is.
+        shape, spacing_mm: along I, J, K.
+        contents: digests of the image's voxels in RAS+ and of its file: what renaming, or packing anew, does not change.
+        voxels: number of voxels of each label value; None: no label.
+        darkest: the lowest intensity.
+        has_pose: whether the image's file says how the patient lies in it.
+        outlined, absent: as in `Case`.
+    """
+
+    owner: str
+    case_id: str
+    patient_id: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    contents: tuple[str, ...]
+    voxels: Mapping[int, int] | None
+    darkest: float = 0.0
+    has_pose: bool = True
+    outlined: tuple[int, ...] | None = None
+    absent: tuple[int, ...] = ()
+
+    def volume_ml(self, values: Sequence[int]) -> float:
+        """Millilitres of all voxels with these label values."""
+        return math.prod(self.spacing_mm) * sum((self.voxels or {}).get(value, 0) for value in values) / 1000.0
+
+
+def content_notes(facts: Sequence[CaseFacts], classes: Classes | None = None, modality: str = "") -> list[str]:
+    """A sentence for each thing that is allowed and rarely meant, of the cases of one owner.
+
+    Args:
+        facts: of the cases that could be read.
+        classes: whose volumes are compared; absent: every value found is a class.
+        modality: that the source is told to have; "": it has no such setting.
+    """
+    labelled = [case for case in facts if case.voxels is not None]
+    classes = _values_found(labelled) if classes is None else classes
+    return [
+        *_modality_notes(facts, modality),
+        *_pose_notes(facts),
+        *_empty_notes(labelled),
+        *(note for name, values in classes.items() for note in _volume_notes(labelled, name, values)),
+    ]
+
+
+def _values_found(labelled: Sequence[CaseFacts]) -> dict[str, tuple[int, ...]]:
+    values = sorted({value for case in labelled for value in case.voxels or () if value != 0})
+    return {f"value {value}": (value,) for value in values}
+
+
+def looks_like_ct(facts: Sequence[CaseFacts]) -> bool:
+    """Whether most images have voxels as dark as only air in CT is."""
+    return 2 * sum(case.darkest < CT_AIR_HU for case in facts) > len(facts)
+
+
+def _modality_notes(facts: Sequence[CaseFacts], modality: str) -> Iterator[str]:
+    if modality == "mr" and looks_like_ct(facts):
+        got = min(case.darkest for case in facts)
+        yield f"{facts[0].owner}: images look like CT (voxels down to {got:.0f}), got modality: mr; set modality: ct"
+
+
+def _pose_notes(facts: Sequence[CaseFacts]) -> Iterator[str]:
+    if bare := [case for case in facts if not case.has_pose]:
+        hint = "sides may be exchanged; set sform or qform"
+        yield f"{bare[0].owner}: images should say how the patient lies, got no orientation code in {_named(bare)}; {hint}"
+
+
+def _empty_notes(labelled: Sequence[CaseFacts]) -> Iterator[str]:
+    if empty := [case for case in labelled if not any(value for value in case.voxels or ())]:
+        hint = "remove labels that nobody drew; keep those of patients without the structure"
+        yield f"{empty[0].owner}: labels should mark a voxel, got nothing but background in {_named(empty)}; {hint}"
+
+
+def _volume_notes(labelled: Sequence[CaseFacts], name: str, values: Sequence[int]) -> Iterator[str]:
+    """Cases whose volume of a class is unlike the others': by the median and the median absolute deviation of log volumes, the
+    latter scaled to the standard deviation of a normal distribution (Leys et al., J Exp Soc Psychol 49:764, 2013).
+    """
+    volumes_ml = [(case, case.volume_ml(values)) for case in labelled if case.volume_ml(values) > 0]
+    if len(volumes_ml) < MIN_CASES:
+        return
+    num_voxels = statistics.median(sum((case.voxels or {}).get(value, 0) for value in values) for case, _ in volumes_ml)
+    logs = [math.log(volume_ml) for _, volume_ml in volumes_ml]
+    centre = statistics.median(logs)
+    spread = 1.4826 * statistics.median(abs(log - centre) for log in logs)
+    limit = max(math.log(OUTLIER_FACTOR), OUTLIER_SPREADS * spread)
+    if num_voxels < MIN_VOXELS:
+        return
+    for (case, volume_ml), log in zip(volumes_ml, logs, strict=True):
+        if abs(log - centre) > limit:
+            got = f"{volume_ml:,.3g} mL" if volume_ml < 100 else f"{volume_ml:,.0f} mL"
+            rule = f"{name} should be about as large as in other cases (median {math.exp(centre):,.3g} mL of {len(volumes_ml)})"
+            yield f"{case.owner}: case {case.case_id!r}: {rule}, got {got}; look at it"
+
+
+def _named(cases: Sequence[CaseFacts]) -> str:
+    more = f" and {len(cases) - MAX_NAMED} more" if len(cases) > MAX_NAMED else ""
+    return ", ".join(case.case_id for case in cases[:MAX_NAMED]) + more
+
+
+def has_pose(path: Path) -> bool:
+    """Whether a file says how the patient lies in it: false for a NIfTI file whose sform and qform codes are both 0."""
+    if not path.name.endswith((".nii", ".nii.gz")):
+        return True
+    try:
+        header = nibabel.load(path).header
+    except (OSError, ImageFileError):
+        return True
+    return bool(header["sform_code"] > 0 or header["qform_code"] > 0)
