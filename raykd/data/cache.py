@@ -24,7 +24,7 @@ from torch import Tensor
 import raykd
 from raykd.storage import cache_dir
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Raised whenever what is computed from the same inputs changes."""
 COMPUTED_BY = ("monai", "nibabel", "numpy", "scipy", "SimpleITK", "torch", "torchio")
 """Packages whose versions are part of every key, because what is stored was computed with them."""

@@ -100,6 +100,7 @@ class Site:
             case = self.source.load(key)
             for shift in self._shifts:
                 case = shift.apply(case)
+            case.check_contrast(self.owner)
             tensors = {"image": case.image_CIJK}
             if case.label_IJK is not None:
                 tensors["label"] = case.label_IJK
