@@ -164,5 +164,7 @@ def _print(facts: Sequence[CaseFacts], problems: Sequence[str], block: dict[str,
     )
     typer.echo("\n# For a scenario in this folder; name the classes, and see patient_pattern where a patient has several cases.")
     typer.echo(write_yaml({"classes": list(classes), "source": block}).rstrip())
+    for note in (note for case in facts for note in case.notes):
+        typer.echo(f"note: {note}", err=True)
     for problem in problems:
         typer.echo(problem, err=True)

@@ -28,7 +28,8 @@ def check(
             plans = plan_study(path, set_, Path())[1] if is_study(path) else [plan_scenario(path, set_, Path())]
             check_plans(plans)
             for plan in {plan.scenario.model_dump_json(exclude={"method", "seed"}): plan for plan in plans}.values():
-                check_cases(plan.scenario, plan.root)
+                for note in check_cases(plan.scenario, plan.root):
+                    typer.echo(f"note: {note}", err=True)
             sites = len(plans[0].scenario.members())
             if not as_json:
                 typer.echo(f"{path}: fine, {len(plans)} run{'s' * (len(plans) > 1)} of {sites} client{'s' * (sites > 1)}")

@@ -162,8 +162,8 @@ def list_cases(scenario: Scenario, root: Path) -> None:
         raise DataError("\n".join(problems))
 
 
-def check_cases(scenario: Scenario, root: Path) -> None:
-    """Reads every case of every source.
+def check_cases(scenario: Scenario, root: Path) -> list[str]:
+    """Reads every case of every source, and gives what a user should know of how they are read.
 
     Raises:
         DataError: with every case that is not sound, and every image that is there twice, at one owner or at two.
@@ -181,6 +181,7 @@ def check_cases(scenario: Scenario, root: Path) -> None:
         facts, problems = facts + found[0], problems + found[1]
     if problems := problems + duplicates(facts):
         raise DataError("\n".join(problems))
+    return [note for case in facts for note in case.notes]
 
 
 def _split(scenario: Scenario, client: Client, site: Site) -> Split:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ class CaseFacts:
         shape, spacing_mm: along I, J, K.
         contents: digests of the image's voxels in RAS+ and of its file: what renaming, or packing anew, does not change.
         voxels: number of voxels of each label value; None: no label.
+        notes: what a user should know of how it is read.
     """
 
     owner: str
@@ -37,6 +38,7 @@ class CaseFacts:
     spacing_mm: tuple[float, float, float]
     contents: tuple[str, ...]
     voxels: Mapping[int, int] | None
+    notes: tuple[str, ...] = ()
 
 
 def inspect_source(source: Source, load: Callable[[CaseKey], Case] | None = None) -> tuple[list[CaseFacts], list[str]]:
@@ -56,7 +58,7 @@ def inspect_source(source: Source, load: Callable[[CaseKey], Case] | None = None
                 case = (load or source.load)(key)
                 # A file that holds several cases says nothing of one.
                 own = [path for path in source.files(key)[:1] if images[path] == 1]
-                facts.append(_facts(source.owner, key, case, own))
+                facts.append(replace(_facts(source.owner, key, case, own), notes=tuple(source.notes(key))))
             except DataError as error:
                 problems += str(error).splitlines()
     except DataError as error:
