@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raykd.results.schema import COMMON, TABLES, Column, TableSchema
+from raykd.results.columns import Column, TableSchema
+from raykd.results.schema import COMMON, TABLES
 
 HEAD = """# The tables of a run
 

@@ -20,6 +20,7 @@ from raykd.data.heterogeneity.label_budget import Split, limit_classes, limit_sl
 from raykd.data.heterogeneity.resolution import Resolution, ResolutionSettings
 from raykd.data.heterogeneity.scanner import ScannerSettings, ScannerShift
 from raykd.data.inspection import CaseFacts, duplicates, inspect_source, problems_of, reads_files, shared_cases
+from raykd.data.native import with_native_volumes
 from raykd.data.pools import Pools, check_pools, pool_source
 from raykd.data.sources._base import CaseKey, Source
 from raykd.data.sources.pool import POOL_OWNER, PoolSettings
@@ -97,10 +98,11 @@ class Site:
         """The case as this site has it, from the cache where it was prepared before."""
 
         def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-            case = self.source.load(key)
+            case = native = self.source.load(key)
             for shift in self._shifts:
                 case = shift.apply(case)
             case.check_contrast(self.owner)
+            case = with_native_volumes(case, native, self.source.classes)
             tensors = {"image": case.image_CIJK}
             if case.label_IJK is not None:
                 tensors["label"] = case.label_IJK

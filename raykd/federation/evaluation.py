@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from raykd.data.case import Case
+from raykd.data.native import NativeReference, native_volume_mm3
 from raykd.federation.inference import Prediction
 from raykd.federation.protocols import Row
 from raykd.numerics.calibration import near_foreground, reliability_bins
-from raykd.numerics.metrics import LABEL_IGNORED, evaluate_case
+from raykd.numerics.known_classes import merge_probs
+from raykd.numerics.metrics import LABEL_IGNORED, ClassMetrics, evaluate_case
 from raykd.scenario.schema import Scenario
 
 
@@ -27,6 +29,7 @@ def case_rows(
     client_id: int,
     has_surface: bool,
     classes: Collection[int] | None = None,
+    native: Sequence[ClassMetrics] | None = None,
 ) -> list[Row]:
     """One row a foreground class.
 
@@ -37,6 +40,7 @@ def case_rows(
         model: global, personal or teacher.
         has_surface: whether NSD, HD95 and ASSD are computed beside DSC.
         classes: indices of the classes to give rows for; None: all.
+        native: the scores on the source's finer grid; None: not computed.
     """
     assert case.label_IJK is not None
     scores = evaluate_case(
@@ -54,10 +58,48 @@ def case_rows(
             "class_index": index,
             "class_name": name,
             **vars(score),
+            "volume_native_mm3": native_volume_mm3(case, name),
+            **({} if native is None else native_columns(native[index - 1])),
         }
         for index, (name, score) in enumerate(zip(scenario.classes, scores, strict=True), start=1)
         if classes is None or index in classes
     ]
+
+
+def native_scores(
+    scenario: Scenario, prediction: Prediction, reference: NativeReference | None, *, has_surface: bool
+) -> list[ClassMetrics] | None:
+    """The scores of a prediction on the grid of its case's source, each class's probability interpolated to it; None: without a
+    finer reference.
+
+    Args:
+        scenario: gives the classes and the tolerance of NSD.
+        prediction: on the site's grid.
+        reference: the source's, if there is one.
+        has_surface: as for `case_rows`.
+    """
+    if reference is None:
+        return None
+    probs_LIJK = merge_probs(torch.softmax(prediction.logits_LIJK, dim=0)[None], prediction.known)[0]
+    return evaluate_case(
+        reference.resampled(probs_LIJK).numpy(),
+        reference.label_IJK.numpy(),
+        len(scenario.classes),
+        reference.spacing_mm,
+        surface=has_surface,
+        nsd_tolerance_mm=scenario.evaluation.nsd_tolerance_mm,
+    )
+
+
+def native_columns(score: ClassMetrics) -> Row:
+    """The columns of `cases` for a score on the source's grid."""
+    return {
+        "dsc_native": score.dsc,
+        "nsd_native": score.nsd,
+        "hd95_native_mm": score.hd95_mm,
+        "volume_native_mm3": score.volume_ref_mm3,
+        "volume_pred_native_mm3": score.volume_pred_mm3,
+    }
 
 
 def calibration_rows(case: Case, prediction: Prediction, *, split: str, model: str, round_index: int, client_id: int) -> list[Row]:

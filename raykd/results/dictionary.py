@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import pandas as pd
 import pyarrow as pa
 
-from raykd.results.schema import ADDED, MEANING_KEY, MEASURED_KEY, TABLES, UNIT_KEY
+from raykd.results.columns import ADDED, MEANING_KEY, MEASURED_KEY, UNIT_KEY
+from raykd.results.schema import TABLES
 
 
 def dictionary(schemas: Mapping[str, pa.Schema] | None = None) -> pd.DataFrame:

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from raykd.results.columns import SCHEMA_VERSION, VERSION_KEY
 from raykd.results.dictionary import dictionary
-from raykd.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY
+from raykd.results.schema import TABLES
 from raykd.scenario.errors import RaykdError, did_you_mean
 from raykd.storage import local_copy
 

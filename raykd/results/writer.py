@@ -24,9 +24,10 @@ import raykd
 from raykd import __version__
 from raykd.failpoints import failpoint
 from raykd.results.checksums import LOCK, MANIFEST, NAME, Checksums
+from raykd.results.columns import BYTES, INTEGER, NUMBER, TEXT, TRUTH, TableSchema
 from raykd.results.durable import ASIDES, make_folder
 from raykd.results.mirror import Mirror
-from raykd.results.schema import BYTES, COMMON, INTEGER, NUMBER, TABLES, TEXT, TRUTH, TableSchema
+from raykd.results.schema import COMMON, TABLES
 from raykd.scenario.errors import RaykdError, did_you_mean
 
 PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

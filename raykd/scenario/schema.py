@@ -74,6 +74,9 @@ class Evaluation(Strict):
     """When it is counted how sure the models are of the voxels near the structures, and how often they are right."""
     nsd_tolerance_mm: PositiveFloat = 1.0
     """Surfaces nearer than this count as the same in NSD."""
+    native_grid: bool = False
+    """Whether test cases whose source has a finer label than their site are scored on the source's grid, too, with the
+    probabilities of the classes interpolated to it: `dsc_native` and its neighbours in the table `cases`."""
     previews: NonNegativeInt = 1
     """Test cases a client whose slices are kept for the report, beside those of the one it does worst on; 0 keeps none."""
 

@@ -304,3 +304,12 @@ def test_sixty_runs_take_megabytes(tmp_path: Path) -> None:
     study = write_study(tmp_path / "s", seeds=range(5), budgets=(1, 2, 4), num_slices=12)
     file = build_report([study], tmp_path / "r.html")
     assert file.stat().st_size < 15e6 and "60 runs" in file.read_text(encoding="utf-8")
+
+
+def test_what_thick_slices_leave_of_the_reference_is_told_where_a_source_is_finer(budgets: Report) -> None:
+    page = page_of(budgets, "sites")
+    found = tables_of(page)["The site's reference and its source's"]
+    assert set(cells(found, "Site")) == {"rural"} and set(cells(found, "Share")) == {"0.74"}
+    scores = zip(cells(found, "DSC at the site"), cells(found, "DSC on the source's grid"), strict=True)
+    assert all(float(own) - float(native) == pytest.approx(0.1, abs=0.002) for own, native in scores)
+    assert "at rural has 0.74 of the volume that the source's has" in words_of(page)
