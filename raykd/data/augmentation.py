@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raykd.numerics.intensity import clip_limits
 from raykd.numerics.rng import integer, uniform
 from raykd.scenario.training import Augmentation
 
@@ -23,7 +24,7 @@ def augment_intensity(
     Args:
         image_IJK: z-scored patch.
         label_IJK: its labels, if any; each class then gets a contrast of its own now and then.
-        sample: intensities drawn from the whole z-scored volume, which tell what the volume's mean and spread become.
+        sample: intensities of the whole z-scored volume, at evenly spaced ranks: they tell what its mean and spread become.
         settings: strengths; zeros leave the patch as it is.
         rng: source of every draw.
     """
@@ -47,14 +48,14 @@ def random_contrast(image_IJK: Tensor, label_IJK: Tensor | None, sample: Tensor,
     In the spirit of SynthSeg (Billot et al., Medical Image Analysis 86, 2023, https://arxiv.org/abs/2107.09559), which renders
     any contrast from labels; here the unlabelled tissues keep the real texture and change their order of brightness.
     """
-    low, high = sample.quantile(sample.new_tensor([0.01, 0.99]))
+    low, high = clip_limits(sample, 0.01, 0.99)
     values = torch.rand(NUM_CONTROL_POINTS, generator=rng)
     kind = integer(rng, 3)
     if kind < 2:
         values = values.sort(descending=kind == 1).values
 
     def remap(x: Tensor) -> Tensor:
-        position = ((x - low) / (high - low).clamp(min=1e-6)).clamp(0, 1) * (NUM_CONTROL_POINTS - 1)
+        position = ((x - low) / max(high - low, 1e-6)).clamp(0, 1) * (NUM_CONTROL_POINTS - 1)
         left = position.floor().clamp(max=NUM_CONTROL_POINTS - 2)
         index = left.long()
         return values[index] + (values[index + 1] - values[index]) * (position - left)
@@ -74,11 +75,11 @@ def random_gamma(image_IJK: Tensor, sample: Tensor, half_width: float, rng: torc
     """Intensities scaled to [0, 1] by the volume's percentiles, raised to a power exp(u), u uniform in +- half_width, and
     z-scored again.
     """
-    low, high = sample.quantile(sample.new_tensor([0.01, 0.99]))
+    low, high = clip_limits(sample, 0.01, 0.99)
     power = float(torch.exp(torch.tensor(uniform(rng, -half_width, half_width))))
 
     def remap(x: Tensor) -> Tensor:
-        scaled: Tensor = ((x - low) / (high - low).clamp(min=1e-6)).clamp(0, 1) ** power
+        scaled: Tensor = ((x - low) / max(high - low, 1e-6)).clamp(0, 1) ** power
         return scaled
 
     mapped_sample = remap(sample)

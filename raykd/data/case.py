@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raykd.scenario.errors import DataError
+
 if TYPE_CHECKING:
     import torchio
 
@@ -67,6 +69,13 @@ class Case:
     def with_record(self, **values: float | str) -> Case:
         """The same case with more of its history written down."""
         return replace(self, record={**self.record, **values})
+
+    def check_contrast(self, owner: str) -> None:
+        """Raises `DataError` where the image is constant, as the shifts of its owner may leave it."""
+        low, high = self.image_CIJK.aminmax()
+        if not low < high:
+            rule = "an image must not be constant after the shifts of its site"
+            raise DataError(f"{owner}: case {self.case_id}: {rule}, got {float(low):g} everywhere; see field_of_view_mm and clip")
 
     def to_subject(self) -> torchio.Subject:
         """As a TorchIO subject with `image` and, where annotated, `label`."""

@@ -6,10 +6,6 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import nibabel
-from nibabel.filebasedimages import ImageFileError
 
 MAX_NAMED = 5
 """Cases named in one note."""
@@ -36,7 +32,6 @@ class CaseFacts:
         contents: digests of the image's voxels in RAS+ and of its file: what renaming, or packing anew, does not change.
         voxels: number of voxels of each label value; None: no label.
         darkest: the lowest intensity.
-        has_pose: whether the image's file says how the patient lies in it.
         outlined, absent: as in `Case`.
     """
 
@@ -48,7 +43,6 @@ class CaseFacts:
     contents: tuple[str, ...]
     voxels: Mapping[int, int] | None
     darkest: float = 0.0
-    has_pose: bool = True
     outlined: tuple[int, ...] | None = None
     absent: tuple[int, ...] = ()
 
@@ -69,7 +63,6 @@ def content_notes(facts: Sequence[CaseFacts], classes: Classes | None = None, mo
     classes = _values_found(labelled) if classes is None else classes
     return [
         *_modality_notes(facts, modality),
-        *_pose_notes(facts),
         *_empty_notes(labelled),
         *(note for name, values in classes.items() for note in _volume_notes(labelled, name, values)),
     ]
@@ -89,12 +82,6 @@ def _modality_notes(facts: Sequence[CaseFacts], modality: str) -> Iterator[str]:
     if modality == "mr" and looks_like_ct(facts):
         got = min(case.darkest for case in facts)
         yield f"{facts[0].owner}: images look like CT (voxels down to {got:.0f}), got modality: mr; set modality: ct"
-
-
-def _pose_notes(facts: Sequence[CaseFacts]) -> Iterator[str]:
-    if bare := [case for case in facts if not case.has_pose]:
-        hint = "sides may be exchanged; set sform or qform"
-        yield f"{bare[0].owner}: images should say how the patient lies, got no orientation code in {_named(bare)}; {hint}"
 
 
 def _empty_notes(labelled: Sequence[CaseFacts]) -> Iterator[str]:
@@ -127,14 +114,3 @@ def _volume_notes(labelled: Sequence[CaseFacts], name: str, values: Sequence[int
 def _named(cases: Sequence[CaseFacts]) -> str:
     more = f" and {len(cases) - MAX_NAMED} more" if len(cases) > MAX_NAMED else ""
     return ", ".join(case.case_id for case in cases[:MAX_NAMED]) + more
-
-
-def has_pose(path: Path) -> bool:
-    """Whether a file says how the patient lies in it: false for a NIfTI file whose sform and qform codes are both 0."""
-    if not path.name.endswith((".nii", ".nii.gz")):
-        return True
-    try:
-        header = nibabel.load(path).header
-    except (OSError, ImageFileError):
-        return True
-    return bool(header["sform_code"] > 0 or header["qform_code"] > 0)

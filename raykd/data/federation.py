@@ -20,6 +20,7 @@ from raykd.data.heterogeneity.label_budget import Split, limit_classes, limit_sl
 from raykd.data.heterogeneity.resolution import Resolution, ResolutionSettings
 from raykd.data.heterogeneity.scanner import ScannerSettings, ScannerShift
 from raykd.data.inspection import shared_cases
+from raykd.data.native import with_native_volumes
 from raykd.data.pools import Pools, check_pools
 from raykd.data.references import outlined_nowhere, refuse_empty, refuse_useless
 from raykd.data.sources._base import CaseKey, Source
@@ -97,9 +98,11 @@ class Site:
         """The case as this site has it, from the cache where it was prepared before."""
 
         def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-            case = self.source.load(key)
+            case = native = self.source.load(key)
             for shift in self._shifts:
                 case = shift.apply(case)
+            case.check_contrast(self.owner)
+            case = with_native_volumes(case, native, self.source.classes)
             tensors = {"image": case.image_CIJK}
             if case.label_IJK is not None:
                 tensors["label"] = case.label_IJK

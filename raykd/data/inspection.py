@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from raykd.data.case import Case
-from raykd.data.content import MAX_NAMED, CaseFacts, Classes, content_notes, has_pose
+from raykd.data.content import MAX_NAMED, CaseFacts, Classes, content_notes
 from raykd.data.integrity import DamagedFile, digest
 from raykd.data.sources._base import CaseKey, Source
 from raykd.scenario.errors import DataError
@@ -40,7 +40,7 @@ def inspect_source(source: Source, load: Callable[[CaseKey], Case], classes: Cla
         load: reads a case.
         classes: the values of each class in what `load` gives; None: every value is a class.
     """
-    facts, problems = list[CaseFacts](), list[str]()
+    facts, problems, of_cases = list[CaseFacts](), list[str](), list[str]()
     try:
         keys = source.keys()
         images = Counter(path for key in keys for path in source.files(key)[:1])
@@ -50,11 +50,13 @@ def inspect_source(source: Source, load: Callable[[CaseKey], Case], classes: Cla
                 # A file that holds several cases says nothing of one.
                 own = [path for path in source.files(key)[:1] if images[path] == 1]
                 facts.append(_facts(source.owner, key, case, own))
+                of_cases += source.notes(key)
             except DataError as error:
                 problems += str(error).splitlines()
     except DataError as error:
         problems = str(error).splitlines()
-    notes = content_notes(facts, classes, getattr(source.settings, "modality", ""))
+    more = [f"{source.owner}: {len(of_cases) - MAX_NAMED} more notes on single files"] if len(of_cases) > MAX_NAMED else []
+    notes = [*of_cases[:MAX_NAMED], *more, *content_notes(facts, classes, getattr(source.settings, "modality", ""))]
     # A check says all that is wrong with a case, where loading ends with the first.
     return Inspection(facts, (problems_of(source) or problems) if problems else [], notes)
 
@@ -82,9 +84,8 @@ def _facts(owner: str, key: CaseKey, case: Case, own_files: Sequence[Path]) -> C
         values, counts = torch.unique(case.label_IJK, return_counts=True)
         voxels = dict(zip(values.tolist(), counts.tolist(), strict=True))
     contents = (_voxel_digest(case), *_file_digests(own_files))
-    darkest, is_posed = float(case.image_CIJK.min()), all(has_pose(path) for path in own_files)
     of_case = owner, key.case_id, key.patient_id, case.shape, case.spacing_mm, contents, voxels
-    return CaseFacts(*of_case, darkest, is_posed, case.outlined, case.absent)
+    return CaseFacts(*of_case, float(case.image_CIJK.min()), case.outlined, case.absent)
 
 
 def _voxel_digest(case: Case) -> str:

@@ -94,6 +94,15 @@ def _payload(path: Path, file: IO[bytes]) -> tuple[int, bool]:
     return _nrrd_payload(fields, start) if is_nrrd else _mha_payload(fields, start)
 
 
+def header_fields(path: Path) -> dict[str, str]:
+    """The fields of an NRRD or MetaImage header by lower-case key. Raises `DamagedFile` where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return _meta_fields(file, path.name.endswith(".nrrd"))[0]
+    except OSError as error:
+        raise DamagedFile("the file must be readable", str(error)) from None
+
+
 def _meta_fields(file: IO[bytes], is_nrrd: bool = False) -> tuple[dict[str, str], int]:
     """The fields of a text header by lower-case key, and where the header ends."""
     fields: dict[str, str] = {}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raykd.data.augmentation import augment_intensity
 from raykd.data.case import LABEL_UNKNOWN, Case
+from raykd.numerics.intensity import clip_limits, ranked_sample, standardised
 from raykd.numerics.label_map import best_class
 from raykd.numerics.local_sgd import Batch
 from raykd.numerics.rng import integer, uniform
@@ -44,7 +45,7 @@ class TrainingCase:
     Attributes:
         image_IJK: z-scored intensities, float32.
         label_IJK: uint8, or None where the site has no annotation.
-        sample: intensities at evenly spaced voxels.
+        sample: intensities at evenly spaced ranks, from the darkest voxel to the brightest.
         foreground: by class, the flat indices of its voxels: those outlined, or else those the teacher sees.
         knowledge: the teacher's, where the method distils.
         spacing_mm: voxel edges along I, J, K.
@@ -75,21 +76,17 @@ def class_voxels(label_IJK: Tensor) -> dict[int, Tensor]:
 
 def normalise(image_CIJK: Tensor) -> Tensor:
     """Intensities with mean 0 and standard deviation 1 over the volume, the brightest and darkest half per cent clipped first:
-    (I, J, K).
+    (I, J, K). The percentiles are those of all voxels; padding does not count (`clip_limits`).
     """
     image = image_CIJK[0]
-    step = max(1, image.numel() // 100_000)
-    low, high = torch.quantile(image.flatten()[::step], torch.tensor([0.005, 0.995]))
-    image = image.clamp(float(low), float(high))
-    return (image - image.mean()) / image.std().clamp(min=1e-6)
+    return standardised(image, *clip_limits(image, 0.005, 0.995))
 
 
 def training_case(case: Case) -> TrainingCase:
     """A case made ready for training; its label is kept only where the site has it."""
     image = normalise(case.image_CIJK)
     foreground = {} if case.label_IJK is None else class_voxels(case.label_IJK)
-    flat_image = image.flatten()
-    sample = flat_image[:: max(1, flat_image.numel() // NUM_SAMPLED_INTENSITIES)]
+    sample = ranked_sample(image, NUM_SAMPLED_INTENSITIES)
     return TrainingCase(
         case.case_id, image, case.label_IJK, sample, foreground, spacing_mm=case.spacing_mm, annotated=case.outlined
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import nibabel
 import numpy as np
@@ -17,7 +17,8 @@ from nibabel.openers import Opener
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from raykd.data.integrity import DamagedFile, FileDigest, digest
+from raykd.data.integrity import DamagedFile, FileDigest, digest, header_fields
+from raykd.data.pose import check_right_angles, itk_notes, itk_unit_mm, nifti_affine, nifti_unit_mm
 from raykd.scenario.errors import DataError, Problem
 
 MAX_VOXELS = 2**30
@@ -78,11 +79,24 @@ def read_volume(path: Path, case_id: str = "", kind: Kind = "image", channel: in
 
     Raises:
         DataError: the file is missing, cut short, corrupt (any bit that reaches a voxel or the header), not 3D, larger than 2^30
-            voxels, or has a spacing outside 0.01 to 50 mm, a voxel that is NaN or infinite, or a label that is no integer.
+            voxels, or has a spacing outside 0.01 to 50 mm, axes that meet at no right angles, two poses of which one must be
+            wrong, a voxel that is NaN or infinite, or a label that is no integer.
     """
     with blaming(path, case_id or path.name):
         array, affine = _read_checked(path, channel)
         return (as_label(array), affine) if kind == "label" else (as_image(array), affine)
+
+
+def pose_notes(path: Path, case_id: str = "") -> list[str]:
+    """What a user should know of where a NIfTI, NRRD or MetaImage file lies in space, a sentence each. Raises `DataError`."""
+    with blaming(path, case_id or path.name):
+        if not path.name.endswith((".nii", ".nii.gz")):
+            return itk_notes(path.name, header_fields(path))
+        try:
+            image = nibabel.load(path)
+        except (OSError, EOFError, ValueError, OverflowError, zlib.error, ImageFileError, HeaderDataError) as error:
+            raise DamagedFile("the file must be readable as NIfTI", str(error)) from None
+        return nifti_affine(image.header, image.shape)[1]
 
 
 def file_digest(path: Path, case_id: str = "") -> FileDigest:
@@ -181,14 +195,14 @@ def _nifti_header(path: Path) -> _Header:
     shape = tuple(int(n) for n in raw["dim"][1 : num_axes + 1])
     offset = float(raw["vox_offset"])
     start = int(offset) if kind.sizeof_hdr <= offset < 2**62 else kind.sizeof_hdr
-    spacing = tuple(abs(float(s)) for s in raw["pixdim"][1:4])
+    spacing = tuple(nifti_unit_mm(raw) * abs(float(s)) for s in raw["pixdim"][1:4])
     return _Header(_without_trailing_ones(shape), spacing, start + math.prod(shape) * dtype.itemsize)
 
 
 def _read_nifti(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
     try:
         image = nibabel.load(path)
-        return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
+        return np.asanyarray(image.dataobj), nifti_affine(image.header, image.shape)[0]
     except (OSError, EOFError, ValueError, OverflowError, zlib.error, ImageFileError, HeaderDataError) as error:
         raise DamagedFile("the file must be readable as NIfTI", str(error)) from None
 
@@ -205,7 +219,9 @@ def _itk_header(path: Path) -> _Header:
     channels = reader.GetNumberOfComponents()
     shape = (*reader.GetSize(), channels)
     pixel_bytes = SimpleITK.Image([1, 1, 1], reader.GetPixelID(), channels).GetSizeOfPixelComponent() * channels
-    return _Header(_without_trailing_ones(shape), reader.GetSpacing()[:3], math.prod(reader.GetSize()) * pixel_bytes)
+    unit_mm = itk_unit_mm(path.name, header_fields(path))
+    spacing_mm = tuple(unit_mm * edge for edge in reader.GetSpacing()[:3])
+    return _Header(_without_trailing_ones(shape), spacing_mm, math.prod(reader.GetSize()) * pixel_bytes)
 
 
 def _without_trailing_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -223,16 +239,12 @@ def _read_itk(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
         raise DamagedFile("the file must be readable as NRRD or MHA", _reason(error)) from None
     while image.GetDimension() > 3:
         image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
-    return from_itk(image)
-
-
-def from_itk(image: Any) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
-    """The voxels (I, J, K[, C]) of a 3D SimpleITK image as stored, and their affine in RAS+."""
-    import SimpleITK
-
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
+    affine, directions = np.eye(4), np.reshape(image.GetDirection(), (3, 3))
+    if np.abs(np.linalg.norm(directions, axis=0) - 1).max() > 1e-3:
+        raise DamagedFile("the directions of the axes must have length 1", f"{directions.tolist()}", "write lengths as spacing")
+    affine[:3, :3] = directions * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
+    affine[:3] *= itk_unit_mm(path.name, header_fields(path))
     array = SimpleITK.GetArrayFromImage(image)
     return array.transpose(2, 1, 0, *range(3, array.ndim)), LPS_TO_RAS @ affine
 
@@ -243,10 +255,13 @@ def _reason(error: RuntimeError) -> str:
 
 
 def to_ras(array_IJK: NDArray[np.generic], affine: NDArray[np.float64]) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
-    """Axes turned to run nearest to right, front, up. Raises `DamagedFile` where the affine is singular or its spacing absurd."""
+    """Axes turned to run nearest to right, front, up. Raises `DamagedFile` where the affine is singular or sheared, or its spacing
+    absurd.
+    """
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise DamagedFile("the affine must be finite and invertible", str(affine[:3].tolist()), "set sform or qform of the file")
     _check_spacing(tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist()))
+    check_right_angles(affine, array_IJK.shape)
     orientation = nibabel.io_orientation(affine)
     turned = nibabel.apply_orientation(array_IJK, orientation)
     return turned, affine @ nibabel.orientations.inv_ornt_aff(orientation, array_IJK.shape)

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from raykd.data.case import Case
 from raykd.data.federation import ClientData, build_client_data, build_proxy_data, build_repository_data, client_site
+from raykd.data.native import NativeReferences
 from raykd.data.patches import TrainingCase, normalise, training_case
 from raykd.data.pools import Pools
 from raykd.data.sources._base import CaseKey
 from raykd.federation.coding import seal_upload
 from raykd.federation.description import client_row, describe_network, label_classes, record_rows
-from raykd.federation.evaluation import calibration_rows, case_rows
+from raykd.federation.evaluation import calibration_rows, case_rows, native_scores
 from raykd.federation.inference import predict, predict_labels
 from raykd.federation.knowledge import cached_knowledge, compute_knowledge, payload_hash
 from raykd.federation.previews import preview_rows, previewed
@@ -88,6 +89,7 @@ class Client:
         self.student = self._shared(own.network if own else method.student_network())
         self._heard: dict[tuple[str, KnowledgeRequest], list[TrainingCase]] = {}
         self._normalised: dict[str, Tensor] = {}
+        self._natives = NativeReferences(original if scenario.evaluation.native_grid else None)
         self.known_scores: dict[tuple[str, Role, tuple[int, ...] | None], list[tuple[float, int]]] = {}
 
     @classmethod
@@ -211,17 +213,13 @@ class Client:
                     said = predict(network, self._image(case), how.window, how.known)
                     predictions.setdefault(case.case_id, {})[role] = said.labels_IJK
                     of: dict[str, Any] = {"split": split, "model": role, "round_index": job.round_index, "client_id": client_id}
-                    cases += case_rows(self.scenario, case, said.labels_IJK, has_surface=job.has_surface, **of)
+                    native = native_scores(self.scenario, said, self._natives.of(case, split), has_surface=job.has_surface)
+                    cases += case_rows(self.scenario, case, said.labels_IJK, has_surface=job.has_surface, native=native, **of)
                     calibration += calibration_rows(case, said, **of) if job.has_calibration else []
         for case in previewed(self.data.test, cases, job.num_previews):
             source = None if self._original is None else self._original(case)
-            previews += preview_rows(
-                case,
-                predictions[case.case_id],
-                round_index=job.round_index,
-                client_id=client_id,
-                source=source,
-            )
+            drawn = predictions[case.case_id]
+            previews += preview_rows(case, drawn, round_index=job.round_index, client_id=client_id, source=source)
         records = record_rows(client_id, vars(self.data)) if job.has_records else []
         return EvaluationReply(client_id, tuple(cases), tuple(previews), tuple(records), tuple(calibration))
 
@@ -265,7 +263,7 @@ class Client:
         cases = [*self.labelled, *self.unlabelled, *(case for heard in self._heard.values() for case in heard)]
         tensors = [tensor for case in cases for tensor in vars(case).values() if isinstance(tensor, Tensor)]
         soft = [case.knowledge.soft_label_LIJK for case in cases if case.knowledge is not None]
-        return sum({id(t): t.nbytes for t in [*tensors, *soft, *self._normalised.values()]}.values())
+        return sum({id(t): t.nbytes for t in [*tensors, *soft, *self._normalised.values(), *self._natives.tensors]}.values())
 
     def fresh_network(self, role: Role) -> SegmentationNetwork:
         """A new network of a role."""

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from raykd.data.case import Case
+from raykd.data.native import NativeReference, native_volume_mm3
 from raykd.federation.description import source_settings
 from raykd.federation.inference import Prediction
 from raykd.federation.protocols import Row
 from raykd.numerics.calibration import near_foreground, reliability_bins
-from raykd.numerics.metrics import LABEL_IGNORED, evaluate_case
+from raykd.numerics.known_classes import merge_probs
+from raykd.numerics.metrics import LABEL_IGNORED, ClassMetrics, evaluate_case
 from raykd.scenario.errors import DataError
 from raykd.scenario.schema import Scenario
 from raykd.scenario.sites import Client
@@ -34,6 +36,7 @@ def case_rows(
     client_id: int,
     has_surface: bool,
     classes: Collection[int] | None = None,
+    native: Sequence[ClassMetrics] | None = None,
 ) -> list[Row]:
     """One row for each foreground class that was outlined in the case.
 
@@ -44,6 +47,7 @@ def case_rows(
         model: global, personal or teacher.
         has_surface: whether NSD, HD95 and ASSD are computed beside DSC.
         classes: indices of the classes to give rows for; None: all.
+        native: the scores on the source's finer grid; None: not computed.
     """
     assert case.label_IJK is not None
     tolerance_mm = nsd_tolerance_mm(scenario, case.spacing_mm)
@@ -64,6 +68,8 @@ def case_rows(
             **vars(score),
             "nsd_tolerance_mm": tolerance_mm if score.nsd is not None else None,
             "reference": case.reference(index, score.is_ref_empty),
+            "volume_native_mm3": native_volume_mm3(case, name),
+            **({} if native is None else native_columns(native[index - 1])),
         }
         for index, (name, score) in enumerate(zip(scenario.classes, scores, strict=True), start=1)
         if (classes is None or index in classes) and (case.outlined is None or index in case.outlined)
@@ -111,6 +117,42 @@ def check_tolerance(scenario: Scenario, owner: str, cases: Iterable[Case]) -> No
                 f"{wanted:g} mm for case {case.case_id} with {finest:.4g} mm, where no distance but 0 counts as the same; set it "
                 f"to auto, or to {finest:.4g} at least"
             )
+
+
+def native_scores(
+    scenario: Scenario, prediction: Prediction, reference: NativeReference | None, *, has_surface: bool
+) -> list[ClassMetrics] | None:
+    """The scores of a prediction on the grid of its case's source, each class's probability interpolated to it; None: without a
+    finer reference.
+
+    Args:
+        scenario: gives the classes and the tolerance of NSD.
+        prediction: on the site's grid.
+        reference: the source's, if there is one.
+        has_surface: as for `case_rows`.
+    """
+    if reference is None:
+        return None
+    probs_LIJK = merge_probs(torch.softmax(prediction.logits_LIJK, dim=0)[None], prediction.known)[0]
+    return evaluate_case(
+        reference.resampled(probs_LIJK).numpy(),
+        reference.label_IJK.numpy(),
+        len(scenario.classes),
+        reference.spacing_mm,
+        surface=has_surface,
+        nsd_tolerance_mm=nsd_tolerance_mm(scenario, reference.spacing_mm),
+    )
+
+
+def native_columns(score: ClassMetrics) -> Row:
+    """The columns of `cases` for a score on the source's grid."""
+    return {
+        "dsc_native": score.dsc,
+        "nsd_native": score.nsd,
+        "hd95_native_mm": score.hd95_mm,
+        "volume_native_mm3": score.volume_ref_mm3,
+        "volume_pred_native_mm3": score.volume_pred_mm3,
+    }
 
 
 def calibration_rows(case: Case, prediction: Prediction, *, split: str, model: str, round_index: int, client_id: int) -> list[Row]:

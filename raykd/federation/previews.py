@@ -10,6 +10,7 @@ from torch import Tensor
 
 from raykd.data.case import Case
 from raykd.federation.protocols import Row
+from raykd.numerics.intensity import clip_limits
 
 NUM_SLICES = 12
 NUM_PIXELS = 2**20
@@ -142,12 +143,12 @@ def _slices(label_IJK: Tensor, axis: int) -> tuple[list[int], int]:
     return sorted(chosen), fullest
 
 
-def _window(image_IJK: Tensor) -> Tensor:
+def _window(image_IJK: Tensor) -> tuple[float, float]:
     """The intensities shown as black and as white: the 1st and the 99.5th percentile of the volume."""
-    step = max(1, image_IJK.numel() // 100_000)
-    return torch.quantile(image_IJK.flatten()[::step], torch.tensor([0.01, 0.995]))
+    return clip_limits(image_IJK, 0.01, 0.995)
 
 
-def _eight_bit(plane: Tensor, window: Tensor) -> Tensor:
+def _eight_bit(plane: Tensor, window: tuple[float, float]) -> Tensor:
     low, high = window
-    return ((plane - low) / (high - low).clamp(min=1e-6) * 255).clamp(0, 255).round().to(torch.uint8)
+    span = high - low if high > low else 1.0
+    return ((plane - low) / span * 255).clamp(0, 255).round().to(torch.uint8)

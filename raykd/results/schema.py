@@ -104,6 +104,11 @@ CASES = (
     Column("volume_ref_mm3", NUMBER, "volume of the reference", "mm³"),
     Column("volume_pred_mm3", NUMBER, "volume of the prediction; where the reference is empty, false-positive volume", "mm³"),
     Column("reference", TEXT, "outlined, empty (looked for, no voxel) or absent (known not to be there); null: older runs"),
+    Column("volume_native_mm3", NUMBER, "volume of the source's finer reference on the site's field of view; null: none", "mm³"),
+    Column("dsc_native", NUMBER, "DSC on the source's finer grid; null: not computed (evaluation.native_grid)"),
+    Column("nsd_native", NUMBER, "NSD there; null: not computed"),
+    Column("hd95_native_mm", NUMBER, "HD95 there; null: not computed", "mm"),
+    Column("volume_pred_native_mm3", NUMBER, "volume of the prediction there; null: not computed", "mm³"),
     Column("is_ref_empty", TRUTH, "the reference has no voxel of the class"),
     Column("is_pred_empty", TRUTH, "the prediction has no voxel of the class"),
 )

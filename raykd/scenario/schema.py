@@ -76,6 +76,9 @@ class Evaluation(Strict):
     nsd_tolerance_mm: Literal["auto"] | PositiveFloat = "auto"
     """Surfaces no further apart than this count as the same in NSD; `auto`: the finest voxel edge of each case, below which no
     distance but 0 is possible. A number must not lie below it."""
+    native_grid: bool = False
+    """Whether test cases whose source has a finer label than their site are scored on the source's grid, too, with the
+    probabilities of the classes interpolated to it: `dsc_native` and its neighbours in the table `cases`."""
     previews: NonNegativeInt = 1
     """Test cases a client whose slices are kept for the report, beside those of the one it does worst on; 0 keeps none."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK
+from pydicom.dataset import Dataset, FileMetaDataset
 
 from raykd.data.sources._base import CaseKey
 from raykd.data.sources._files import FileSource
@@ -70,6 +71,53 @@ def problems(made: FileSource) -> list[str]:
     with pytest.raises(DataError) as caught:
         made.check()
     return str(caught.value).splitlines()
+
+
+def write_dicom(
+    path: Path, stored: np.ndarray, *, bits: int | None = None, syntax: str = "1.2.840.10008.1.2.1", **tags: Any
+) -> Path:
+    """One DICOM slice, its tags by keyword.
+
+    Args:
+        path: of the file.
+        stored: integers (rows, columns), or (frames, rows, columns), as they lie in the file.
+        bits: BitsStored; absent: all of the type's.
+        syntax: UID of the transfer syntax.
+        tags: what stands in the header besides; None leaves a tag out.
+    """
+    dataset, meta = Dataset(), FileMetaDataset()
+    allocated = 8 * stored.dtype.itemsize
+    values = {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4",
+        "SOPInstanceUID": f"1.2.3.{zlib.crc32(str(path).encode())}",
+        "SeriesInstanceUID": f"1.2.3.4.{zlib.crc32(str(path.parent).encode())}",
+        "StudyInstanceUID": "1.2.3.5",
+        "PatientID": "patient-1",
+        "Modality": "MR",
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "Rows": stored.shape[-2],
+        "Columns": stored.shape[-1],
+        "BitsAllocated": allocated,
+        "BitsStored": bits or allocated,
+        "HighBit": (bits or allocated) - 1,
+        "PixelRepresentation": int(stored.dtype.kind == "i"),
+        "PixelSpacing": [2.0, 1.0],
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+        "ImagePositionPatient": [0, 0, 0],
+        **tags,
+    }
+    for name, value in values.items():
+        if value is not None:
+            setattr(dataset, name, value)
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = syntax, dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID, dataset.file_meta = dataset.SOPInstanceUID, meta
+    raw = stored.astype(stored.dtype.newbyteorder(">" if syntax == "1.2.840.10008.1.2.2" else "<")).tobytes()
+    dataset.PixelData = raw + b"\0" * (len(raw) % 2)
+    dataset["PixelData"].VR = "OB" if allocated == 8 else "OW"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
 
 
 def write_series(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from raykd.data.case import Case, affine_from_spacing
+from raykd.scenario.errors import DataError
 
 SHAPE = (3, 4, 5)
 
@@ -74,3 +75,10 @@ def test_what_a_transform_did_to_image_label_and_affine_comes_back() -> None:
     assert cropped.label_IJK is not None and torch.equal(cropped.label_IJK, case.label_IJK[1:, :2])  # type: ignore[index]
     # The first voxel kept is the one that had index (1, 0, 0).
     assert np.allclose(cropped.affine[:, 3], case.affine @ [1, 0, 0, 1])
+
+
+def test_an_image_that_a_shift_left_constant_is_refused() -> None:
+    case = Case("c7", "p", torch.full((1, 2, 2, 2), 3.0), None, affine_from_spacing((1.0, 1.0, 1.0), (2, 2, 2)))
+    with pytest.raises(DataError, match=r"rural: case c7: an image must not be constant .* got 3 everywhere"):
+        case.check_contrast("rural")
+    dataclasses.replace(case, image_CIJK=torch.arange(8.0).reshape(1, 2, 2, 2)).check_contrast("rural")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import nibabel
-import numpy as np
 import pytest
 
-from raykd.data.content import CaseFacts, content_notes, has_pose
+from raykd.data.content import CaseFacts, content_notes
 
 CORD = {"spinal_cord": (2,)}
 
@@ -68,13 +65,3 @@ def test_ct_read_as_mr_is_told() -> None:
     assert "look like CT (voxels down to -1024)" in note and "modality: ct" in note
     assert content_notes(cases, modality="ct") == []
     assert content_notes([case("0", darkest=-4.0)], modality="mr") == []  # MR with its mean taken away
-
-
-def test_an_image_without_an_orientation_code_is_told_with_at_most_five_names(tmp_path: Path) -> None:
-    image = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
-    nibabel.save(image, tmp_path / "posed.nii.gz")
-    image.header["sform_code"] = image.header["qform_code"] = 0
-    nibabel.save(nibabel.Nifti1Image(image.dataobj, None, image.header), tmp_path / "bare.nii.gz")
-    assert has_pose(tmp_path / "posed.nii.gz") and not has_pose(tmp_path / "bare.nii.gz")
-    (note,) = content_notes([case(str(index), has_pose=False) for index in range(7)])
-    assert "got no orientation code in 0, 1, 2, 3, 4 and 2 more;" in note

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
-from layout_files import classes_at, keys, label, problems, source, write, write_series
+from layout_files import classes_at, keys, label, problems, source, write, write_dicom, write_series
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 
+from raykd.data.integrity import DamagedFile
+from raykd.data.sources._dicom_segmentation import read_segmentation
+from raykd.data.sources._dicom_series import read_series
+from raykd.data.volume_io import LPS_TO_RAS
 from raykd.scenario.errors import DataError
 
 SHAPE = (6, 7, 8)
@@ -114,7 +119,138 @@ def test_a_nifti_label_lies_on_the_series(tmp_path: Path) -> None:
     assert "image's affine" in line
 
 
-def _write_segmentation(path: Path, segments: dict[int, tuple[str, np.ndarray]], shift_mm: float = 0.0) -> None:
+STORED = np.arange(4 * 5, dtype=np.uint16).reshape(4, 5)
+"""Rows and columns of a slice of `_slices`."""
+
+
+def _slices(
+    folder: Path, num: int = 4, stored: np.ndarray = STORED, changes: dict[int, dict[str, Any]] | None = None, **tags: Any
+) -> Path:
+    """A series of slices of 1 x 2 mm, 3 mm apart, numbered 1, 2, ..., with tags of all and tags of some."""
+    for k in range(num):
+        position = {"InstanceNumber": k + 1, "ImagePositionPatient": [0.0, 0.0, 3.0 * k]}
+        write_dicom(folder / f"{k + 1}.dcm", stored, **{**position, **tags, **(changes or {}).get(k, {})})
+    return folder
+
+
+def _refusal(folder: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_series(folder, "a")
+    return str(caught.value)
+
+
+def test_every_slice_has_its_own_slope_and_intercept(tmp_path: Path) -> None:
+    # The first slice is of whole numbers above 0: its type holds neither the negative nor the fractional ones of the others.
+    scales = [(1, 0), (1, -20.5), (0.5, 0), (-2, 70000)]
+    changes = {k: {"RescaleSlope": slope, "RescaleIntercept": intercept} for k, (slope, intercept) in enumerate(scales)}
+    image_CIJK, _ = read_series(_slices(tmp_path / "a", changes=changes), "a")
+    # Columns run to the left and rows to the back: the first stored voxel is the last along I and J.
+    assert image_CIJK[0, -1, -1].tolist() == [0, -20.5, 0, 70000]
+    assert image_CIJK[0, 0, 0].tolist() == [19, -1.5, 9.5, 69962]
+
+
+@pytest.mark.parametrize(
+    ("tags", "parts"),
+    [
+        ({"PixelSpacing": [2.0, 1.2]}, ("one PixelSpacing", "slice 3 (3.dcm)", "2.0\\1.2")),
+        ({"PixelSpacing": [1.0, 2.0]}, ("one PixelSpacing", "slice 3 (3.dcm)")),
+        ({"PixelSpacing": None}, ("(0028,0030)", "slice 3 (3.dcm)")),
+        ({"PixelSpacing": [0.0, 1.0]}, ("spacing must be",)),
+        ({"ImageOrientationPatient": [0, 1, 0, -1, 0, 0]}, ("turned alike in their plane", "slice 3 (3.dcm)")),
+        ({"ImageOrientationPatient": [0.9998, 0.02, 0, -0.02, 0.9998, 0]}, ("turned alike in their plane", "slice 3 (3.dcm)")),
+        ({"ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, ("parallel", "slice 3 (3.dcm)")),
+        ({"ImageOrientationPatient": [1, 0, 0, 0.1, 0.995, 0]}, ("right angles", "slice 3 (3.dcm)")),
+        ({"ImagePositionPatient": None}, ("(0020,0032)", "slice 3 (3.dcm)")),
+        ({"RescaleSlope": 0, "RescaleIntercept": 1}, ("slope of a slice must not be 0", "slice 3 (3.dcm)")),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, ("bright must be high", "slice 3 (3.dcm)", "invert")),
+        ({"FrameOfReferenceUID": "1.2.9"}, ("frame of reference", "1.2.9 (1 files)")),
+        ({"RescaleType": "US"}, ("kind of rescaling", "US (1 files)")),
+    ],
+)
+def test_a_slice_unlike_the_others_is_refused_with_its_number(tmp_path: Path, tags: dict[str, Any], parts: tuple[str, ...]) -> None:
+    told = _refusal(_slices(tmp_path / "a", changes={2: tags}))
+    for part in parts:
+        assert part in told
+
+
+def test_a_slice_of_another_size_is_refused_with_its_number(tmp_path: Path) -> None:
+    write_dicom(_slices(tmp_path / "a") / "3.dcm", STORED[:, :4], InstanceNumber=3, ImagePositionPatient=[0, 0, 6])
+    told = _refusal(tmp_path / "a")
+    assert "of one size, got (4, 4) in slice 3 (3.dcm)" in told
+
+
+def test_positions_make_the_grid_and_no_other_tag(tmp_path: Path) -> None:
+    """Slices that overlap, share an instance number, or lie upside down."""
+    upwards, affine = read_series(_slices(tmp_path / "a", InstanceNumber=7, SliceThickness=9, SpacingBetweenSlices=1), "a")
+    assert np.linalg.norm(affine[:3, :3], axis=0).tolist() == [1, 2, 3]
+    changes = {k: {"ImagePositionPatient": [0, 0, -3.0 * k]} for k in range(4)}
+    downwards, affine = read_series(_slices(tmp_path / "b", stored=STORED, changes=changes), "a")
+    np.testing.assert_array_equal(upwards, downwards[..., ::-1])
+    assert affine[2, 3] == -9
+
+
+def test_gaps_that_grow_slowly_are_no_even_grid(tmp_path: Path) -> None:
+    # Each gap is within 5 % of the usual one, and in the middle a slice is 0.3 mm from its place.
+    places = np.cumsum([0, *np.linspace(2.88, 3.12, 20)])
+    changes = {k: {"ImagePositionPatient": [0, 0, round(place, 4)]} for k, place in enumerate(places)}
+    assert "evenly spaced from the first to the last" in _refusal(_slices(tmp_path / "a", 21, changes=changes))
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"])
+@pytest.mark.parametrize(("dtype", "bits"), [("u1", None), ("i1", None), ("u2", 12), ("i2", 12), ("u2", None), ("i4", None)])
+def test_stored_types_keep_their_values(tmp_path: Path, syntax: str, dtype: str, bits: int | None) -> None:
+    width = bits or 8 * np.dtype(dtype).itemsize
+    low, high = (-(1 << (width - 1)), (1 << (width - 1)) - 1) if dtype[0] == "i" else (0, (1 << width) - 1)
+    stored = np.array([[low, high, 1], [0, low + 1, high - 1]]).astype(dtype)
+    folder = _slices(tmp_path / "a", 2, stored, bits=bits, syntax=syntax)
+    if dtype == "i4" and syntax.endswith(".2.2"):
+        assert "big-endian" in _refusal(folder)
+        return
+    np.testing.assert_array_equal(read_series(folder, "a")[0][0, ::-1, ::-1, 0].T, stored.astype(np.float32))
+
+
+def test_a_compressed_slice_may_be_shorter_than_its_voxels(tmp_path: Path) -> None:
+    stored = np.zeros((64, 64), dtype=np.int16)
+    stored[5, 9] = -7
+    for path in _slices(tmp_path / "a", 2, stored).iterdir():
+        slice_ = pydicom.dcmread(path)
+        slice_.compress(pydicom.uid.RLELossless)
+        slice_.save_as(path)
+        assert path.stat().st_size < stored.nbytes
+    np.testing.assert_array_equal(read_series(tmp_path / "a", "a")[0][0, ::-1, ::-1, 1].T, stored)
+
+
+def test_bits_above_those_stored_are_an_overlay_and_no_intensity(tmp_path: Path) -> None:
+    image_CIJK, _ = read_series(_slices(tmp_path / "a", 2, STORED | 0xF000, bits=12), "a")
+    assert image_CIJK.max() == STORED.max()
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"])
+def test_a_table_from_voxels_to_intensities_is_refused(tmp_path: Path, syntax: str) -> None:
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [20, 0, 16], "HU"
+    table.add_new("LUTData", "OW", np.arange(20, dtype="<u2").tobytes())
+    folder = _slices(tmp_path / "a", syntax=syntax, ModalityLUTSequence=DicomSequence([table]))
+    assert "Modality LUT Sequence in slice 1" in _refusal(folder)
+
+
+def test_several_frames_colours_and_voxels_that_are_no_integers_are_refused(tmp_path: Path) -> None:
+    write_dicom(_slices(tmp_path / "frames") / "2.dcm", np.stack([STORED] * 2), NumberOfFrames=2)
+    assert "must hold one grey slice" in _refusal(tmp_path / "frames")
+    floats = pydicom.dcmread(_slices(tmp_path / "floats") / "2.dcm")
+    del floats.PixelData
+    floats.FloatPixelData, floats.BitsAllocated = STORED.astype("<f4").tobytes(), 32
+    floats.save_as(tmp_path / "floats/2.dcm")
+    assert "2.dcm" in _refusal(tmp_path / "floats")
+
+
+def _write_segmentation(
+    path: Path,
+    segments: dict[int, tuple[str, np.ndarray]],
+    shift_mm: float = 0.0,
+    pixel_spacing: tuple[float, float] = (2.0, 1.0),
+    **tags: Any,
+) -> None:
     """Masks (I, J, K) on the grid of `write_series`, a frame for every slice that is not empty."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
@@ -122,12 +258,14 @@ def _write_segmentation(path: Path, segments: dict[int, tuple[str, np.ndarray]],
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66.4"
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
     dataset.SegmentationType, dataset.PhotometricInterpretation = "BINARY", "MONOCHROME2"
-    dataset.Rows, dataset.Columns = SHAPE[1], SHAPE[0]
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    dataset.Columns, dataset.Rows = next(iter(segments.values()))[1].shape[:2]
     dataset.BitsAllocated = dataset.BitsStored = dataset.SamplesPerPixel = 1
     dataset.HighBit = dataset.PixelRepresentation = 0
     dataset.SegmentSequence, dataset.PerFrameFunctionalGroupsSequence = DicomSequence(), DicomSequence()
     shared, measures, plane, bits = Dataset(), Dataset(), Dataset(), []
-    measures.PixelSpacing, plane.ImageOrientationPatient = [2.0, 1.0], [1, 0, 0, 0, 1, 0]
+    measures.PixelSpacing, plane.ImageOrientationPatient = list(pixel_spacing), [1, 0, 0, 0, 1, 0]
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = DicomSequence([measures]), DicomSequence([plane])
     dataset.SharedFunctionalGroupsSequence = DicomSequence([shared])
     for number, (name, mask_IJK) in segments.items():
@@ -199,6 +337,29 @@ def test_segmentations_off_the_grid_overlapping_or_cut_are_refused(tmp_path: Pat
     assert found.keys() == want.keys()
     for case, part in want.items():
         assert part in found[case] and f"{case}.dcm" in found[case]
+
+
+@pytest.mark.parametrize(("scale", "is_fine"), [(1.0, True), (1.00001, True), (1.001, False), (1.009, False)])
+def test_a_segmentation_lies_on_its_image_up_to_the_far_corner(tmp_path: Path, scale: float, is_fine: bool) -> None:
+    # 0.9 % of a spacing of 1 mm is 0.009 mm a step, and 2.3 mm at the end of 256 columns.
+    image = np.zeros((1, 256, 4, 2), dtype=np.float32), LPS_TO_RAS @ np.diag([1.0, 2.0, 3.0, 1.0])
+    mask = np.zeros((256, 4, 2), dtype=bool)
+    mask[0, 0, 0] = True
+    _write_segmentation(tmp_path / "seg.dcm", {1: ("liver", mask)}, pixel_spacing=(2.0, scale))
+    if is_fine:
+        assert read_segmentation(tmp_path / "seg.dcm", image)[0, 0, 0] == 1
+    else:
+        with pytest.raises(DamagedFile, match=r"image's grid to within 0\.03 mm"):
+            read_segmentation(tmp_path / "seg.dcm", image)
+
+
+def test_a_segmentation_of_other_coordinates_is_refused(tmp_path: Path) -> None:
+    _slices(tmp_path / "scans/a", stored=np.arange(42, dtype=np.uint16).reshape(7, 6), FrameOfReferenceUID="1.2.1")
+    _write_segmentation(tmp_path / "seg/a.dcm", {1: ("liver", _mask((1, 1, 1)))}, FrameOfReferenceUID="1.2.2")
+    (line,) = problems(source(tmp_path, ("liver",), **_block(labels="seg/*.dcm")))
+    assert "frame of reference" in line and "1.2.1" in line and "1.2.2" in line
+    _write_segmentation(tmp_path / "seg/a.dcm", {1: ("liver", _mask((1, 1, 1)))}, FrameOfReferenceUID="1.2.1")
+    assert classes_at(source(tmp_path, ("liver",), **_block(labels="seg/*.dcm")), "a", (4, 5, 1)) == [1]
 
 
 def test_without_pydicom_a_segmentation_is_refused_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from raykd.data.federation import (
     client_site,
     list_cases,
 )
+from raykd.data.sources._base import CaseKey
 from raykd.scenario.errors import DataError
 from raykd.scenario.load import scenario_from_dict
 from raykd.scenario.schema import Scenario
@@ -212,3 +213,15 @@ def test_building_data_touches_no_global_state(tmp_path: Path, monkeypatch: pyte
     client_data(scenario("clients[0].scanner.motion=1"), "twins-0")
     assert torch.equal(torch.get_rng_state(), torch_before)
     assert np.array_equal(np.random.get_state()[1], numpy_before)  # type: ignore[index] # noqa: NPY002
+
+
+def test_a_thicker_site_writes_down_what_its_source_had() -> None:
+    built = scenario()
+    assert not any("native." in name for case in client_data(built, "twins-0").test for name in case.record)
+    (case,) = client_data(built, "thick").test
+    (member,) = (client for client in built.members() if client.name == "thick")
+    label = client_site(built, member, Path("/")).source.load(CaseKey(case.case_id, case.patient_id)).label_IJK
+    assert label is not None
+    for index, name in enumerate(built.classes, start=1):
+        # 100 mm in slices of 20 mm: the site covers all that its source has.
+        assert case.record[f"native.{name}_mm3"] == int((label == index).sum()) * 10 * 8 * 8 > 0

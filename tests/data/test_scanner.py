@@ -278,6 +278,14 @@ def test_what_is_brighter_than_the_contrast_map_reaches_keeps_its_distance() -> 
     assert (float(mapped[0]), float(mapped[-1])) == (pytest.approx(26.0), pytest.approx(33.0))
 
 
+def test_the_contrast_of_a_sparse_image_changes_too() -> None:
+    # Four voxels of 1000 are no padding: the 99.5th percentile of all of them is 0.
+    sparse = torch.zeros((1, 10, 10, 10))
+    sparse[0, 0, 0, :4] = torch.tensor([30.0, 50.0, 75.0, 100.0])
+    mapped = with_contrast(sparse, 1.0, (0.8, 0.2, 1.0, 0.4))
+    assert not torch.equal(mapped, sparse) and float(mapped.min()) == 0.0
+
+
 def test_a_constant_image_has_no_contrast() -> None:
     constant = torch.full((1, 2, 2, 2), 3.0)
     assert torch.equal(with_contrast(constant, 1.0, (0.8, 0.2, 1.0, 0.4)), constant)

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from raykd.data.case import Case, affine_from_spacing
-from raykd.federation.evaluation import calibration_rows, case_rows, check_tolerance, support_scores, tolerance_problems
+from raykd.data.heterogeneity.resolution import resample_case
+from raykd.data.native import native_reference, with_native_volumes
+from raykd.federation.evaluation import (
+    calibration_rows,
+    case_rows,
+    check_tolerance,
+    native_scores,
+    support_scores,
+    tolerance_problems,
+)
 from raykd.federation.inference import Prediction
 from raykd.scenario.errors import DataError
 from raykd.scenario.load import scenario_from_dict
@@ -192,3 +201,28 @@ def test_where_a_class_was_not_outlined_a_model_is_right_to_see_it_in_the_backgr
     both = prediction((0.1, 0.18, 0.62, 0.1), (0.1, 0.82, 0.04, 0.04), known=(1, 2))
     (row,) = bins(line(3, 1), both, (1, 3))
     assert (row["num_voxels"], row["num_correct"], row["sum_confidence"]) == (2, 2, pytest.approx(1.64))
+
+
+def test_thick_slices_are_scored_on_the_grid_of_the_source_too() -> None:
+    """A structure that is one voxel of 1 mm thin, seen in slices of 2 mm: the site has none of it, the source half of the scan."""
+    native_label, built = line(1, 0, 1, 0, 2, 2), scenario()
+    shape = (6, 1, 1)
+    native = Case("c-1", "p-1", torch.zeros(1, *shape), native_label, affine_from_spacing((1.0, 1.0, 1.0), shape))
+    case = with_native_volumes(resample_case(native, (2.0, None, None)), native, built.classes)
+    assert case.label_IJK is not None and case.label_IJK.flatten().tolist() == [0, 0, 2]
+    # The model says what the site's reference says, and of the second class a little more.
+    logits = torch.tensor([[9.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 9.0], [0.0, 0.0, 0.0]]).reshape(4, 3, 1, 1)
+    said, reference = Prediction(logits, None), native_reference(native, case)
+    scores = native_scores(built, said, reference, has_surface=True)
+    assert native_scores(built, said, None, has_surface=True) is None
+    of: dict[str, Any] = {"split": "test", "model": "global", "round_index": 4, "client_id": 2, "has_surface": False}
+    first, second, third = case_rows(built, case, said.labels_IJK, native=scores, **of)
+    # On the site's grid, of voxels of 2 mm3.
+    assert (first["dsc"], first["volume_ref_mm3"], second["dsc"], second["volume_ref_mm3"]) == (None, 0.0, 1.0, 2.0)
+    # On the source's: class 1 is missed, class 2 has the last two voxels, and the model's spreads to a third.
+    assert (first["dsc_native"], first["volume_native_mm3"], first["volume_pred_native_mm3"]) == (0.0, 2.0, 0.0)
+    assert second["dsc_native"] == pytest.approx(2 * 2 / (2 + 3)) and second["volume_native_mm3"] == 2.0
+    assert second["volume_pred_native_mm3"] == 3.0 and second["nsd_native"] is not None and third["dsc_native"] is None
+    # Without the setting, the table says how much the thicker reference lost, and nothing else.
+    plain = case_rows(built, case, said.labels_IJK, **of)
+    assert [row["volume_native_mm3"] for row in plain] == [2.0, 2.0, 0.0] and "dsc_native" not in plain[0]

@@ -84,6 +84,8 @@ def case_rows(level: float, rng: np.random.Generator, model: str) -> Iterator[di
                     }  # fmt: skip
                     if round_index == EVALUATED[-1]:
                         row |= {"nsd": min(1.0, dsc + 0.08), "hd95_mm": 12 * (1 - dsc), "assd_mm": 3 * (1 - dsc)}
+                        if CLIENTS[client_id][0] == "rural":
+                            row |= {"volume_ref_mm3": 148.0, "volume_native_mm3": 200.0, "dsc_native": dsc - 0.1}
                     yield row
     for case in range(4):
         for class_index, name in enumerate(CLASSES, start=1):

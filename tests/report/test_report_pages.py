@@ -331,3 +331,12 @@ def test_false_positives_are_listed_by_method_and_site(tmp_path: Path, monkeypat
     assert cells(found, "Cases with a predicted voxel") == ["100%"] * 2
     assert cells(found, "Mean false-positive volume, mL") == ["1.50"] * 2
     assert "in no mean of DSC" in words_of(page)
+
+
+def test_what_thick_slices_leave_of_the_reference_is_told_where_a_source_is_finer(budgets: Report) -> None:
+    page = page_of(budgets, "sites")
+    found = tables_of(page)["The site's reference and its source's"]
+    assert set(cells(found, "Site")) == {"rural"} and set(cells(found, "Share")) == {"0.74"}
+    scores = zip(cells(found, "DSC at the site"), cells(found, "DSC on the source's grid"), strict=True)
+    assert all(float(own) - float(native) == pytest.approx(0.1, abs=0.002) for own, native in scores)
+    assert "at rural has 0.74 of the volume that the source's has" in words_of(page)

@@ -25,6 +25,7 @@ from raykd.results.questions import (
     label_curve,
     labels_saved,
     labels_to_target,
+    native_references,
     site_gains,
     teacher_effect,
     to_target,
@@ -250,3 +251,24 @@ def test_the_scripts_print_their_tables(
         runpy.run_path(str(Path(__file__).parents[2] / "analysis" / f"{script}.py"))
         printed = capsys.readouterr().out
         assert all(word in printed for word in words), printed
+
+
+def test_thick_slices_are_told_by_what_they_leave_of_the_reference(tmp_path: Path) -> None:
+    write(tmp_path, "fedavg", 1, 0.8)
+    assert native_references(Comparison.of(load_runs([tmp_path]))).empty
+    path = tmp_path / "thick"
+    path.mkdir()
+    writer = RunWriter(path, {"run_id": "thick", "scenario": "s", "method": "fedavg", "seed": 0})
+    writer.write_manifest({**new_manifest("0", "thick"), "status": "done", "deployed": "global"})
+    (path / "scenario.yaml").write_text(yaml.safe_dump({"name": "s", "seed": 0, "method": {"name": "fedavg"}, "clients": [{}]}))
+    of = {"round": 0, "client_id": 0, "split": "test", "model": "global", "class_index": 1, "class_name": "ventricle"}
+    volumes = {"a": (74.0, 100.0, 0.6, 0.5), "b": (0.0, 0.0, 1.0, 1.0), "c": (20.0, 100.0, 0.8, None)}
+    rows = [
+        {**of, "case_id": case, "dsc": dsc, "dsc_native": native, "volume_ref_mm3": own, "volume_native_mm3": source}
+        for case, (own, source, dsc, native) in volumes.items()
+    ]
+    writer.write("cases", rows, "round-0")
+    (row,) = native_references(Comparison.of(load_runs([path]))).to_dict("records")
+    # Volumes of the cases whose source holds the class: (74 + 20) / (100 + 100); scores of those scored twice.
+    assert (row["volume_ref_mm3"], row["volume_native_mm3"], row["share"]) == (47.0, 100.0, pytest.approx(0.47))
+    assert (row["dsc"], row["dsc_native"]) == (pytest.approx(0.8), pytest.approx(0.75))

@@ -13,6 +13,7 @@ from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from raykd.data.case import Case
+from raykd.numerics.intensity import clip_limits
 from raykd.scenario.errors import DataError
 
 if TYPE_CHECKING:
@@ -178,6 +179,8 @@ def with_contrast(image_CIJK: Tensor, strength: float, contrast_map: Sequence[fl
         contrast_map: as in `Acquisition`.
     """
     low, top = float(image_CIJK.min()), float(np.quantile(image_CIJK.numpy(), 0.995))
+    if top <= low:  # nearly all of it is padding
+        top = clip_limits(image_CIJK, 0.0, 0.995)[1]
     if top <= low:
         return image_CIJK
     scaled = (image_CIJK.numpy().astype(np.float64) - low) / (top - low)

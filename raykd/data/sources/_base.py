@@ -63,6 +63,12 @@ class Source(ABC):
         """The files that a case is read from, the image's first; none where cases are made, not read."""
         return ()
 
+    def notes(self, key: CaseKey) -> list[str]:
+        """What a user should know of how a case is read, a sentence each, as a pose that its file does not tell. Raises
+        `DataError`.
+        """
+        return []
+
     def population(self) -> str | None:
         """Names the people that `patient_id` tells apart: two owners whose sources agree in both hold the same person. None: the
         names mean nothing outside this source.

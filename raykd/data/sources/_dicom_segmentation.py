@@ -11,26 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raykd.data.integrity import DamagedFile
+from raykd.data.pose import Affine, distance_mm, tolerance_mm
 from raykd.data.volume_io import LPS_TO_RAS, ImageVolume
 
-IN_PLANE_TOLERANCE = 0.01
-"""How far, in voxels, a frame's axes may be from the image's over one step, and its first voxel from a voxel's centre."""
 
-
-def read_segmentation(path: Path, image: ImageVolume) -> NDArray[np.int32]:
+def read_segmentation(path: Path, image: ImageVolume, frame_of_reference: str = "") -> NDArray[np.int32]:
     """The numbers of the segments on the grid of the image they were drawn on: (I, J, K).
 
+    Args:
+        path: of the DICOM-SEG.
+        image: in RAS+, and its affine.
+        frame_of_reference: UID of the coordinates that the image's positions are given in; "": unknown.
+
     Raises:
-        DamagedFile: pydicom is not installed; the file is no binary DICOM-SEG; a frame does not lie on the image's grid; two
-            segments share a voxel.
+        DamagedFile: pydicom is not installed; the file is no binary DICOM-SEG; its positions are given in other coordinates; a
+            frame does not lie on the image's grid; two segments share a voxel.
     """
     dataset = _dataset(path, path.stat().st_mtime_ns)
+    own = str(getattr(dataset, "FrameOfReferenceUID", ""))
+    if own and frame_of_reference and own != frame_of_reference:
+        got = f"{own}, where the image has {frame_of_reference}"
+        raise DamagedFile("a segmentation must have its image's frame of reference (0020,0052)", got, "check the pairing")
     values_IJK = np.zeros(image[0].shape[1:], dtype=np.int32)
-    voxel_of_mm = np.linalg.inv(image[1]) @ LPS_TO_RAS
     for number, mask, corner_mm, column_step_mm, row_step_mm in _frames(dataset):
-        corner = voxel_of_mm @ [*corner_mm, 1.0]
-        steps = np.stack([voxel_of_mm[:3, :3] @ row_step_mm, voxel_of_mm[:3, :3] @ column_step_mm])
-        indices = _indices(corner[:3], steps, mask)
+        frame = np.eye(4)  # from row and column to mm in RAS+
+        frame[:3, 0], frame[:3, 1], frame[:3, 3] = row_step_mm, column_step_mm, corner_mm
+        indices = _indices(LPS_TO_RAS @ frame, mask, image[1])
         is_inside = ((indices >= 0) & (indices < values_IJK.shape)).all()
         if not is_inside:
             raise DamagedFile("every frame must lie on the image", f"segment {number} at {corner_mm} mm", "check the pairing")
@@ -50,13 +56,25 @@ def segment_names(path: Path) -> dict[str, tuple[int, ...]]:
     return names
 
 
-def _indices(corner: NDArray[np.float64], steps: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The voxels of the image that a frame marks: (number, 3)."""
-    whole, first = np.rint(steps), np.rint(corner)
-    if max(np.abs(steps - whole).max(), np.abs(corner - first).max()) > IN_PLANE_TOLERANCE or np.abs(whole).sum() != 2:
-        got = f"steps {steps.round(3).tolist()} and corner {corner.round(3).tolist()} in voxels"
-        raise DamagedFile("every frame must have the image's grid", got, "resample the segmentation onto its image")
-    indices: NDArray[np.int64] = (first + np.argwhere(mask) @ whole).astype(np.int64)
+def _indices(frame: Affine, mask: NDArray[np.bool_], affine: Affine) -> NDArray[np.int64]:
+    """The voxels of an image that a frame marks: (number, 3).
+
+    Args:
+        frame: from row and column of the frame to mm in RAS+.
+        mask: (rows, columns).
+        affine: of the image.
+
+    Raises:
+        DamagedFile: a corner of the frame lies further from the centre of a voxel than two grids that count as one.
+    """
+    to_voxel = np.linalg.inv(affine) @ frame
+    whole = to_voxel.copy()
+    whole[:3, [0, 1, 3]] = np.rint(to_voxel[:3, [0, 1, 3]])
+    off_mm, limit_mm = distance_mm(frame, affine @ whole, (*mask.shape, 1)), tolerance_mm(affine)
+    if off_mm > limit_mm or np.abs(whole[:3, :2]).sum() != 2:
+        got = f"{off_mm:.3g} mm off at a corner; in voxels, steps {to_voxel[:3, :2].T.round(4).tolist()}"
+        raise DamagedFile(f"every frame must have the image's grid to within {limit_mm:.2g} mm", got, "resample it onto its image")
+    indices: NDArray[np.int64] = (whole[:3, 3] + np.argwhere(mask) @ whole[:3, :2].T).astype(np.int64)
     return indices
 
 

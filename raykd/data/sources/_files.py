@@ -16,16 +16,14 @@ from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
 from raykd.data.case import Case
+from raykd.data.pose import distance_mm, tolerance_mm
 from raykd.data.remote import is_fetched, localised
 from raykd.data.sources._base import CaseKey, Source
 from raykd.data.sources._label_map import Coding, class_map
 from raykd.data.sources._labels import LabelNames, Values, check_listed, values_by_name
-from raykd.data.volume_io import ImageVolume, file_digest, read_volume, refusal
+from raykd.data.volume_io import READABLE, ImageVolume, file_digest, pose_notes, read_volume, refusal
 from raykd.scenario.errors import DataError
 from raykd.scenario.fields import Strict
-
-GRID_TOLERANCE = 1e-3
-"""Largest difference, relative to a voxel, between the affines of an image and its label."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +151,11 @@ class FileSource(Source):
     def files(self, key: CaseKey) -> tuple[Path, ...]:
         files = self._cases[key.case_id]
         return (*self.image_parts(files), *([files.label] if files.label else []))
+
+    def notes(self, key: CaseKey) -> list[str]:
+        files = self._cases[key.case_id]
+        volumes = [path for path in (files.image, files.label) if path is not None and path.name.endswith(READABLE)]
+        return [f"{path}: case {key.case_id!r}: {note}" for path in volumes for note in pose_notes(path, key.case_id)]
 
     def population(self) -> str | None:
         return str((self.root / self.place()).resolve())
@@ -292,8 +295,10 @@ def check_grid(files: CaseFiles, shape: tuple[int, ...], image: ImageVolume) -> 
 
 
 def check_affine(files: CaseFiles, affine: NDArray[np.float64], image: ImageVolume) -> None:
-    """Raises `DataError` where spacing, direction or origin of a label are not its image's."""
-    if files.label is not None and np.abs(np.linalg.solve(image[1], affine) - np.eye(4)).max() > GRID_TOLERANCE:
-        rule = f"a label must have its image's affine {image[1][:3].round(4).tolist()}"
+    """Raises `DataError` where a voxel of a label lies elsewhere than its image's."""
+    off_mm, limit_mm = distance_mm(image[1], affine, image[0].shape[1:]), tolerance_mm(image[1])
+    if files.label is not None and off_mm > limit_mm:
+        rule = f"a label must have its image's affine {image[1][:3].round(4).tolist()} to within {limit_mm:.2g} mm at every corner"
+        got = f"{affine[:3].round(4).tolist()}, {off_mm:.3g} mm off"
         hint = "resample the label onto the image, or copy its header where only that is wrong"
-        raise refusal(rule, path=files.label, case_id=files.case_id, got=str(affine[:3].round(4).tolist()), hint=hint)
+        raise refusal(rule, path=files.label, case_id=files.case_id, got=got, hint=hint)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from raykd.data.integrity import DamagedFile
 from raykd.data.sources._dicom_segmentation import read_segmentation, segment_names
-from raykd.data.sources._dicom_series import PATIENT_ID, read_series, series_files, tag_of
+from raykd.data.sources._dicom_series import FRAME_OF_REFERENCE, PATIENT_ID, read_series, series_files, tag_of
 from raykd.data.sources._files import CaseFiles, FileSettings, FileSource
 from raykd.data.sources._labels import LabelNames, normalised
 from raykd.data.sources._manifest import trait
@@ -111,7 +111,8 @@ class DicomSource(FileSource):
         if files.label is None or files.label.name.endswith(READABLE):
             return super().read_label(files, image)
         with blaming(files.label, files.case_id):
-            values_IJK = read_segmentation(files.label, image)
+            frame_of_reference = tag_of(files.image, FRAME_OF_REFERENCE, files.case_id)
+            values_IJK = read_segmentation(files.label, image, frame_of_reference)
             if self.settings.label_values is not None:
                 return values_IJK
             renumbered_IJK = np.zeros_like(values_IJK)

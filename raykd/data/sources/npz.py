@@ -13,10 +13,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
 from raykd.data.integrity import DamagedFile
+from raykd.data.pose import tolerance_mm
 from raykd.data.sources._axes import Axes, affine_from_axes
 from raykd.data.sources._files import CaseFiles, FileSettings, FileSource, check_grid
 from raykd.data.sources._npz_archive import check_archive, open_archive, read_one, read_small, stack_header
@@ -44,6 +46,9 @@ class NpzSettings(FileSettings):
     """Voxel edges in mm along i, j, k; absent: as the archive has them."""
     axes: Axes = "RAS"
     """Where i, j, k run to: RAS is to the right, to the front, upwards."""
+    affine: str = "affine"
+    """The array of affines from voxel to mm in RAS+, (4, 4) or (cases, 4, 4). It need not be there; where it is, it must agree with
+    `spacing_mm`, with the array `spacing` and with `axes` as far as they are given, too."""
 
 
 @SOURCES.register("npz")
@@ -78,16 +83,14 @@ class NpzSource(FileSource):
         with blaming(files.image, files.case_id), open_archive(files.image) as archive:
             index = self._index(files)
             array_IJK = read_one(archive, self.settings.images, index)
-            spacing_mm = self._spacing_mm(archive, index)
-            check_geometry(array_IJK.shape, spacing_mm)
-            turned_IJK, affine = to_ras(array_IJK, affine_from_axes(self.settings.axes, spacing_mm, array_IJK.shape))
+            turned_IJK, affine = to_ras(array_IJK, self._affine(archive, index, array_IJK.shape))
             return as_image(turned_IJK), affine
 
     def read_label(self, files: CaseFiles, image: ImageVolume) -> NDArray[np.int32]:
         with blaming(files.image, files.case_id), open_archive(files.image) as archive:
-            values_IJK = read_one(archive, self.settings.labels or "", self._index(files))
-            affine = affine_from_axes(self.settings.axes, (1.0, 1.0, 1.0), values_IJK.shape)
-            values = as_label(to_ras(values_IJK, affine)[0])
+            index = self._index(files)
+            values_IJK = read_one(archive, self.settings.labels or "", index)
+            values = as_label(to_ras(values_IJK, self._affine(archive, index, values_IJK.shape))[0])
         check_grid(files, values.shape, image)
         return values
 
@@ -101,6 +104,39 @@ class NpzSource(FileSource):
     def _index(self, files: CaseFiles) -> int:
         return int(files.case_id.rpartition("-")[2])
 
+    def _affine(self, archive: zipfile.ZipFile, index: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """From voxel to mm in RAS+: the array of affines where there is one, else spacing and axes."""
+        settings = self.settings
+        is_written = f"{settings.affine}.npy" in archive.namelist()
+        has_spacing = settings.spacing_mm is not None or f"{settings.spacing}.npy" in archive.namelist()
+        spacing_mm = self._spacing_mm(archive, index) if has_spacing or not is_written else None
+        check_geometry(shape, spacing_mm or (1.0, 1.0, 1.0))
+        if not is_written:
+            assert spacing_mm is not None
+            return affine_from_axes(settings.axes, spacing_mm, shape)
+        affine = self._written_affine(archive, index)
+        edges_mm, axes = np.linalg.norm(affine[:3, :3], axis=0), "".join(map(str, nibabel.aff2axcodes(affine)))
+        if spacing_mm is not None and np.abs(edges_mm - spacing_mm).max() * max(shape) > tolerance_mm(affine):
+            got = f"{edges_mm.round(4).tolist()} and {spacing_mm}"
+            raise DamagedFile(f"spacing must be the same in {settings.affine} and elsewhere", got, "find out which is right")
+        if "axes" in settings.model_fields_set and axes != settings.axes:
+            raise DamagedFile(f"axes must be those of {settings.affine}, {axes}", settings.axes, "leave axes out")
+        return affine
+
+    def _written_affine(self, archive: zipfile.ZipFile, index: int) -> NDArray[np.float64]:
+        found = read_small(archive, self.settings.affine)
+        if (
+            found.shape[-2:] != (4, 4)
+            or found.ndim > 3
+            or found.dtype.kind not in "uif"
+            or (found.ndim == 3 and index >= len(found))
+        ):
+            raise DamagedFile(f"{self.settings.affine} must have shape (4, 4) or (cases, 4, 4)", f"shape {found.shape}")
+        affine = np.array(found if found.ndim == 2 else found[index], dtype=np.float64)
+        if not np.array_equal(affine[3], [0, 0, 0, 1]) or not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < 4:
+            raise DamagedFile(f"{self.settings.affine} must be finite, invertible and end in 0, 0, 0, 1", str(affine.tolist()))
+        return affine
+
     def _spacing_mm(self, archive: zipfile.ZipFile, index: int) -> tuple[float, float, float]:
         if self.settings.spacing_mm is not None:
             return self.settings.spacing_mm
@@ -112,7 +148,7 @@ class NpzSource(FileSource):
             spacing.shape[-1:] != (3,)
             or spacing.ndim > 2
             or spacing.dtype.kind not in "uif"
-            or index >= len(np.atleast_2d(spacing)) > 1
+            or (spacing.ndim == 2 and index >= len(spacing))
         ):
             raise DamagedFile(f"{self.settings.spacing} must have shape (3,) or (cases, 3)", f"shape {spacing.shape}")
         i, j, k = (spacing if spacing.ndim == 1 else spacing[index]).tolist()

@@ -10,12 +10,24 @@ import pandas as pd
 from raykd.report import figures
 from raykd.report.blocks import Block, Cell, Choice, Drawing, Figures, Row, Table, Text
 from raykd.report.material import DRAWN, Material
-from raykd.report.tables import METRICS, digits_of
+from raykd.report.tables import METRICS, Column, digits_of, table
 from raykd.report.wording import number, plural, readable
+from raykd.results.questions import native_references
 
 KEY = "sites"
 TITLE = "Every site and structure"
 NEEDS = "an evaluated test case"
+NATIVE = (
+    Column("Method", "method"),
+    Column("Condition", "condition"),
+    Column("Site", "client_name"),
+    Column("Structure", "class_name", "class"),
+    Column("Site's reference, mm³", "volume_ref_mm3", "count"),
+    Column("Source's, mm³", "volume_native_mm3", "count"),
+    Column("Share", "share", "number"),
+    Column("DSC at the site", "dsc", "number", digits=3),
+    Column("DSC on the source's grid", "dsc_native", "number", digits=3),
+)
 
 
 def page(material: Material) -> list[Block]:
@@ -28,7 +40,23 @@ def page(material: Material) -> list[Block]:
     if num_hidden:
         words += f" {plural(num_hidden, 'site')} where the best method does better are left out of the drawings, not of the table."
     sets = {METRICS[metric]: Figures(_spreads(material, metric), legend="methods") for metric in metrics}
-    return [Text(words), Choice("metric", sets), _class_table(material, metrics)]
+    return [Text(words), Choice("metric", sets), _class_table(material, metrics), *_native(material)]
+
+
+def _native(material: Material) -> list[Block]:
+    """How much of each structure a site's thicker slices leave in its reference; nothing where no source is finer."""
+    found = native_references(material.comparison)
+    if found.empty:
+        return []
+    least = found.sort_values("share").iloc[0]
+    share, where = number(float(least["share"]), 2), f"{readable(str(least['class_name']))} at {least['client_name']}"
+    words = (
+        "Some sites have thicker slices than their source. Scores are against the site's own reference, which loses thin "
+        f"structures: that of {where} has {share} of the volume that the source's has."
+    )
+    columns = NATIVE if found["dsc_native"].notna().any() else [one for one in NATIVE if one.name not in ("dsc", "dsc_native")]
+    caption = "The site's reference and its source's"
+    return [Text(words), table(material, caption, found, columns, summary=caption)]
 
 
 def _spreads(material: Material, metric: str) -> tuple[Drawing, ...]:

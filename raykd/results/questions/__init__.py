@@ -13,6 +13,7 @@ from raykd.results.questions.failures import failures, worst_cases
 from raykd.results.questions.false_positives import false_positives
 from raykd.results.questions.labels import label_area, label_curve, labels_saved, labels_to_target
 from raykd.results.questions.leaks import leaks_found, privacy_spent
+from raykd.results.questions.references import native_references
 from raykd.results.questions.sites import fairness, site_gains, teacher_effect
 from raykd.results.questions.times import stages, to_target, traffic
 
@@ -33,6 +34,7 @@ __all__ = [
     "labels_saved",
     "labels_to_target",
     "leaks_found",
+    "native_references",
     "privacy_spent",
     "reliability",
     "running_costs",
