@@ -52,14 +52,29 @@ def check(
     facts, problems = inspect_source(source, source.load_as_written)
     problems += [problem for problem in duplicates(facts) if not any(_is_about(problem, said) for said in problems)]
     problems += _without_label(facts)
+    notes = _notes(source)
     block, classes = _suggestion(source, facts)
     if as_json:
         cases = [vars(case) | {"voxels": None if case.voxels is None else dict(case.voxels)} for case in facts]
         typer.echo(json.dumps({"source": block, "classes": classes, "cases": cases, "problems": problems}, indent=2))
     else:
         _print(facts, problems, block, classes)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
     if problems:
         raise typer.Exit(REFUSED)
+
+
+def _notes(source: FileSource) -> list[str]:
+    """What may not be as the owner of the data thinks."""
+    from raykd.data.identity import unnamed_patients
+    from raykd.data.notes import spelt_alike
+    from raykd.scenario.errors import DataError
+
+    try:
+        return [note for note in (unnamed_patients(source), spelt_alike(source)) if note]
+    except DataError:
+        return []  # told with the problems
 
 
 def _block(directory: Path, images: str | None, labels: str | None, manifest: str | None, layout: str | None) -> dict[str, Any]:

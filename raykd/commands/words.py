@@ -18,6 +18,7 @@ def check(
 ) -> None:
     """Says everything that is wrong with scenarios or studies, or that nothing is, without running them."""
     from raykd.data.federation import check_cases
+    from raykd.data.notes import notes
     from raykd.launch import check_plans
     from raykd.scenario.errors import RaykdError, ScenarioError
     from raykd.scenario.study import is_study
@@ -29,6 +30,8 @@ def check(
             check_plans(plans)
             for plan in {plan.scenario.model_dump_json(exclude={"method", "seed"}): plan for plan in plans}.values():
                 check_cases(plan.scenario, plan.root)
+            for note in dict.fromkeys(note for plan in plans[:1] for note in notes(plan.scenario, plan.root)):
+                typer.echo(f"{path}: note: {note}", err=True)
             sites = len(plans[0].scenario.members())
             if not as_json:
                 typer.echo(f"{path}: fine, {len(plans)} run{'s' * (len(plans) > 1)} of {sites} client{'s' * (sites > 1)}")

@@ -16,10 +16,11 @@ from raykd.data.cache import cached, content_key
 from raykd.data.case import Case
 from raykd.data.heterogeneity._base import Shift
 from raykd.data.heterogeneity.annotator import annotate
-from raykd.data.heterogeneity.label_budget import Split, limit_classes, limit_slices, split_patients
+from raykd.data.heterogeneity.label_budget import Split, all_tested, limit_classes, limit_slices, split_patients
 from raykd.data.heterogeneity.resolution import Resolution, ResolutionSettings
 from raykd.data.heterogeneity.scanner import ScannerSettings, ScannerShift
-from raykd.data.inspection import CaseFacts, duplicates, inspect_source, problems_of, reads_files, shared_cases
+from raykd.data.identity import shared_cases
+from raykd.data.inspection import CaseFacts, duplicates, inspect_source, problems_of, reads_files
 from raykd.data.pools import Pools, check_pools, pool_source
 from raykd.data.sources._base import CaseKey, Source
 from raykd.data.sources.pool import POOL_OWNER, PoolSettings
@@ -45,7 +46,7 @@ class ClientData:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Of the first case."""
-        return (self.labelled + self.unlabelled + self.test)[0].spacing_mm
+        return (self.labelled + self.unlabelled + self.test + self.validation)[0].spacing_mm
 
 
 @dataclass(frozen=True)
@@ -183,9 +184,15 @@ def check_cases(scenario: Scenario, root: Path) -> None:
 
 
 def _split(scenario: Scenario, client: Client, site: Site) -> Split:
-    group = client.group
+    group, keys = client.group, site.source.keys()
+    if client.held_out:
+        return all_tested(keys, site.source.has_label, client.name)
+    if not keys or not (group.num_test or group.num_validation or group.labels.num_shots or group.labels.num_unlabelled != 0):
+        raise DataError(
+            f"{client.name}: a site must hold a case, got none, or num_test, num_validation, num_shots and num_unlabelled of 0"
+        )
     return split_patients(
-        site.source.keys(),
+        keys,
         num_shots=group.labels.num_shots,
         num_unlabelled=group.labels.num_unlabelled,
         num_validation=group.num_validation,

@@ -28,6 +28,7 @@ def client_row(scenario: Scenario, member: Client, data: ClientData) -> Row:
         "label_classes": ", ".join(group.labels.classes or scenario.classes),
         "label_slices": group.labels.slices,
         "label_noise": describe_noise(group.labels.noise),
+        "is_held_out": member.held_out,
         "num_labelled": len(data.labelled),
         "num_unlabelled": len(data.unlabelled),
         "num_validation": len(data.validation),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
+
+import torch
 
 from raykd.data.cache import is_cached
 from raykd.data.case import Case
@@ -189,12 +191,15 @@ class _Planner:
         return float(sum(row["simulated_s"] for row in rehearsal.rounds))
 
     def _case(self, block: Any, site: Site, split: Split) -> tuple[Case, float]:
-        """A labelled case of an owner, prepared, with the seconds that it took; owners of like sources share one."""
+        """A case of an owner with a label, prepared, with the seconds that it took; owners of like sources share one."""
         key = repr(block)
         if key not in self.book.cases:
-            keys = [*split.test, *split.labelled, *split.validation]
+            keys = [*split.test, *split.labelled, *split.validation] or list(split.unlabelled)
             fresh = [key for key in keys if not is_cached("cases", site.cache_key(key))]
-            self.book.cases[key] = price_preparing(site, (fresh or keys)[0])
+            case, seconds = price_preparing(site, (fresh or keys)[0])
+            if case.label_IJK is None:  # of a site without labels, where nothing is scored
+                case = replace(case, label_IJK=torch.zeros(case.shape, dtype=torch.uint8))
+            self.book.cases[key] = case, seconds
         return self.book.cases[key]
 
     def _priced(self, index: int, kind: Hashable, rehearsal: Rehearsal) -> Priced:

@@ -86,6 +86,14 @@ def split_patients(
     return Split(tuple(labelled), tuple(unlabelled[:num_unlabelled]), tuple(validation), tuple(test))
 
 
+def all_tested(keys: Sequence[CaseKey], has_label: Callable[[CaseKey], bool], owner: str) -> Split:
+    """The split of a site that takes no part in training. Raises `DataError` where no case has a label."""
+    labelled = tuple(key for key in keys if has_label(key))
+    if not labelled:
+        raise DataError(f"{owner}: a site in held_out must have a labelled case to be tested on, got none; take it out of held_out")
+    return Split((), (), (), labelled)
+
+
 def _take(
     queue: list[list[CaseKey]], count: int, has_label: Callable[[CaseKey], bool]
 ) -> tuple[list[CaseKey], list[list[CaseKey]]]:

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raykd.data.integrity import DamagedFile
+from raykd.data.sources._dicom_text import CHARACTER_SET, decoded
 from raykd.data.volume_io import ImageVolume, as_image, blaming, check_geometry, from_itk, refusal, to_ras
 
 SERIES_UID, INSTANCE_UID, POSITION, ORIENTATION = "0020|000e", "0008|0018", "0020|0032", "0020|0037"
 PATIENT_ID, SERIES_DESCRIPTION, BITS_ALLOCATED, TRANSFER_SYNTAX = "0010|0020", "0008|103e", "0028|0100", "0002|0010"
+ISSUER = "0010|0021"
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 UNEVEN, OFF_LINE_MM = 0.05, 0.05
 """Largest difference between two gaps, relative to the usual one, and largest drift of a slice away from the common normal."""
@@ -164,7 +166,13 @@ def _numbers(found: Slice, tag: str, num: int) -> NDArray[np.float64]:
 
 def tag_of(folder: Path, tag: str, case_id: str) -> str:
     """The text of a tag in the first file of a folder, "" where it is absent. Raises `DataError` where there is no file."""
+    return tags_of(folder, case_id).get(tag, "")
+
+
+def tags_of(folder: Path, case_id: str) -> Mapping[str, str]:
+    """The text of every tag in the first file of a folder, decoded. Raises `DataError` where there is no file."""
     files = series_files(folder)
     if not files:
         raise refusal("a series folder must hold files", path=folder, case_id=case_id, got="none", hint="check the pattern")
-    return read_slice(files[0], case_id).tags.get(tag, "")
+    tags = read_slice(files[0], case_id).tags
+    return {tag: decoded(text, tags.get(CHARACTER_SET, "")) for tag, text in tags.items()}
