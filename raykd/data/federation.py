@@ -187,10 +187,6 @@ def _split(scenario: Scenario, client: Client, site: Site) -> Split:
     group, keys = client.group, site.source.keys()
     if client.held_out:
         return all_tested(keys, site.source.has_label, client.name)
-    if not keys or not (group.num_test or group.num_validation or group.labels.num_shots or group.labels.num_unlabelled != 0):
-        raise DataError(
-            f"{client.name}: a site must hold a case, got none, or num_test, num_validation, num_shots and num_unlabelled of 0"
-        )
     return split_patients(
         keys,
         num_shots=group.labels.num_shots,

@@ -40,7 +40,7 @@ def folder_of(root: Path, pattern: str) -> Path:
 
 
 def matches(root: Path, pattern: str, is_wanted: Callable[[Path], bool] = Path.is_file) -> Iterator[tuple[str, Path]]:
-    """The paths that a pattern names, by what `*` stands for; every other character means itself."""
+    """The paths that a pattern names, by what `*` stands for; every other character means itself. Hidden files are none."""
     before, after = pattern.split("*")
     prefix = before.rpartition("/")[2]
     suffix, _, tail = after.partition("/")
@@ -48,7 +48,8 @@ def matches(root: Path, pattern: str, is_wanted: Callable[[Path], bool] = Path.i
     for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
         case_id = entry.name[len(prefix) : len(entry.name) - len(suffix)]
         path = entry / tail if tail else entry
-        if case_id and entry.name == f"{prefix}{case_id}{suffix}" and is_wanted(path):
+        is_hidden = entry.name[0] == "." and not prefix  # as macOS leaves them
+        if case_id and not is_hidden and entry.name == f"{prefix}{case_id}{suffix}" and is_wanted(path):
             yield case_id, path
 
 
@@ -59,7 +60,12 @@ def misspelt(root: Path, pattern: str, known: Collection[Path]) -> Iterator[Data
     folder = folder_of(root, pattern)
     for entry in sorted(folder.iterdir()) if folder.is_dir() and not tail else ():
         name = entry.name.lower()
-        is_alike = name.startswith(prefix.lower()) and name.endswith(suffix.lower()) and len(name) > len(prefix) + len(suffix)
+        is_alike = (
+            name[0] != "."
+            and name.startswith(prefix.lower())
+            and name.endswith(suffix.lower())
+            and len(name) > len(prefix) + len(suffix)
+        )
         if is_alike and entry not in known and not (entry.name.startswith(prefix) and entry.name.endswith(suffix)):
             yield almost(entry, pattern)
 

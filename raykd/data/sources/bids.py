@@ -125,7 +125,8 @@ def _volumes(folder: Path, suffix: str, wanted: Mapping[str, str]) -> Iterator[t
         ending = next((ending for ending in ENDINGS if path.name.endswith(f"_{suffix}{ending}")), None)
         parts = path.name.removesuffix(f"_{suffix}{ending}").split("_")
         entities = dict(part.split("-", 1) for part in parts if "-" in part)
-        if ending and "sub" in entities and wanted.items() <= entities.items():
+        is_hidden = path.name[0] == "."  # as macOS leaves them
+        if ending and not is_hidden and "sub" in entities and wanted.items() <= entities.items():
             yield path, entities
 
 

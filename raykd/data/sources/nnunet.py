@@ -68,8 +68,8 @@ class NnunetSource(FileSource):
             raise refused(self._folder, "file_ending must be that of a volume", ending, "convert the files to .nii.gz")
         suffix = f"_{channel_index(self._folder, self._dataset.get('channel_names'), self.settings.channel):04d}{ending}"
         images_folder, labels_folder = self._folder / f"images{part}", self._folder / f"labels{part}"
-        images = {path.name.removesuffix(suffix): path for path in sorted(images_folder.glob(f"*{suffix}"))}
-        labels = {path.name.removesuffix(ending): path for path in sorted(labels_folder.glob(f"*{ending}"))}
+        images = {path.name.removesuffix(suffix): path for path in sorted(images_folder.glob(f"[!.]*{suffix}"))}
+        labels = {path.name.removesuffix(ending): path for path in sorted(labels_folder.glob(f"[!.]*{ending}"))}
         if not images:
             raise refused(self._folder, f"its folder must hold images{part}/*{suffix}", "none", "set folder, subset or channel")
         problems += _unread(images_folder, ending, {*images, *labels}, suffix)
