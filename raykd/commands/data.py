@@ -65,7 +65,7 @@ def check(
     facts, problems = found.facts, found.problems
     problems += [problem for problem in duplicates(facts) if not any(_is_about(problem, said) for said in problems)]
     problems += _without_label(facts)
-    notes = found.notes
+    notes = [*_patient_notes(source), *found.notes]
     block, classes = _suggestion(source, facts)
     is_told = images is not None or manifest is not None
     if as_json:
@@ -77,6 +77,18 @@ def check(
         _print(facts, problems, notes, block, classes)
     if problems:
         raise typer.Exit(REFUSED)
+
+
+def _patient_notes(source: FileSource) -> list[str]:
+    """What may not be as the owner of the data thinks of who is who."""
+    from raykd.data.identity import unnamed_patients
+    from raykd.data.notes import spelt_alike
+    from raykd.scenario.errors import DataError
+
+    try:
+        return [note for note in (unnamed_patients(source), spelt_alike(source)) if note]
+    except DataError:
+        return []  # told with the problems
 
 
 def _guess(directory: Path, images: str | None, labels: str | None, manifest: str | None, layout: str | None) -> Guess:

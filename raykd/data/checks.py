@@ -6,8 +6,9 @@ from pathlib import Path
 
 from raykd.data.federation import PROXY, REPOSITORY
 from raykd.data.inspection import Inspection, duplicates, inspect_source, problems_of, reads_files
+from raykd.data.notes import patient_notes
 from raykd.data.pools import Pools, pool_source
-from raykd.data.references import notes, unmatched
+from raykd.data.references import outline_notes, unmatched
 from raykd.data.sources._base import Source
 from raykd.data.sources.pool import POOL_OWNER, PoolSettings
 from raykd.scenario.schema import Scenario
@@ -22,6 +23,8 @@ def inspect_cases(scenario: Scenario, root: Path) -> Inspection:
         found.problems.extend(one.problems)
         found.notes.extend(one.notes)
     found.problems.extend(duplicates(found.facts))
+    if not found.problems:
+        found.notes.extend(patient_notes(scenario, root))
     return found
 
 
@@ -40,5 +43,5 @@ def _inspect(source: Source, *, has_labels: bool) -> Inspection:
     found = inspect_source(source, source.load, {name: (index,) for index, name in enumerate(source.classes, start=1)})
     if has_labels and not found.problems:
         found.problems.extend(unmatched(source, found.facts))
-        found.notes.extend(notes(source, found.facts))
+        found.notes.extend(outline_notes(source, found.facts))
     return found

@@ -16,10 +16,10 @@ from raykd.data.cache import cached, content_key
 from raykd.data.case import Case
 from raykd.data.heterogeneity._base import Shift
 from raykd.data.heterogeneity.annotator import annotate
-from raykd.data.heterogeneity.label_budget import Split, limit_classes, limit_slices, split_patients
+from raykd.data.heterogeneity.label_budget import Split, all_tested, limit_classes, limit_slices, split_patients
 from raykd.data.heterogeneity.resolution import Resolution, ResolutionSettings
 from raykd.data.heterogeneity.scanner import ScannerSettings, ScannerShift
-from raykd.data.inspection import shared_cases
+from raykd.data.identity import shared_cases
 from raykd.data.native import with_native_volumes
 from raykd.data.pools import Pools, check_pools
 from raykd.data.references import outlined_nowhere, refuse_empty, refuse_useless
@@ -46,7 +46,7 @@ class ClientData:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Of the first case."""
-        return (self.labelled + self.unlabelled + self.test)[0].spacing_mm
+        return (self.labelled + self.unlabelled + self.test + self.validation)[0].spacing_mm
 
 
 @dataclass(frozen=True)
@@ -169,9 +169,11 @@ def list_cases(scenario: Scenario, root: Path) -> None:
 
 
 def _split(scenario: Scenario, client: Client, site: Site) -> Split:
-    group = client.group
+    group, keys = client.group, site.source.keys()
+    if client.held_out:
+        return all_tested(keys, site.source.has_label, client.name)
     split = split_patients(
-        site.source.keys(),
+        keys,
         num_shots=group.labels.num_shots,
         num_unlabelled=group.labels.num_unlabelled,
         num_validation=group.num_validation,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,35 +118,3 @@ def duplicates(facts: Iterable[CaseFacts]) -> list[str]:
                 f"{known.owner}; keep one of the two, or the same person is trained and tested on"
             )
     return problems
-
-
-def shared_cases(sources: Mapping[str, Source]) -> list[str]:
-    """A sentence for each two owners that read one file or hold one patient, found from names alone.
-
-    Args:
-        sources: by owner.
-    """
-    first: dict[object, str] = {}
-    clashes: dict[tuple[str, str], dict[str, None]] = {}
-    for owner, source in sources.items():
-        population, files = source.population(), {key: source.files(key) for key in source.keys()}  # noqa: SIM118 (not a mapping)
-        num_cases = Counter(path for paths in files.values() for path in paths)
-        for key, paths in files.items():
-            # An archive holds many cases: it is one of them that two owners must not share.
-            traces: list[object] = [path.resolve() if num_cases[path] == 1 else (path.resolve(), key.case_id) for path in paths]
-            if population is not None:
-                traces.append((population, key.patient_id))
-            for trace in traces:
-                holder = first.setdefault(trace, owner)
-                if holder != owner:
-                    clashes.setdefault((holder, owner), {})[key.case_id] = None
-    return [_clash(*owners, list(case_ids)) for owners, case_ids in clashes.items()]
-
-
-def _clash(one: str, other: str, case_ids: list[str]) -> str:
-    more = f" and {len(case_ids) - MAX_NAMED} more" if len(case_ids) > MAX_NAMED else ""
-    return (
-        f"{one} and {other}: owners must have no patient in common, got {', '.join(case_ids[:MAX_NAMED])}{more} with both; "
-        "give them files of their own, or describe the source once under pools and let each client draw on it with "
-        "source: {name: pool, pool: NAME}"
-    )

@@ -60,7 +60,7 @@ def detached_voxels(path: Path) -> Path | None:
     Raises:
         DamagedFile: the header names no single file in its own folder.
     """
-    if not path.name.endswith(".mhd"):
+    if not path.name.lower().endswith(".mhd"):
         return None
     with path.open("rb") as file:
         name = _meta_fields(file)[0].get("elementdatafile", "")
@@ -85,11 +85,11 @@ def _digest_once(path: Path, detached: Path | None, status: tuple[tuple[int, int
 
 def _payload(path: Path, file: IO[bytes]) -> tuple[int, bool]:
     """Where the voxels of a file start, and whether they are compressed."""
-    if not path.name.endswith((".nrrd", ".mha", ".mhd")):
-        return 0, path.name.endswith(".gz")
-    is_nrrd = path.name.endswith(".nrrd")
+    if not path.name.lower().endswith((".nrrd", ".mha", ".mhd")):
+        return 0, path.name.lower().endswith(".gz")
+    is_nrrd = path.name.lower().endswith(".nrrd")
     fields, start = _meta_fields(file, is_nrrd)
-    if path.name.endswith(".mhd"):
+    if path.name.lower().endswith(".mhd"):
         return start, fields.get("compresseddata", "").lower() == "true"
     return _nrrd_payload(fields, start) if is_nrrd else _mha_payload(fields, start)
 

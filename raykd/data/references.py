@@ -108,7 +108,7 @@ def _values_as_written(source: Source) -> dict[int, int]:
     return {value: counts[value] for value in sorted(counts, key=lambda value: (-counts[value], value)) if value != 0}
 
 
-def notes(source: Source, facts: Sequence[CaseFacts]) -> Iterator[str]:
+def outline_notes(source: Source, facts: Sequence[CaseFacts]) -> Iterator[str]:
     """A sentence for the classes that a source does not outline, and one for those that some of its labels lack: who reads these
     cannot know whether somebody looked for the class there."""
     labelled = [case for case in facts if case.voxels is not None]

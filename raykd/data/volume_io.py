@@ -129,11 +129,11 @@ def write_nifti(path: Path, array_IJK: NDArray[np.generic], affine: NDArray[np.f
 
 def _read_checked(path: Path, channel: int | None) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
     """Header first, then every byte, then the voxels, so that a false claim costs no memory."""
-    if not path.name.endswith(READABLE):
+    if not path.name.lower().endswith(READABLE):
         raise DamagedFile(f"a volume must end in one of {', '.join(READABLE)}", path.name, "convert the file")
     if not path.is_file():
         raise DamagedFile("the file must exist", "no such file", "check the pattern, or add the file")
-    is_nifti = path.name.endswith((".nii", ".nii.gz"))
+    is_nifti = path.name.lower().endswith((".nii", ".nii.gz"))
     header = _nifti_header(path) if is_nifti else _itk_header(path)
     check_geometry(_one_channel(header.shape, channel), header.spacing_mm)
     num_bytes = digest(path).num_payload_bytes

@@ -21,7 +21,7 @@ from raykd.federation.boundary import Boundary
 from raykd.federation.checkpoint import State
 from raykd.federation.clock import message_rows, seconds_by_client, work_seconds
 from raykd.federation.coding import opened_upload, seal_download
-from raykd.federation.cohort import Cohort, cohort_events, is_dropped, is_present
+from raykd.federation.cohort import Cohort, availability_of, cohort_events, is_dropped, is_present
 from raykd.federation.flights import Flight
 from raykd.federation.protocols import Backend, Jobs, LocalJob, Row
 from raykd.federation.shelf import EMPTY, Place, Shelf, ShelvedPayload
@@ -76,7 +76,7 @@ class BufferedRound:
         scenario = method.scenario
         self._method, self._backend, self._shelf, self._boundary, self._scenario = method, backend, shelf, boundary, scenario
         self._words, self._clock, self._members = scenario.federation.schedule, scenario.clock, scenario.members()
-        self._availability = [member.group.availability for member in self._members]
+        self._availability = availability_of(self._members, scenario.federation.rounds)
         self._round, self._state, self._air, self._handed_s = round_index, state, state.air, handed_s
         self._sealed = seal_download(scenario, method.broadcast(state.server))
         self._air.versions[round_index] = shelf.put(self._sealed)

@@ -36,7 +36,7 @@ from raykd.models._base import SegmentationNetwork, build_network
 from raykd.numerics.params import MEMORY, Payload, is_finite, load_state, select
 from raykd.scenario.schema import Scenario
 from raykd.scenario.sites import Client as Member
-from raykd.scenario.sites import Labels
+from raykd.scenario.sites import Labels, num_training
 
 Networks = dict[tuple[Any, ...], SegmentationNetwork]
 """By settings, the networks that the clients of a worker take turns with."""
@@ -130,7 +130,7 @@ class Client:
         # Sites may outline different classes: every patch then says which, and the trainer itself has none in common.
         group = members[0].group.model_copy(update={"labels": Labels()})
         member = members[0].model_copy(update={"client_id": POOLED, "name": "pooled", "group": group})
-        return cls(scenario, method, member, data, device=device, steps_factor=len(members))
+        return cls(scenario, method, member, data, device=device, steps_factor=num_training(members))
 
     def describe(self) -> Row:
         """Its row of the `clients` table."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from raykd.federation.protocols import Row
 from raykd.numerics.rng import numpy_generator
-from raykd.scenario.sites import Availability
+from raykd.scenario.sites import Availability, Client
 from raykd.scenario.timing import Federation
 
 
@@ -22,6 +22,11 @@ class Cohort:
     def dropped(self) -> tuple[int, ...]:
         """Selected, but silent."""
         return tuple(client_id for client_id in self.selected if client_id not in self.completed)
+
+
+def availability_of(members: Sequence[Client], rounds: int) -> list[Availability]:
+    """When each client takes part: one that is held out joins after the last round."""
+    return [Availability(joins=rounds) if member.held_out else member.group.availability for member in members]
 
 
 def draw_cohort(federation: Federation, availability: Sequence[Availability], seed: int, round_index: int) -> Cohort:

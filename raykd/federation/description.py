@@ -33,6 +33,7 @@ def client_row(scenario: Scenario, member: Client, data: ClientData) -> Row:
         "label_classes": ", ".join(names if outlined is None else (names[index - 1] for index in outlined)),
         "label_slices": group.labels.slices,
         "label_noise": describe_noise(group.labels.noise),
+        "is_held_out": member.held_out,
         "num_labelled": len(data.labelled),
         "num_unlabelled": len(data.unlabelled),
         "num_validation": len(data.validation),

@@ -18,7 +18,7 @@ from raykd.federation.checkpoint import Checkpoints, State
 from raykd.federation.client import POOLED, SERVER
 from raykd.federation.clock import STRAGGLER, Deadline, message_rows, seconds_by_client
 from raykd.federation.coding import opened_upload, seal_download
-from raykd.federation.cohort import Cohort, cohort_events, draw_cohort
+from raykd.federation.cohort import Cohort, availability_of, cohort_events, draw_cohort
 from raykd.federation.judge import Judge, is_personal_round
 from raykd.federation.ledger import Ledger
 from raykd.federation.privacy import entries_of, privacy_rows, protected_sum
@@ -62,7 +62,7 @@ class Driver:
         self._shelf = self._checkpoints.shelf
         self.method: Method = METHODS.get(scenario.method.name)(scenario.method, scenario)
         self.members = scenario.members()
-        self._availability = [member.group.availability for member in self.members]
+        self._availability = availability_of(self.members, scenario.federation.rounds)
         self._boundary, self._ledger = boundary_of(self.method), Ledger(sink, backend)
         self._judge = Judge(self.method, backend, self._shelf, self._ledger, progress)
         self._behind = Behind()

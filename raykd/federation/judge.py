@@ -56,7 +56,8 @@ class Judge:
         has_calibration = self.scenario.evaluation.calibration == "final" and is_final
 
         def job(client_id: int) -> EvaluationJob:
-            own = self.personal(client_id, state) if has_own else {}
+            # A site that takes no part has what its method begins with, which is no model of the federation.
+            own = self.personal(client_id, state) if has_own and not self.members[client_id].held_out else {}
             sealed, has_records = seal(own) if own else None, round_index == BEFORE
             return EvaluationJob(client_id, round_index, sealed, has_surface, num_previews, has_records, has_calibration)
 
@@ -86,7 +87,7 @@ class Judge:
         if self.method.is_trained and (model := self.method.global_model(state.server)):
             yield "global", model
         for member in self.members:
-            if personal := self.personal(member.client_id, state):
+            if not member.held_out and (personal := self.personal(member.client_id, state)):
                 yield f"personal-{member.name}", personal
         if state.teacher:
             yield "teacher", rename(state.teacher, "teacher", "params")

@@ -35,6 +35,9 @@ def find_leaks(run_dir: Path, effort: Effort, note: Callable[[str], None]) -> tu
         round_index, seed = evidence.round_index, evidence.client.scenario.seed
         torch.set_num_threads(evidence.client.scenario.resources.threads_per_client)
         own = evidence.client.member
+        if not evidence.client.data.test:
+            note(f"{own.name}: no attack: its num_test is 0, and without cases it never learnt from success cannot be judged")
+            continue
         for outcome in (gradient_inversion(evidence, effort), prototype_inversion(evidence, effort)):
             if isinstance(outcome, str):
                 note(f"{own.name}: {outcome}")

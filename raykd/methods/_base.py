@@ -116,6 +116,10 @@ class Method(ABC):
     """What can be protected by noise: nothing; each `upload`, which then is real numbers alone, in as many as are always sent,
     that may turn out negative; or their `sum` too, because under uniform weighting the server takes their plain mean and nothing
     else of them."""
+    has_global_model: bool = True
+    """Whether the server has a model that can be used at a site which has not taken part."""
+    learns_without_labels: ClassVar[bool] = False
+    """Whether sites can learn where none of them has a labelled case, because a teacher or the server has labels."""
     learns_by_gradients_alone: ClassVar[bool] = False
     """Whether what a site uploads follows from the gradients of its labelled patches in `fit` and from nothing else of its data, so
     that clipping and noise in the local steps protect its patients."""
@@ -200,6 +204,19 @@ class Method(ABC):
             found.append(
                 f"method {name} needs its clients in step: what they send is not averaged alone, so an update that started from an "
                 "older model has no meaning; choose federation.schedule synchronous or deadline, or method fedavg or dual_kd"
+            )
+        labels = [member.group.labels for member in scenario.members() if not member.held_out]
+        can_learn = any(own.num_shots or (self.learns_without_labels and own.num_unlabelled != 0) for own in labels)
+        if self.is_trained and not can_learn:
+            found.append(
+                f"method {name} needs a site with labelled cases, got none; give one labels.num_shots, or leave it unlabelled "
+                "cases and choose a method whose labels lie with a teacher or the server, as dual_kd, ssfl or semi_fl"
+            )
+        outside = [member.name for member in scenario.members() if member.held_out]
+        if outside and not (self.has_global_model or self.needs_teacher):
+            found.append(
+                f"method {name} has neither a global model nor a teacher for a site that takes no part, got held_out: "
+                f"{', '.join(outside)}; choose a method with a global model, as fedavg, ditto or dual_kd, or leave held_out out"
             )
         if self.needs_proxy and scenario.proxy is None:
             found.append(f"method {name} needs images that server and clients share; add `proxy: {{source: ...}}`")

@@ -16,6 +16,7 @@ class OwnStudents(Method):
 
     averages = False
     deployed = "personal"
+    has_global_model = False
 
     def init_client(self, student: Payload) -> Payload:
         """The initial student, where it is every site's network."""

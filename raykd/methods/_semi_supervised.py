@@ -40,16 +40,6 @@ class SemiSupervised(FedAvg):
     def is_warm(self) -> bool:
         return bool(self.settings.is_warm)
 
-    def problems(self) -> list[str]:
-        if any(member.group.labels.num_shots for member in self.scenario.members()):
-            return super().problems()
-        name = self.settings.name
-        return [
-            *super().problems(),
-            f"method {name} needs a site with labelled cases, got none; give one labels.num_shots, or choose a method whose "
-            "labels lie at the server, as ssfl or semi_fl",
-        ]
-
     def aggregate(self, server: Payload, uploads: Sequence[Upload], round_index: int) -> Payload:
         """The weighted mean; the server's own parameters where no upload counts."""
         counts = [upload.num_labelled for upload in uploads], [upload.num_unlabelled for upload in uploads]
@@ -71,6 +61,7 @@ class LabelsAtServer(FedAvg):
     noise = "upload"
     learns_by_gradients_alone = False
     serves = True
+    learns_without_labels = True
     learns_from_repository = True
 
     class Settings(FedAvg.Settings):

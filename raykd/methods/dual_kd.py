@@ -29,6 +29,7 @@ class DualKD(Method):
     """Students learn from few labels and from a teacher's response and features, and are averaged."""
 
     noise = "sum"
+    learns_without_labels = True
     needs_teacher = True
 
     Settings = DualKDSettings

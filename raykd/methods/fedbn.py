@@ -22,6 +22,7 @@ class FedBN(FedAvg):
     """FedAvg in which every site keeps its own normalisation layers."""
 
     deployed = "personal"
+    has_global_model = False
 
     class Settings(FedAvg.Settings):
         name: Literal["fedbn"]  # type: ignore[assignment]

@@ -37,7 +37,7 @@ IMAGE, LABEL = "features/image", "control/label"
 class FedGKT(Method):
     """Sites upload features, logits and LABELS of patches; a network at the server learns from them and returns its logits."""
 
-    deployed, averages = "personal", False
+    deployed, averages, has_global_model = "personal", False, False
     kinds = ("features", "logits", "control")
 
     class Settings(MethodSettings):

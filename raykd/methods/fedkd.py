@@ -28,6 +28,7 @@ from raykd.numerics.rng import generator, integer
 from raykd.numerics.segmentation_losses import marginal_logits
 from raykd.scenario.fields import NonNegativeFloat
 from raykd.scenario.registry import METHODS
+from raykd.scenario.sites import num_training
 
 Energy = Annotated[float, Field(gt=0.0, le=1.0)]
 SENT, RECEIVED, ADAPTERS = "control/sent", "control/received", "control/adapters"
@@ -93,7 +94,7 @@ class FedKD(FedAvg):
         counts = [upload.num_labelled for upload in uploads], [upload.num_unlabelled for upload in uploads]
         mean = weighted_mean(models, aggregation_weights(self.settings.weighting, *counts))
         change = pack(mean, base, self._energy(round_index))
-        all_hold_base = len(uploads) == len(self.scenario.members())
+        all_hold_base = len(uploads) == num_training(self.scenario.members())
         return unpack(change, base) | (rename(change, "params", SENT) if all_hold_base else {})
 
     def uploaded_model(self, upload: Payload) -> Payload:

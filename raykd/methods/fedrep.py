@@ -24,6 +24,7 @@ class FedRep(FedAvg):
     """FedAvg of the body; every site has a head of its own."""
 
     deployed = "personal"
+    has_global_model = False
 
     class Settings(FedAvg.Settings):
         name: Literal["fedrep"]  # type: ignore[assignment]

@@ -18,6 +18,7 @@ from raykd.methods.fedavg import FedAvg
 from raykd.numerics.params import Payload, select, weighted_mean
 from raykd.scenario.fields import PositiveFloat
 from raykd.scenario.registry import METHODS
+from raykd.scenario.sites import num_training
 
 
 @METHODS.register("scaffold")
@@ -63,7 +64,7 @@ class Scaffold(FedAvg):
         for key in parameter_keys(self):
             mean[key] = server[key] + self.settings.server_learning_rate * (mean[key] - server[key])
         change = weighted_mean((select(upload.payload, "control") for upload in uploads), [1.0] * len(uploads))
-        share = len(uploads) / len(self.scenario.members())
+        share = len(uploads) / num_training(self.scenario.members())
         return mean | {key: value + share * change[key] for key, value in select(server, "control").items()}
 
     def _zeros(self, params: Payload) -> Payload:

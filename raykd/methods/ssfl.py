@@ -22,6 +22,7 @@ from raykd.numerics.local_sgd import Batch
 from raykd.numerics.params import Payload, interpolate, select, weighted_mean
 from raykd.scenario.fields import PositiveInt
 from raykd.scenario.registry import METHODS
+from raykd.scenario.sites import num_training
 
 
 @METHODS.register("ssfl")
@@ -34,7 +35,7 @@ class SSFL(LabelsAtServer):
         """Groups that sites are dealt to in turn [S]; 1: one average of all sites and the server."""
 
     def problems(self) -> list[str]:
-        num_sites, num_groups = len(self.scenario.members()), self.settings.num_groups
+        num_sites, num_groups = num_training(self.scenario.members()), self.settings.num_groups
         too_many = [f"method ssfl needs a site in every group; method.num_groups must be at most {num_sites}, got {num_groups}"]
         return super().problems() + (too_many if num_groups > num_sites else [])
 

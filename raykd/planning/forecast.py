@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
+
+import torch
 
 from raykd.data.cache import is_cached
 from raykd.data.case import Case
@@ -190,13 +192,16 @@ class _Planner:
         return float(sum(row["simulated_s"] for row in rehearsal.rounds))
 
     def _case(self, block: Any, site: Site, split: Split) -> tuple[Case, float]:
-        """A labelled case of an owner, prepared, with the seconds that it took. Owners whose cases are made alike share one; where
-        cases are read, each owner's has a grid of its own."""
-        keys = [*split.test, *split.labelled, *split.validation]
+        """A case of an owner with a label, prepared, with the seconds that it took. Owners whose cases are made alike share one.
+        Where cases are read, each owner's has a grid of its own."""
+        keys = [*split.test, *split.labelled, *split.validation] or list(split.unlabelled)
         chosen = next((key for key in keys if not is_cached("cases", site.cache_key(key))), keys[0])
         shared = site.cache_key(chosen) if reads_files(site.source) else repr(block)
         if shared not in self.book.cases:
-            self.book.cases[shared] = price_preparing(site, chosen)
+            case, seconds = price_preparing(site, chosen)
+            if case.label_IJK is None:  # of a site without labels, where nothing is scored
+                case = replace(case, label_IJK=torch.zeros(case.shape, dtype=torch.uint8))
+            self.book.cases[shared] = case, seconds
         return self.book.cases[shared]
 
     def _priced(self, index: int, kind: Hashable, rehearsal: Rehearsal) -> Priced:

@@ -29,7 +29,7 @@ from raykd.planning.stand_ins import small_shape, stand_in_data
 from raykd.runtime.in_process import InProcessBackend
 from raykd.scenario.schema import Scenario
 from raykd.scenario.sites import Client as Member
-from raykd.scenario.sites import Labels
+from raykd.scenario.sites import Labels, num_training
 
 Task = tuple[Any, ...]
 """A kind of work that has a price: `("fit", role)` a step, `("adapt",)` a step, `("listen", request)` a teacher pass over a
@@ -151,7 +151,7 @@ class StandInWorker(Worker):
                 member = member.model_copy(update={"group": group, "training": scenario.training})
             member, data = self.data_of(client_id, member)
             method: Any = DirectedMethod(self._method)
-            factor = len(members) if client_id == POOLED else 1
+            factor = num_training(members) if client_id == POOLED else 1
             client = Client(scenario, method, member, data, proxy=data.labelled[:1] or data.test[:1], steps_factor=factor)
             method.direct = functools.partial(self.direct, client=client)
             self._clients[client_id] = client

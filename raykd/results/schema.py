@@ -36,6 +36,7 @@ CLIENTS = (
     Column("label_classes", TEXT, "the classes its annotators outline, separated by commas"),
     Column("label_slices", NUMBER, "share of the slices of a labelled case that are outlined"),
     Column("label_noise", TEXT, "how its annotators err, in a few words; null: not at all", is_repeated=False),
+    Column("is_held_out", TRUTH, "whether it takes no part in training and is only tested on"),
     Column("num_labelled", INTEGER, "training cases with a label map"),
     Column("num_unlabelled", INTEGER, "training cases without one"),
     Column("num_validation", INTEGER, "cases held out for choices made in training"),

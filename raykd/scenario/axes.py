@@ -74,6 +74,8 @@ def ambiguities(
     keys += [(("method", "name"), document.value["methods"].place)] if methods else []
     seeds = document.child("seeds")
     keys += [(("seed",), seeds.place)] if seeds is not None and seeds.value else []
+    left_out = document.child("leave_one_site_out")
+    keys += [(("held_out",), left_out.place)] if left_out is not None and left_out.value else []
     for (first, _), (second, place) in itertools.combinations(keys, 2):
         if _overlap(first, second):
             yield place.problem((), f"sets {format_path(second)}, but the study also sets {format_path(first)}")

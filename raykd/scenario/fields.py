@@ -83,6 +83,14 @@ TargetSpacing = Annotated[
     ),
 ]
 """Voxel edges in mm along I, J, K to bring images to: one number, or three of which null stands for as the source has it."""
+SiteNames = Annotated[
+    tuple[SafeName, ...],
+    BeforeValidator(
+        lambda names: (names,) if isinstance(names, str) else tuple(names) if isinstance(names, list) else names,
+        json_schema_input_type=SafeName | list[SafeName],
+    ),
+]
+"""Names of sites or groups: one, or a list."""
 Shape = tuple[Annotated[int, Field(ge=4, le=1024)], Annotated[int, Field(ge=4, le=1024)], Annotated[int, Field(ge=4, le=1024)]]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]

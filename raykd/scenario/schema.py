@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from raykd.scenario.errors import did_you_mean
 from raykd.scenario.fields import (
     MethodBlock,
     NetworkBlock,
@@ -19,12 +20,13 @@ from raykd.scenario.fields import (
     PositiveInt,
     SafeName,
     Shape,
+    SiteNames,
     SourceBlock,
     Strict,
     TargetSpacing,
 )
 from raykd.scenario.privacy import Privacy
-from raykd.scenario.sites import Client, ClientGroup, Pool
+from raykd.scenario.sites import Client, ClientGroup, Pool, num_training
 from raykd.scenario.timing import Clock, Federation, timing_problems
 from raykd.scenario.traffic import Traffic, own_uploads
 from raykd.scenario.training import Augmentation, Student, Training
@@ -120,6 +122,9 @@ class Scenario(Strict):
     """For the methods that compare responses on shared images."""
     clients: Annotated[tuple[ClientGroup, ...], Field(min_length=1)]
     """The sites, in groups that are alike."""
+    held_out: SiteNames = ()
+    """Sites, or groups of sites, that take no part in training and are only tested on: they train and send nothing, and all their
+    labelled cases are test cases of the models that the others made. One name or a list of names."""
     student: Student
     """What every site trains, unless its group says otherwise."""
     method: MethodBlock
@@ -172,6 +177,7 @@ class Scenario(Strict):
             )
         if unknown := set(self.repository.classes or ()) - set(self.classes):
             raise PydanticCustomError("label_classes", "must be among the scenario's classes", {"at": "repository.classes"})
+        _check_held_out(self.held_out, self.clients)
         for index, group in enumerate(self.clients):
             unknown = set(group.labels.classes or ()) - set(self.classes)
             if unknown:
@@ -181,7 +187,7 @@ class Scenario(Strict):
 
     @model_validator(mode="after")
     def _times_are_known(self) -> Scenario:
-        sites = sum(group.count for group in self.clients)
+        sites = num_training(self.members())
         held_out = sum(group.count * group.num_validation for group in self.clients)
         for path, rule in timing_problems(self.federation, self.clock, sites, held_out):
             raise PydanticCustomError("timing", "{rule}", {"rule": rule, "at": path})
@@ -200,6 +206,7 @@ class Scenario(Strict):
                 group=group,
                 student=group.student or self.student,
                 training=group.training or self.training,
+                held_out=bool({group.group, name} & set(self.held_out)),
             )
             for client_id, (group, name) in enumerate(named)
         )
@@ -212,3 +219,18 @@ class Scenario(Strict):
         """SHA-256 (first 16 hex digits) of the resolved scenario: equal for scenarios that mean the same."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _check_held_out(held_out: Sequence[str], groups: Sequence[ClientGroup]) -> None:
+    """Refuses names that no site has, a federation of nobody else, and one that no case is tested on."""
+    sites = {name: group for group in groups for name in group.site_names()}
+    known = {*sites, *(group.group for group in groups)}
+    if unknown := [name for name in held_out if name not in known]:
+        rule, hint = "must name sites or groups of the scenario, got {names}; {hint}", did_you_mean(unknown[0], known)
+        raise PydanticCustomError("held_out", rule, {"names": ", ".join(unknown), "hint": hint, "at": "held_out"})
+    training = [group for name, group in sites.items() if not {name, group.group} & set(held_out)]
+    if not training:
+        raise PydanticCustomError("held_out", "must leave a site that trains, got all of them", {"at": "held_out"})
+    if len(training) == len(sites) and not any(group.num_test for group in training):
+        rule = "must be at least 1 at one site, or a site must be in held_out: otherwise no model is ever tested"
+        raise PydanticCustomError("num_test", rule, {"at": "clients[0].num_test"})

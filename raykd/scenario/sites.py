@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -175,8 +176,8 @@ class ClientGroup(Strict):
     labels: Labels = Labels()
     num_validation: NonNegativeInt = 0
     """Cases held out for choices made in training."""
-    num_test: PositiveInt = 6
-    """Cases held out to judge."""
+    num_test: NonNegativeInt = 6
+    """Cases held out to judge; 0: the site only trains, and nothing is known of how models do there."""
     link: Link = Link()
     compute_factor: PositiveFloat = 1.0
     """Speed of the site's machine relative to the one that runs the simulation, or to that of `clock.step_s`."""
@@ -205,9 +206,15 @@ class ClientGroup(Strict):
 
     def site_names(self) -> tuple[str, ...]:
         """The names of its sites."""
-        if self.count == 1:
-            return (self.name or self.group,)
-        return tuple(f"{self.group}-{index}" for index in range(self.count))
+        return site_names({"group": self.group, "count": self.count, "name": self.name})
+
+
+def site_names(group: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the sites of a group as it is written, which may break other rules."""
+    name, count = group.get("group"), group.get("count", 1)
+    if not isinstance(count, int) or count <= 1:
+        return (str(group.get("name") or name),)
+    return tuple(f"{name}-{index}" for index in range(count))
 
 
 class PoolSplit(Strict):
@@ -245,3 +252,10 @@ class Client(Strict):
     group: ClientGroup
     student: Student
     training: Training
+    held_out: bool = False
+    """Whether it takes no part in training: all its labelled cases are test cases."""
+
+
+def num_training(members: Sequence[Client]) -> int:
+    """How many clients take part in training."""
+    return sum(not member.held_out for member in members)

@@ -28,6 +28,7 @@ from raykd.scenario.load import (
     validated,
 )
 from raykd.scenario.schema import Scenario
+from raykd.scenario.sites import site_names
 from raykd.scenario.yaml_reader import read_yaml
 
 _MAX_ID = 120
@@ -59,6 +60,8 @@ class StudyFile(Strict):
     zip: tuple[Annotated[dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Field(min_length=1)], ...] = ()
     """Blocks of values by key path, equally many in each: their keys change together, from first to last, as one more thing to
     combine with the rest."""
+    leave_one_site_out: bool = False
+    """Whether every cell is run once a site, which then is `held_out`: the others train, and it is tested on."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] | None = None
     """Of the cells: each combination runs once a seed; absent: the base's own seed."""
 
@@ -171,7 +174,20 @@ def _drafts(document: Node, base: Node, of_cells: Sequence[Override]) -> Iterato
         changes += [Override(parse_path(key), value) for key, value in values.items()]
         changes += [Override(("seed",), seed)] if seed else []
         cell = apply_overrides(base, [*changes, *of_cells])
-        yield _Draft(_label(method, cell), {key: value.plain() for key, value in values.items()}, cell)
+        varied = {key: value.plain() for key, value in values.items()}
+        for left_out in _left_out(document, cell):
+            own = apply_overrides(cell, [Override(("held_out",), left_out)]) if left_out else cell
+            yield _Draft(_label(method, cell), varied | ({"held_out": left_out.value} if left_out else {}), own)
+
+
+def _left_out(document: Node, cell: Node) -> list[Node | None]:
+    """The sites of a cell that are left out in turn; None where the study leaves out none."""
+    key, clients = document.child("leave_one_site_out"), cell.child("clients")
+    if key is None or not key.value:
+        return [None]
+    groups = clients.plain() if clients is not None else None
+    names = [name for group in (groups if isinstance(groups, list) else []) for name in site_names(group)]
+    return [Node(name, key.place) for name in names] or [None]
 
 
 def _label(method: Node | None, cell: Node) -> str:

@@ -93,3 +93,75 @@ def test_tables_of_names_that_contradict_or_break_are_refused_with_their_line(tm
     own.write_text("index\tname\none\tThalamus\n")
     (line,) = problems(_source(tmp_path))
     assert "sub-01_dseg.tsv:2:1" in line and "integer index" in line
+
+
+@pytest.mark.parametrize(
+    ("table", "want"),
+    [
+        ("participant_id\tsite\nsub-01\t02\nsub-02\t07\n", ["02", "07"]),
+        ("\ufeffParticipant_ID \tsite\r\nsub-01\t02\r\nsub-02\t07\r\n", ["02", "07"]),
+        ("participant_id\tsite\n01\t02\n02\t07\n", ["02", "07"]),
+        ('participant_id\tsite\nsub-01\t"02\nsub-02\t07"\n', ['"02', '07"']),
+        ("participant_id\tsite\nsub-01\tn/a\nsub-02\t07\nsub-03\t09\n", [None, "07"]),
+    ],
+    ids=["plain", "bom-crlf-case", "no-prefix", "quotes-are-text", "no-value-and-a-stranger"],
+)
+def test_participants_are_told_apart_by_their_folders(tmp_path: Path, table: str, want: list[str | None]) -> None:
+    folder = _dataset(tmp_path)
+    (folder / "participants.tsv").write_bytes(table.encode())
+    made = _source(tmp_path)
+    traits = {key.patient_id: made.traits(key).get("site") for key in keys(made)}
+    assert [traits["01"], traits["02"]] == want
+
+
+@pytest.mark.parametrize(
+    ("table", "parts"),
+    [
+        ("participant_id\tsite\nsub-1\t02\nsub-2\t07\n", ["tsv:2:1", "as the subject's folder, got 'sub-1'", "write sub-01"]),
+        ("participant_id\tsite\nsub-01\t02\nsub-01\t07\n", ["tsv:3:1", "a subject must have one row, got 'sub-01'"]),
+        ("subject\tsite\nsub-01\t02\n", ["tsv:2:1", "must name a subject in column 'participant_id'"]),
+        ("participant_id,site\nsub-01,02\n", ["tsv:1:1", "fields must be separated by tabs, got commas"]),
+        ("participant_id\tsite\nsub-01\n", ["tsv:2:1", "as many fields as the first line, got 1 instead of 2"]),
+        ("participant_id\tsite\nsub-01\tM\udcfcnchen\n", ["tsv:2:1", "text in UTF-8", "cp1252"]),
+    ],
+)
+def test_participants_that_would_lose_their_traits_are_refused(tmp_path: Path, table: str, parts: list[str]) -> None:
+    folder = _dataset(tmp_path)
+    (folder / "participants.tsv").write_bytes(table.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError) as refused:
+        _source(tmp_path).keys()
+    assert [part for part in parts if part not in str(refused.value)] == [], refused.value
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("sub-01/ses-a/anat/sub-02_ses-a_run-1_T1w.nii.gz", ["the folder of its sub, got sub-02 in folder sub-01"]),
+        ("sub-02/ses-a/anat/sub-02_ses-b_T1w.nii.gz", ["the folder of its ses, got ses-b in folder ses-a"]),
+        ("sub-03/anat/sub-03_T1W.nii.gz", ["counts upper and lower case, got sub-03_T1W.nii.gz"]),
+        ("sub-03/anat/sub-03_T1w.NII.GZ", ["got sub-03_T1w.NII.GZ"]),
+        ("Sub-03/anat/Sub-03_T1w.nii.gz", ["got Sub-03_T1w.nii.gz"]),
+        ("sub-01/ses-a/anat/sub-01_ses-a_T1w.nii", ["case 'sub-01_ses-a'", "a case's name must be its own"]),
+    ],
+)
+def test_an_image_that_would_be_left_out_or_be_another_subject_s_is_refused(tmp_path: Path, name: str, parts: list[str]) -> None:
+    path = _dataset(tmp_path) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with pytest.raises(DataError) as refused:
+        _source(tmp_path, allow_unlabelled=True).keys()
+    assert [part for part in parts if part not in str(refused.value)] == [], refused.value
+
+
+def test_hidden_files_are_no_images_and_a_derivative_must_be_there(tmp_path: Path) -> None:
+    (_dataset(tmp_path) / "sub-01/ses-a/anat/._sub-01_ses-a_T1w.nii.gz").touch()
+    assert len(_source(tmp_path).keys()) == 3
+    with pytest.raises(DataError, match="derivative must be a folder in derivatives/, got none"):
+        _source(tmp_path, derivative="manul", allow_unlabelled=True).keys()
+
+
+def test_names_of_values_that_differ_in_case_alone_must_agree(tmp_path: Path) -> None:
+    folder = _dataset(tmp_path)
+    (folder / "derivatives/manual/other_dseg.tsv").write_text("index\tname\n3\tthalamus\n")
+    (line,) = problems(_source(tmp_path))
+    assert "tables must agree in the index of 'thalamus', got 3, elsewhere 17" in line

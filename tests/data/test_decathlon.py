@@ -124,3 +124,31 @@ def test_a_download_that_the_net_refuses_says_what_to_do(tmp_path: Path, served:
         source(tmp_path, ("a",), name="decathlon", task="Task04_Hipocampus", folder="msd", download=True).keys()
     with pytest.raises(DataError, match=r"dataset\.json"):
         _source(tmp_path).keys()
+
+
+@pytest.mark.parametrize(
+    ("labels", "part"),
+    [
+        ({"0": "background", "1": "tumour", "2": "tumour"}, "a label's name must be its own, got 'tumour' for [1] and [2]"),
+        ({"0": "background", "1": "Anterior", "2": "anterior "}, "got 'anterior ' for [1] and [2]"),
+        ({"0": "background", "1.5": "anterior"}, "must be an integer or a list of integers, got '1.5'"),
+    ],
+)
+def test_two_values_of_one_name_are_refused(tmp_path: Path, labels: dict[str, str], part: str) -> None:
+    folder = _task(tmp_path / "msd", "a")
+    cases = [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}]
+    write_json(folder / "dataset.json", {"modality": {"0": "MRI"}, "labels": labels, "training": cases})
+    with pytest.raises(DataError) as refused:
+        _source(tmp_path).keys()
+    assert part in str(refused.value)
+
+
+def test_a_label_or_an_image_of_two_cases_is_refused(tmp_path: Path) -> None:
+    folder = _task(tmp_path / "msd", "a", "b")
+    twice = [{"image": f"imagesTr/{name}.nii.gz", "label": "labelsTr/a.nii.gz"} for name in ("a", "b", "a")]
+    write_json(folder / "dataset.json", {"labels": {"1": "Anterior", "2": "Posterior"}, "training": twice})
+    with pytest.raises(DataError) as refused:
+        _source(tmp_path).keys()
+    first, second = str(refused.value).splitlines()
+    assert "case 'a': a case's name must be its own" in first
+    assert "case 'b': a label must belong to one case, got that of case 'a' too" in second

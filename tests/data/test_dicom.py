@@ -16,6 +16,8 @@ from pydicom.sequence import Sequence as DicomSequence
 from raykd.data.integrity import DamagedFile
 from raykd.data.sources._dicom_segmentation import read_segmentation
 from raykd.data.sources._dicom_series import read_series
+from raykd.data.sources._dicom_text import decoded
+from raykd.data.sources._persons import Person
 from raykd.data.volume_io import LPS_TO_RAS
 from raykd.scenario.errors import DataError
 
@@ -378,3 +380,46 @@ def test_pairs_and_patterns_are_checked(tmp_path: Path) -> None:
     lines = problems(source(tmp_path, ("liver",), **_block(labels="seg/*.nii.gz")))
     assert any("'b'" in line and "must have an image" in line for line in lines)
     assert any("'a'" in line and "must have its label" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("raw", "character_set", "want"),
+    [
+        (b"M\xfcller", "ISO_IR 100", "M\u00fcller"),
+        (b"M\xfcller", "ISO 2022 IR 100", "M\u00fcller"),
+        ("M\u00fcller".encode(), "ISO_IR 192", "M\u00fcller"),
+        (b"\xb7\xd9\xc0", "ISO_IR 13", "\uff77\uff99\uff80"),
+        (b"\x1b$B;3ED\x1b(B", "\\ISO 2022 IR 87", "\u5c71\u7530"),
+        (b"\x1b$)C\xb1\xe8", "\\ISO 2022 IR 149", "\uae40"),
+        ("\u738b".encode("gb18030"), "GB18030", "\u738b"),
+        (b"\xb8\xe0", "ISO_IR 144", "\u0418\u0440"),
+        (b"plain", "", "plain"),
+        (b"M\xfcller", "", "M\udcfcller"),
+        (b"M\xfcller", "ISO_IR 192", "M\udcfcller"),
+        (b"M\xfcller", "unheard of", "M\udcfcller"),
+    ],
+)
+def test_text_is_decoded_by_the_character_set_that_is_declared(raw: bytes, character_set: str, want: str) -> None:
+    assert decoded(raw.decode("utf-8", "surrogateescape"), character_set) == want
+
+
+@pytest.mark.parametrize(("character_set", "is_fine"), [("ISO_IR 100", True), (None, False)])
+def test_patients_are_read_as_declared_or_refused_before_a_run(tmp_path: Path, character_set: str | None, is_fine: bool) -> None:
+    for path in write_series(tmp_path / "scans/a", _voxels()):
+        data = pydicom.dcmread(path)
+        data.SpecificCharacterSet = "ISO_IR 100"
+        data.PatientID = "M\u00fcller"
+        data.IssuerOfPatientID = "Ulm"
+        data.save_as(path)
+        if character_set is None:
+            raw = path.read_bytes()
+            path.write_bytes(raw.replace(b"ISO_IR 100", b"ISO_IR 6  "))
+    made = source(tmp_path, ("liver",), **_block())
+    if not is_fine:
+        with pytest.raises(DataError, match="must be text in UTF-8") as refused:
+            made.keys()
+        assert "case 'a'" in str(refused.value)
+        return
+    (key,) = made.keys()
+    assert key.patient_id == "M\u00fcller" and not made.is_guessed(key)
+    assert made.persons(key) == (Person("of the scenario", "m\u00fcller", "Ulm"),)

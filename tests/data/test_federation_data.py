@@ -20,6 +20,7 @@ from raykd.data.federation import (
     list_cases,
 )
 from raykd.data.sources._base import CaseKey
+from raykd.federation.description import client_row
 from raykd.scenario.errors import DataError
 from raykd.scenario.load import scenario_from_dict
 from raykd.scenario.schema import Scenario
@@ -225,3 +226,33 @@ def test_a_thicker_site_writes_down_what_its_source_had() -> None:
     for index, name in enumerate(built.classes, start=1):
         # 100 mm in slices of 20 mm: the site covers all that its source has.
         assert case.record[f"native.{name}_mm3"] == int((label == index).sum()) * 10 * 8 * 8 > 0
+
+
+def test_a_site_that_is_held_out_is_tested_on_all_its_cases_and_the_others_keep_theirs() -> None:
+    with_all, without = scenario(), scenario(held_out="twins-1")
+    data = client_data(without, "twins-1")
+    assert [len(getattr(data, split)) for split in SPLITS] == [0, 0, 0, 5]
+    assert data.spacing_mm == client_data(with_all, "twins-1").spacing_mm
+    assert_same_bits(client_data(without, "twins-0"), client_data(with_all, "twins-0"))
+    row = client_row(without, next(m for m in without.members() if m.name == "twins-1"), data)
+    assert (row["is_held_out"], row["num_labelled"], row["num_test"]) == (True, 0, 5)
+
+
+def test_a_pool_is_shared_alike_whoever_is_held_out() -> None:
+    share = {"source": {"name": "pool", "pool": "all"}, "labels": {"num_shots": 1}, "num_test": 1}
+    groups = [{"group": name, **share} for name in ("a", "b", "c")]
+    pools = {"all": {"source": SOURCE | {"num_cases": 9}, "split": {"by": "quantity", "alpha": 0.2}}}
+    ids = [
+        {name: {case.case_id for case in all_cases(client_data(built, name))} for name in ("a", "b", "c")}
+        for built in (scenario(clients=groups, pools=pools), scenario(clients=groups, pools=pools, held_out=["b"]))
+    ]
+    assert ids[0] == ids[1]
+
+
+def test_a_site_without_test_cases_trains_on_all_and_one_that_holds_nothing_is_refused() -> None:
+    alone = {"group": "small", "source": SOURCE | {"num_cases": 1}, "labels": {"num_shots": 1}, "num_test": 0}
+    built = scenario(clients=[alone, SCENARIO["clients"][1]])
+    assert [len(getattr(client_data(built, "small"), split)) for split in SPLITS] == [1, 0, 0, 0]
+    nothing = alone | {"labels": {"num_shots": 0, "num_unlabelled": 0}}
+    with pytest.raises(DataError, match="small: a site must hold a case, got none of its 1"):
+        list_cases(scenario(clients=[nothing, SCENARIO["clients"][1]]), Path("/"))

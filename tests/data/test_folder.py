@@ -67,6 +67,7 @@ def test_folder_is_found_by_its_name() -> None:
 def test_pairs_are_cases_named_by_the_wildcard_in_order(tmp_path: Path) -> None:
     _write_pairs(tmp_path, "p2-b", "p1-a", "odd name[1]")
     (tmp_path / "data/notes_t1.txt").write_text("not an image")
+    (tmp_path / "data/._p1-a_t1.nii.gz").write_bytes(b"left by macOS")
     source = _source(tmp_path)
     assert [key.case_id for key in _keys(source)] == ["odd name[1]", "p1-a", "p2-b"]
     for key in _keys(source):
@@ -253,6 +254,31 @@ def test_check_reports_every_bad_case_and_twins(tmp_path: Path) -> None:
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
     assert "'b'" in lines[0] and "'c'" in lines[1] and "'d'" in lines[2] and "the bytes of case 'a'" in lines[2]
+
+
+@pytest.mark.parametrize("name", ["b_T1.nii.gz", "b_t1.NII.GZ", "b_t1.Nii.gz"])
+def test_a_file_that_a_pattern_misses_by_case_alone_is_refused(tmp_path: Path, name: str) -> None:
+    _write_pairs(tmp_path, "a")
+    (tmp_path / "data" / name).touch()
+    _refused(_source(tmp_path), name, "'data/*_t1.nii.gz', which counts upper and lower case", "rename it")
+
+
+def test_upper_case_endings_are_read_as_what_they_are(tmp_path: Path) -> None:
+    _write_pairs(tmp_path, "a")
+    for kind in ("t1", "seg"):
+        (tmp_path / f"data/a_{kind}.nii.gz").rename(tmp_path / f"data/a_{kind}.NII.GZ")
+    source = _source(tmp_path, images="data/*_t1.NII.GZ", labels="data/*_seg.NII.GZ")
+    source.check()
+    np.testing.assert_array_equal(source.load(source.keys()[0]).image_CIJK[0].numpy(), _image("a"))
+
+
+def test_two_names_of_one_file_are_one_image_and_a_link_into_nothing_is_none(tmp_path: Path) -> None:
+    _write_pairs(tmp_path, "a")
+    (tmp_path / "data/b_t1.nii.gz").symlink_to("a_t1.nii.gz")
+    _refused(_source(tmp_path, labels=None), "case 'b'", "an image must belong to one case, got that of case 'a' too")
+    (tmp_path / "data/b_t1.nii.gz").unlink()
+    (tmp_path / "data/b_t1.nii.gz").symlink_to("gone.nii.gz")
+    assert [key.case_id for key in _keys(_source(tmp_path, labels=None))] == ["a"]
 
 
 @pytest.mark.slow

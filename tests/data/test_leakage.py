@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,17 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from layout_files import source as file_source
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from raykd.cli import app
 from raykd.data.checks import inspect_cases
 from raykd.data.federation import list_cases
+from raykd.data.identity import shared_cases, unnamed_patients
+from raykd.data.notes import patient_notes as notes
+from raykd.data.sources._base import CaseKey, Source
+from raykd.data.sources._persons import Person
 from raykd.data.sources.folder import FolderSource
 from raykd.scenario.errors import DataError
 from raykd.scenario.load import dump_scenario, scenario_from_dict
@@ -259,3 +265,150 @@ def test_raykd_check_shows_notes_on_content_and_ends_with_0(tmp_path: Path, writ
     shutil.copy(tmp_path / "north/0_im.nii.gz", tmp_path / "north/1_im.nii.gz")
     refused = CliRunner().invoke(app, ["check", str(tmp_path / "s.yaml"), "--json"])
     assert refused.exit_code == 2 and [row["level"] for row in json.loads(refused.stdout)] == ["error", "note"]
+
+
+def manifest(root: Path, name: str, patients: dict[str, str], **settings: Any) -> dict[str, Any]:
+    """A manifest of cases with their patients, "" for a table without a column for them."""
+    rows = [f"{case}_im.nii.gz,{case}_seg.nii.gz,{case}{patient and f',{patient}'}" for case, patient in patients.items()]
+    columns = "image,label,case" + (",patient" if any(patients.values()) else "")
+    (root / f"{name}.csv").write_text("\n".join([columns, *rows]) + "\n")
+    return {"name": "folder", "manifest": f"{name}.csv", **settings}
+
+
+NORTH, SOUTH = {"n1": "001", "n2": "002"}, {"s1": "1", "s2": "003"}
+
+
+@pytest.mark.parametrize(
+    ("north", "south", "owns", "clash"),
+    [
+        (NORTH, SOUTH, (None, None), ["1"]),
+        (NORTH, {"s1": "sub-002", "s2": "1 "}, (None, None), ["sub-002", "1"]),
+        (NORTH, SOUTH, (None, "own"), []),
+        (NORTH, SOUTH, ("own", "own"), []),
+        (NORTH, SOUTH, ("city", "city"), ["1"]),
+        (NORTH, SOUTH, ("city", "county"), []),
+        (NORTH, {"s1": "3", "s2": "4"}, (None, None), []),
+        ({"n1": "", "n2": ""}, {"s1": "", "s2": ""}, (None, None), []),
+    ],
+)
+def test_an_id_that_was_given_is_one_person_at_all_sites_unless_a_source_numbers_its_own(
+    tmp_path: Path,
+    write: Write,
+    north: dict[str, str],
+    south: dict[str, str],
+    owns: tuple[str | None, str | None],
+    clash: list[str],
+) -> None:
+    for index, name in enumerate([*north, *south]):
+        write(name, index)
+    blocks = {
+        name: manifest(tmp_path, name, patients, **({"population": own} if own else {}))
+        for name, patients, own in (("north", north, owns[0]), ("south", south, owns[1]))
+    }
+    built = scenario(tmp_path, blocks)
+    if not clash:
+        list_cases(built, tmp_path)
+        return
+    (line,) = refusal(list_cases, built, tmp_path)
+    assert line.startswith(f"north and south: owners must have no patient in common, got the ids {', '.join(clash)} with both")
+    assert "write `population: own` in the source of south" in line
+
+
+def test_the_repository_and_a_pool_are_asked_for_persons_too(tmp_path: Path, write: Write) -> None:
+    for index, name in enumerate(("n1", "n2", "r1", "r2")):
+        write(name, index)
+    north, public = manifest(tmp_path, "north", NORTH), manifest(tmp_path, "public", {"r1": "2", "r2": "7"})
+    (line,) = refusal(list_cases, scenario(tmp_path, {"north": north}, repository=public), tmp_path)
+    assert line.startswith("north and repository: ") and "got the ids 2 with both" in line
+    pooled = {"pools": {"all": {"source": north}}}
+    built = scenario(tmp_path, {"north": {"name": "pool", "pool": "all"}}, repository=public, **pooled)
+    assert refusal(list_cases, built, tmp_path)[0].startswith("north and repository: ")
+
+
+def test_a_patient_s_cases_may_fall_apart_in_a_pool_that_says_so(tmp_path: Path, write: Write) -> None:
+    for index, name in enumerate(("n1", "n2", "n3", "n4")):
+        write(name, index)
+    block = manifest(tmp_path, "all", dict.fromkeys(("n1", "n2", "n3", "n4"), "1"), unit="case")
+    share = {"name": "pool", "pool": "all"}
+    list_cases(scenario(tmp_path, {"north": share, "south": share}, pools={"all": {"source": block}}), tmp_path)
+
+
+class _Listed(Source):
+    """Cases of persons, without files."""
+
+    def __init__(self, *persons: Person):
+        self.listed = {CaseKey(f"case{index}", f"case{index}"): person for index, person in enumerate(persons)}
+
+    def keys(self) -> list[CaseKey]:
+        return list(self.listed)
+
+    def persons(self, key: CaseKey) -> tuple[Person, ...]:
+        return (self.listed[key],)
+
+    def load(self, key: CaseKey) -> Any:
+        raise NotImplementedError
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize(("issuers", "is_one"), [(("A", "A"), True), (("A", ""), True), (("", ""), True), (("A", "B"), False)])
+def test_ids_of_two_issuers_are_two_persons(issuers: tuple[str, str], is_one: bool) -> None:
+    sources = {f"site{index}": _Listed(Person("of the scenario", "1", issuer)) for index, issuer in enumerate(issuers)}
+    assert bool(shared_cases(sources)) is is_one
+
+
+@pytest.mark.parametrize(
+    ("names", "is_told"),
+    [
+        ("p01_visit1 p01_visit2 p02_visit1", True),
+        ("anna_pre anna_post bert_pre", True),
+        ("001_1 001_2 002_1 002_2", True),
+        ("s1_20200101 s1_20210101", True),
+        ("17-left 17-right", True),
+        ("p01-V1 p01-V2", True),
+        ("012a 012b 013a", True),
+        ("hippocampus_001 hippocampus_002 hippocampus_003", False),
+        ("knee_v1 knee_v2", False),
+        ("a b c", False),
+        ("1 2 10", False),
+        ("case_0001 case_0002", False),
+        ("BRATS_001 BRATS_002", False),
+    ],
+)
+def test_names_that_hide_several_cases_of_one_patient_are_told(tmp_path: Path, names: str, is_told: bool) -> None:
+    for name in names.split():
+        (tmp_path / f"{name}_im.nii.gz").touch()
+    block = {"name": "folder", "images": "*_im.nii.gz"}
+    assert bool(unnamed_patients(file_source(tmp_path, ("liver",), **block))) is is_told
+    assert not unnamed_patients(file_source(tmp_path, ("liver",), **block, patient_pattern="^(.)"))
+    assert not unnamed_patients(file_source(tmp_path, ("liver",), **block, unit="case"))
+
+
+def test_a_check_tells_of_patients_that_a_split_leaves_out_or_puts_aside(tmp_path: Path, write: Write) -> None:
+    rows = ["image,label,patient,site"]
+    for index, site in enumerate(("Ulm", "Ulm", "Bonn", "", "Bern")):
+        write(f"c{index}", index)
+        rows.append(f"c{index}_im.nii.gz,c{index}_seg.nii.gz,p{index},{site}")
+    (tmp_path / "all.csv").write_text("\n".join(rows) + "\n")
+    share = {"name": "pool", "pool": "all"}
+    pool = {"source": {"name": "folder", "manifest": "all.csv"}, "split": {"by": "column", "column": "site"}}
+    (told,) = notes(scenario(tmp_path, {"Ulm": share}, pools={"all": pool}), tmp_path)
+    assert "3 patients have a value in column 'site' that no client owns" in told
+    assert "no value (1), 'Bern' (1), 'Bonn' (1)" in told
+    pool["split"] = {"by": "dirichlet", "column": "site"}
+    (told,) = notes(scenario(tmp_path, {"Ulm": share}, pools={"all": pool}), tmp_path)
+    assert "pool 'all': 1 patient has no value in column 'site'" in told
+
+
+def test_a_file_whose_name_is_no_text_is_refused_when_it_is_listed(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"M\xfcller_im.nii.gz")).touch()
+    (line,) = refusal_of(lambda: file_source(tmp_path, ("liver",), name="folder", images="*_im.nii.gz").keys())
+    assert "must be text in UTF-8" in line and "M\\udcfcller_im.nii.gz" in line
+    line.encode()
+
+
+def refusal_of(action: Callable[[], Any]) -> list[str]:
+    with pytest.raises(DataError) as refused:
+        action()
+    return str(refused.value).splitlines()

@@ -69,8 +69,12 @@ def test_every_bad_row_is_named_by_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("", "must have a column 'image'"),
-        ("images,label\na,b\n", "did you mean"),
+        ("", "must list a case"),
+        (
+            "images,label\na,b\n",
+            "1:1: a column that looks like 'image' must be called so, got 'images'; rename 'images' to 'image'",
+        ),
+        ("scanner,label\na,b\n", "all.csv:1:1: a manifest must have a column 'image' with paths in it, got 'scanner', 'label'"),
         ("image\n", "must list a case"),
     ],
 )

@@ -108,3 +108,57 @@ def test_a_missing_or_broken_dataset_json_is_refused_with_its_line(tmp_path: Pat
     (tmp_path / "Dataset007_Knee/dataset.json").write_text('{"labels":\n ]}')
     with pytest.raises(DataError, match="line 2"):
         _source(tmp_path).keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('"labels": {"background": 0, "liver": 1, "Liver": 2}', "a label's name must be its own, got 'Liver' for [1] and [2]"),
+        ('"labels": {"background": 0, "liver": 1, "liver": 2}', "an object must name each key once, got 'liver'"),
+        ('"labels": {"background": 0, "liver": 1.5}', "must be an integer or a list of integers, got 1.5 for 'liver'"),
+        ('"labels": {"background": 0, "liver": true}', "got True for 'liver'"),
+        ('"labels": {"background": 0, "liver": [1, 2.5]}', "got [1, 2.5] for 'liver'"),
+    ],
+)
+def test_labels_that_json_or_python_would_drop_or_round_are_refused(tmp_path: Path, text: str, part: str) -> None:
+    _dataset(tmp_path, "a")
+    content = f'{{"channel_names": {{"0": "T1"}}, "numTraining": 1, "file_ending": ".nii.gz", {text}}}'
+    (tmp_path / "Dataset007_Knee/dataset.json").write_text(content)
+    with pytest.raises(DataError) as refused:
+        _source(tmp_path, ("liver",)).keys()
+    assert part in str(refused.value)
+
+
+def test_whole_numbers_however_written_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    _dataset(tmp_path, "a")
+    content = '{"channel_names": {"0": "T1"}, "labels": {"background": 0, "liver": 1.0, "spleen": 2}, "file_ending": ".nii.gz"}'
+    (tmp_path / "Dataset007_Knee/dataset.json").write_bytes(b"\xef\xbb\xbf" + content.encode())
+    assert classes_at(_source(tmp_path, ("spleen", "liver")), "a", (0, 0, 0), (1, 0, 0)) == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("b.nii.gz", ["case 'b.nii.gz'", "must end in the number of its channel", "rename it to CASE_0000.nii.gz"]),
+        ("b_000.nii.gz", ["must end in the number of its channel"]),
+        ("b_0000.NII.GZ", ["must end in the number of its channel, got b_0000.NII.GZ"]),
+        ("b_0001.nii.gz", ["case 'b'", "must have the channel that is read, got no b_0000.nii.gz"]),
+    ],
+)
+def test_a_volume_that_would_be_left_out_is_refused(tmp_path: Path, name: str, parts: list[str]) -> None:
+    _dataset(tmp_path, "a")
+    (tmp_path / "Dataset007_Knee/imagesTr" / name).touch()
+    (tmp_path / "Dataset007_Knee/imagesTr/._a_0000.nii.gz").touch()
+    with pytest.raises(DataError) as refused:
+        _source(tmp_path).keys()
+    (line,) = str(refused.value).splitlines()
+    assert [part for part in parts if part not in line] == [], line
+
+
+def test_a_missing_folder_of_labels_is_one_line(tmp_path: Path) -> None:
+    _dataset(tmp_path, "a", "b")
+    (tmp_path / "Dataset007_Knee/labelsTr").rename(tmp_path / "elsewhere")
+    (line,) = problems(_source(tmp_path))
+    assert "its folder must hold labelsTr, got none" in line
+    bare = _source(tmp_path, allow_unlabelled=True)
+    assert [bare.has_label(key) for key in keys(bare)] == [False, False]

@@ -183,7 +183,7 @@ def test_numbers_are_kept_to_six_digits_and_inside_their_range() -> None:
 def test_a_problem_of_a_group_that_draws_is_told_once_where_it_stands(draw: Callable[..., Scenario]) -> None:
     with pytest.raises(ScenarioError) as error:
         draw({"group": "b"}, {"group": "a", "count": 50, "num_test": -1, "labels": {"num_shots": {"uniform": [1, 8]}}})
-    assert [str(problem) for problem in error.value.problems] == ["clients[1].num_test: must be at least 1, got -1"]
+    assert [str(problem) for problem in error.value.problems] == ["clients[1].num_test: must be at least 0, got -1"]
 
 
 def test_the_record_of_what_was_drawn_is_not_drawn_from(draw: Callable[..., Scenario]) -> None:

@@ -57,7 +57,7 @@ def split_patients(
         owner: whose cases these are, for the error.
 
     Raises:
-        DataError: there are too few cases.
+        DataError: there are too few cases, or none is wanted.
     """
     patients: dict[str, list[CaseKey]] = {}
     for key in keys:
@@ -83,7 +83,17 @@ def split_patients(
             f"got {' + '.join(map(str, wanted))}, while its {len(keys)} cases of {len(patients)} patients{with_label} "
             f"give {' + '.join(map(str, given))}; lower one of them, or give the source more cases"
         )
+    if not (labelled or validation or test or unlabelled[:num_unlabelled]):
+        raise DataError(f"{owner}: a site must hold a case, got none of its {len(keys)}; raise num_test or num_shots")
     return Split(tuple(labelled), tuple(unlabelled[:num_unlabelled]), tuple(validation), tuple(test))
+
+
+def all_tested(keys: Sequence[CaseKey], has_label: Callable[[CaseKey], bool], owner: str) -> Split:
+    """The split of a site that takes no part in training. Raises `DataError` where no case has a label."""
+    labelled = tuple(key for key in keys if has_label(key))
+    if not labelled:
+        raise DataError(f"{owner}: a site in held_out must have a labelled case to be tested on, got none; take it out of held_out")
+    return Split((), (), (), labelled)
 
 
 def _take(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from raykd.data.case import Case
+from raykd.data.sources._persons import Person
 from raykd.scenario.fields import Strict
 
 
@@ -74,6 +75,18 @@ class Source(ABC):
         names mean nothing outside this source.
         """
         return None
+
+    def persons(self, key: CaseKey) -> tuple[Person, ...]:
+        """Who a case is of, where an id was given that means the same person in other sources of the scenario."""
+        return ()
+
+    def patient_name(self, key: CaseKey) -> str:
+        """The patient's id as it was written."""
+        return key.patient_id
+
+    def is_guessed(self, key: CaseKey) -> bool:
+        """Whether nobody gave the patient of a case, which is then taken for a patient of its own."""
+        return False
 
     def check(self) -> None:
         """Reads every case and raises `DataError` with all that is wrong; does nothing where cases are made, not read."""

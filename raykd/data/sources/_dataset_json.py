@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,8 @@ def refused(folder: Path, rule: str, got: str = "", hint: str = "") -> DataError
 def read_dataset_json(folder: Path) -> Mapping[str, Any]:
     """The content of `folder/dataset.json`. Raises `DataError` where there is none, or where it is no JSON object."""
     try:
-        content = json.loads((folder / NAMES_FILE).read_text(encoding="utf-8"))
+        text = (folder / NAMES_FILE).read_text(encoding="utf-8-sig")
+        content = json.loads(text, object_pairs_hook=functools.partial(_without_repeats, folder))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise refused(folder, "must be a readable JSON file", str(error), "set folder to where the data set was unpacked") from None
     if not isinstance(content, dict):
@@ -41,20 +44,41 @@ def read_dataset_json(folder: Path) -> Mapping[str, Any]:
     return content
 
 
+def _without_repeats(folder: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of the file, in which JSON would let the last of two equal keys win."""
+    twice = [key for key, num in Counter(key for key, _ in pairs).items() if num > 1]
+    if twice:
+        raise refused(folder, "an object must name each key once", ", ".join(map(repr, twice)))
+    return dict(pairs)
+
+
 def label_values(folder: Path, labels: Any) -> LabelNames:
     """The values of every label but background, from `{"1": "name"}` (Decathlon) or `{"name": 1, "region": [1, 2]}` (nnU-Net)."""
     if not isinstance(labels, dict):
         raise refused(folder, "labels must be an object", type(labels).__name__)
     found: dict[str, tuple[int, ...]] = {}
+    names: dict[str, tuple[int, ...]] = {}
     for key, value in labels.items():
         name, numbers = (value, key) if isinstance(value, str) else (key, value)
         try:
-            values = tuple(int(number) for number in (numbers if isinstance(numbers, list) else [numbers]))
+            values = tuple(_whole(number) for number in (numbers if isinstance(numbers, list) else [numbers]))
         except (TypeError, ValueError):
             raise refused(folder, "a label must be an integer or a list of integers", f"{numbers!r} for {name!r}") from None
-        if values != (0,):
-            found[name] = values
+        if values == (0,):
+            continue
+        other = names.setdefault(normalised(name), values)
+        if other != values:
+            got, hint = f"{name!r} for {list(other)} and {list(values)}", "tell the names apart by more than case and blanks"
+            raise refused(folder, "a label's name must be its own", got, hint)
+        found[name] = values
     return found
+
+
+def _whole(number: Any) -> int:
+    """The integer that a number or its text is. Raises `TypeError` or `ValueError` where it is none."""
+    if isinstance(number, bool) or (isinstance(number, float) and not number.is_integer()):
+        raise ValueError
+    return int(number)
 
 
 def channel_index(folder: Path, names: Any, channel: int | str) -> int:

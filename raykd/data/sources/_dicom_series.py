@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from raykd.data.integrity import MAX_HEADER_BYTES, DamagedFile
 from raykd.data.pose import TOLERANCE_EDGE, TOLERANCE_MM
+from raykd.data.sources._dicom_text import CHARACTER_SET, decoded
 from raykd.data.volume_io import LPS_TO_RAS, ImageVolume, as_image, blaming, check_geometry, refusal, to_ras
 
 SERIES_UID, INSTANCE_UID, POSITION, ORIENTATION = "0020|000e", "0008|0018", "0020|0032", "0020|0037"
-PATIENT_ID, SERIES_DESCRIPTION, BITS_ALLOCATED = "0010|0020", "0008|103e", "0028|0100"
+PATIENT_ID, ISSUER, SERIES_DESCRIPTION, BITS_ALLOCATED = "0010|0020", "0010|0021", "0008|103e", "0028|0100"
 INSTANCE_NUMBER, PIXEL_SPACING, SLOPE, INTERCEPT = "0020|0013", "0028|0030", "0028|1053", "0028|1052"
 PHOTOMETRIC, FRAME_OF_REFERENCE = "0028|0004", "0020|0052"
 SHARED = {
@@ -273,7 +274,13 @@ def _numbers(found: Slice, tag: str, num: int, default: str = "") -> NDArray[np.
 
 def tag_of(folder: Path, tag: str, case_id: str) -> str:
     """The text of a tag in the first file of a folder, "" where it is absent. Raises `DataError` where there is no file."""
+    return tags_of(folder, case_id).get(tag, "")
+
+
+def tags_of(folder: Path, case_id: str) -> Mapping[str, str]:
+    """The text of every tag in the first file of a folder, decoded. Raises `DataError` where there is no file."""
     files = series_files(folder)
     if not files:
         raise refusal("a series folder must hold files", path=folder, case_id=case_id, got="none", hint="check the pattern")
-    return read_slice(files[0], case_id).tags.get(tag, "")
+    tags = read_slice(files[0], case_id).tags
+    return {tag: decoded(text, tags.get(CHARACTER_SET, "")) for tag, text in tags.items()}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,36 +16,15 @@ from pydantic_core import PydanticCustomError
 
 from raykd.data.case import Case
 from raykd.data.pose import distance_mm, tolerance_mm
-from raykd.data.remote import is_fetched, localised
+from raykd.data.remote import localised
 from raykd.data.sources._base import CaseKey, Source
 from raykd.data.sources._label_map import Coding, class_map
 from raykd.data.sources._labels import LabelNames, Values, check_listed, values_by_name
+from raykd.data.sources._listing import CaseFiles, check_listing
+from raykd.data.sources._persons import Person, canonical
 from raykd.data.volume_io import READABLE, ImageVolume, file_digest, pose_notes, read_volume, refusal
 from raykd.scenario.errors import DataError
-from raykd.scenario.fields import Strict
-
-
-@dataclass(frozen=True)
-class CaseFiles:
-    """Which files make a case.
-
-    Attributes:
-        case_id: unique in the source.
-        patient_id: whose it is.
-        image: a file, or the folder of a series.
-        label: absent where nobody annotated the case.
-        traits: what else the layout tells of it, as `site`.
-        outlined: the classes that whoever made the label looked for, by number, ascending; None: all that the files can mark.
-        absent: those of them that are known not to be in the image.
-    """
-
-    case_id: str
-    patient_id: str
-    image: Path
-    label: Path | None = None
-    traits: Mapping[str, str | float] = field(default_factory=dict)
-    outlined: tuple[int, ...] | None = None
-    absent: tuple[int, ...] = ()
+from raykd.scenario.fields import SafeName, Strict
 
 
 class FileSettings(Strict):
@@ -59,6 +37,10 @@ class FileSettings(Strict):
     """What becomes of a value, other than 0, that no class lists."""
     unit: Literal["patient", "case"] = "patient"
     """What a split keeps together. `case` lets one patient's cases fall on both sides, which the record calls "within-subject"."""
+    population: SafeName | None = None
+    """Whose numbering the patients' ids are, where ids are given. Absent: one id is one person in all sources of the scenario, and
+    two owners that have it are refused. `own`: this source numbers its own patients. Any other name: one id is one person in all
+    sources of that name."""
     modality: Literal["mr", "ct"] = "mr"
     clip: tuple[float, float] | None = None
     """Lowest and highest intensity kept, say a window in HU for CT."""
@@ -87,6 +69,8 @@ class FileSource(Source):
     settings: FileSettings
     names_file: ClassVar[str] = ""
     """Which file of the layout gives names to label values."""
+    is_archive: ClassVar[bool] = False
+    """Whether one file holds all cases."""
 
     def __init__(self, settings: Any, classes: tuple[str, ...], seed: int, owner: str, root: Path):
         super().__init__(settings, classes, seed, owner, root)
@@ -160,6 +144,19 @@ class FileSource(Source):
     def population(self) -> str | None:
         return str((self.root / self.place()).resolve())
 
+    def persons(self, key: CaseKey) -> tuple[Person, ...]:
+        files, population = self._cases[key.case_id], self.settings.population
+        if not files.has_patient:
+            return ()
+        numbering = {None: "of the scenario", "own": f"of {self.owner}"}.get(population, f"called {population}")
+        return (Person(numbering, canonical(files.patient_id), files.issuer),)
+
+    def patient_name(self, key: CaseKey) -> str:
+        return self._cases[key.case_id].patient_id
+
+    def is_guessed(self, key: CaseKey) -> bool:
+        return self.settings.unit == "patient" and not self._cases[key.case_id].has_patient
+
     def load(self, key: CaseKey) -> Case:
         files = self._cases[key.case_id]
         image = self._image(files)
@@ -182,9 +179,10 @@ class FileSource(Source):
 
     def fingerprint(self) -> dict[str, Any]:
         files = {key.case_id: [self._name_and_digest(path, key.case_id) for path in self.files(key)] for key in self.keys()}
-        settings, values = self._written.model_dump(mode="json"), [list(values) for values in self._values]
+        written = self._written.model_dump(mode="json", exclude={"population"})  # who a patient is changes no voxel
+        values = [list(values) for values in self._values]
         told = {name: [files.outlined, files.absent] for name, files in self._cases.items() if files.outlined or files.absent}
-        return {"settings": settings, "classes": list(self.classes), "values": values, "files": files, "outlined": told}
+        return {"settings": written, "classes": list(self.classes), "values": values, "files": files, "outlined": told}
 
     def check(self) -> None:
         """Reads every case, and looks for one image under two names.
@@ -234,13 +232,9 @@ class FileSource(Source):
         """Every case by its name, in the order of names, and what is wrong with the layout."""
         cases: dict[str, CaseFiles] = {}
         problems: list[DataError] = []
+        how = {"allow_outside": self.settings.allow_outside, "is_archive": self.is_archive}
         try:
-            for files in sorted(self.find(problems), key=lambda files: files.case_id):
-                if files.case_id in cases:
-                    got = f"a second one beside {cases[files.case_id].image}"
-                    problems.append(refusal("a case's name must be its own", path=files.image, case_id=files.case_id, got=got))
-                problems += [problem for path in (files.image, files.label) if path for problem in self._outside(path, files)]
-                cases.setdefault(files.case_id, files)
+            cases = check_listing(self.find(problems), self.root, problems, **how)
             self._values  # noqa: B018 (raises where classes cannot be told)
         except DataError as error:
             problems.append(error)
@@ -252,11 +246,6 @@ class FileSource(Source):
         if problems:
             raise DataError("\n".join(str(problem) for problem in problems))
         return cases
-
-    def _outside(self, path: Path, files: CaseFiles) -> Iterator[DataError]:
-        if not (self.settings.allow_outside or is_fetched(path) or path.resolve().is_relative_to(self.root.resolve())):
-            rule, hint = "a file must lie in the folder of the scenario", "move it there, or set allow_outside: true"
-            yield refusal(rule, path=path, case_id=files.case_id, got=str(path.resolve()), hint=hint)
 
     def _image(self, files: CaseFiles) -> ImageVolume:
         image_CIJK, affine = self.read_image(files)

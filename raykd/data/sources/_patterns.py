@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +61,29 @@ def matches(root: Path, pattern: str, is_wanted: Callable[[Path], bool] = Path.i
         is_hidden = entry.name.startswith(".") and not prefix.startswith(".")
         if case_id and not is_hidden and entry.name == f"{prefix}{case_id}{suffix}" and is_wanted(path):
             yield case_id, path
+
+
+def misspelt(root: Path, pattern: str, known: Collection[Path]) -> Iterator[DataError]:
+    """The refusal of each file that a pattern would name if upper and lower case did not count, and that no pattern names."""
+    before, after = pattern.split("*")
+    prefix, (suffix, _, tail) = before.rpartition("/")[2], after.partition("/")
+    folder = folder_of(root, pattern)
+    for entry in sorted(folder.iterdir()) if folder.is_dir() and not tail else ():
+        name = entry.name.lower()
+        is_alike = (
+            name[0] != "."
+            and name.startswith(prefix.lower())
+            and name.endswith(suffix.lower())
+            and len(name) > len(prefix) + len(suffix)
+        )
+        if is_alike and entry not in known and not (entry.name.startswith(prefix) and entry.name.endswith(suffix)):
+            yield almost(entry, pattern)
+
+
+def almost(path: Path, pattern: str) -> DataError:
+    """The refusal of a file that would be left out because of an upper-case or lower-case letter."""
+    rule = f"a file must be written as {pattern!r}, which counts upper and lower case"
+    return refusal(rule, path=path, case_id=path.name, got=path.name, hint="rename it, or move it elsewhere")
 
 
 def patient_in(name: str, pattern: str | None, *, case_id: str, path: Path) -> str:

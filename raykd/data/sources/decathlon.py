@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raykd.data.sources._dataset_json import NAMES_FILE, ChannelSettings, channel_index, label_values, read_dataset_json, refused
-from raykd.data.sources._files import CaseFiles, FileSource
+from raykd.data.sources._files import FileSource
 from raykd.data.sources._labels import LabelNames
+from raykd.data.sources._listing import CaseFiles
 from raykd.data.sources._patterns import no_label, patient_in
 from raykd.data.volume_io import ImageVolume, read_volume
 from raykd.scenario.errors import DataError, did_you_mean
@@ -76,7 +77,7 @@ class DecathlonSource(FileSource):
                 label = None
             try:
                 patient = patient_in(case_id, self.settings.patient_pattern, case_id=case_id, path=image)
-                yield CaseFiles(case_id, patient, image, label)
+                yield CaseFiles(case_id, patient, image, label, has_patient=self.settings.patient_pattern is not None)
             except DataError as error:
                 problems.append(error)
 

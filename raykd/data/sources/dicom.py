@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,9 +13,10 @@ from pydantic import Field
 
 from raykd.data.integrity import DamagedFile
 from raykd.data.sources._dicom_segmentation import read_segmentation, segment_names
-from raykd.data.sources._dicom_series import FRAME_OF_REFERENCE, PATIENT_ID, read_series, series_files, tag_of
-from raykd.data.sources._files import CaseFiles, FileSettings, FileSource
+from raykd.data.sources._dicom_series import FRAME_OF_REFERENCE, ISSUER, PATIENT_ID, read_series, series_files, tag_of, tags_of
+from raykd.data.sources._files import FileSettings, FileSource
 from raykd.data.sources._labels import LabelNames, normalised
+from raykd.data.sources._listing import CaseFiles
 from raykd.data.sources._manifest import trait
 from raykd.data.sources._patterns import PatientPattern, Pattern, folder_of, matches, no_image, no_label, patient_in
 from raykd.data.volume_io import READABLE, ImageVolume, blaming
@@ -64,16 +65,27 @@ class DicomSource(FileSource):
             if settings.labels is not None and case_id not in labels and not settings.allow_unlabelled:
                 problems.append(no_label(case_id, self.root / settings.labels.replace("*", case_id)))
             try:
-                traits = {name: trait(tag_of(folder, tag, case_id)) for name, tag in settings.traits.items()}
-                label = labels.get(case_id)
-                yield CaseFiles(case_id, self._patient(folder, case_id), folder, label, traits, self._outlined_in(label))
+                tags, label = tags_of(folder, case_id), labels.get(case_id)
+                traits = {name: trait(tags.get(tag, "")) for name, tag in settings.traits.items()}
+                patient, issuer = self._patient(folder, case_id, tags)
+                yield CaseFiles(
+                    case_id,
+                    patient or case_id,
+                    folder,
+                    label,
+                    traits,
+                    has_patient=bool(patient),
+                    issuer=issuer,
+                    outlined=self._outlined_in(label),
+                )
             except DataError as error:
                 problems.append(error)
 
-    def _patient(self, folder: Path, case_id: str) -> str:
+    def _patient(self, folder: Path, case_id: str, tags: Mapping[str, str]) -> tuple[str, str]:
+        """The patient of a series and who gave that id; "" where nothing tells."""
         if self.settings.patient_pattern is not None:
-            return patient_in(case_id, self.settings.patient_pattern, case_id=case_id, path=folder)
-        return tag_of(folder, PATIENT_ID, case_id) or case_id
+            return patient_in(case_id, self.settings.patient_pattern, case_id=case_id, path=folder), ""
+        return tags.get(PATIENT_ID, ""), tags.get(ISSUER, "")
 
     def _outlined_in(self, label: Path | None) -> tuple[int, ...] | None:
         """The classes that have a segment in a DICOM-SEG file, with voxels or without; None: any other file, or a damaged one."""
@@ -96,7 +108,7 @@ class DicomSource(FileSource):
     def _segments(self) -> dict[str, int]:
         names: set[str] = set()
         for case_id, path in matches(self.root, self.settings.labels) if self.settings.labels is not None else ():
-            if not path.name.endswith(READABLE):
+            if not path.name.lower().endswith(READABLE):
                 with blaming(path, case_id):
                     names |= segment_names(path).keys()
         return {name: number for number, name in enumerate(sorted(names), start=1)}
@@ -108,7 +120,7 @@ class DicomSource(FileSource):
         return read_series(files.image, files.case_id)
 
     def read_label(self, files: CaseFiles, image: ImageVolume) -> NDArray[np.int32]:
-        if files.label is None or files.label.name.endswith(READABLE):
+        if files.label is None or files.label.name.lower().endswith(READABLE):
             return super().read_label(files, image)
         with blaming(files.label, files.case_id):
             frame_of_reference = tag_of(files.image, FRAME_OF_REFERENCE, files.case_id)

@@ -8,9 +8,10 @@ from typing import Literal
 from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
-from raykd.data.sources._files import CaseFiles, FileSettings, FileSource
+from raykd.data.sources._files import FileSettings, FileSource
+from raykd.data.sources._listing import CaseFiles
 from raykd.data.sources._manifest import read_manifest
-from raykd.data.sources._patterns import PatientPattern, Pattern, folder_of, matches, no_image, no_label, patient_in
+from raykd.data.sources._patterns import PatientPattern, Pattern, folder_of, matches, misspelt, no_image, no_label, patient_in
 from raykd.scenario.errors import DataError
 from raykd.scenario.registry import SOURCES
 
@@ -71,6 +72,9 @@ class FolderSource(FileSource):
             folder = folder_of(self.root, pattern)
             raise DataError(f"{self.owner}: images: {pattern!r} must match a file, got none in {folder}; correct the pattern")
         problems += [no_image(name, labels[name], pattern.replace("*", name)) for name in sorted(set(labels) - set(images))]
+        known = {*images.values(), *labels.values()}
+        for written in filter(None, (pattern, settings.labels)):
+            problems += misspelt(self.root, written, known)
         before, star, after = pattern.partition("*")
         for case_id, path in images.items():
             if settings.labels is not None and case_id not in labels and not settings.allow_unlabelled:
@@ -78,6 +82,6 @@ class FolderSource(FileSource):
             try:
                 name = (before.rpartition("/")[2] + star + after).replace("*", case_id)
                 patient = patient_in(name, settings.patient_pattern, case_id=case_id, path=path)
-                yield CaseFiles(case_id, patient, path, labels.get(case_id))
+                yield CaseFiles(case_id, patient, path, labels.get(case_id), has_patient=settings.patient_pattern is not None)
             except DataError as error:
                 problems.append(error)

@@ -6,15 +6,18 @@ the second channel, labels `labelsTr/CASE.nii.gz`. Format: https://github.com/MI
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Set
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from raykd.data.sources._dataset_json import NAMES_FILE, ChannelSettings, channel_index, label_values, read_dataset_json, refused
-from raykd.data.sources._files import CaseFiles, FileSource
+from raykd.data.sources._files import FileSource
 from raykd.data.sources._labels import LabelNames, Values
+from raykd.data.sources._listing import CaseFiles
 from raykd.data.sources._patterns import no_image, no_label, patient_in, visible
+from raykd.data.volume_io import refusal
 from raykd.scenario.errors import DataError
 from raykd.scenario.registry import SOURCES
 
@@ -69,12 +72,29 @@ class NnunetSource(FileSource):
         labels = {path.name.removesuffix(ending): path for path in visible(labels_folder, f"*{ending}")}
         if not images:
             raise refused(self._folder, f"its folder must hold images{part}/*{suffix}", "none", "set folder, subset or channel")
+        problems += _unread(images_folder, ending, {*images, *labels}, suffix)
         problems += [no_image(name, labels[name], f"{name}{suffix}") for name in sorted(set(labels) - set(images))]
+        if part == "Tr" and not labels_folder.is_dir() and not self.settings.allow_unlabelled:
+            hint = "add it, or set allow_unlabelled: true where no case is labelled"
+            raise refused(self._folder, "its folder must hold labelsTr", "none", hint)
         for case_id, path in images.items():
             if case_id not in labels and part == "Tr" and not self.settings.allow_unlabelled:
                 problems.append(no_label(case_id, labels_folder / f"{case_id}{ending}"))
             try:
                 patient = patient_in(case_id, self.settings.patient_pattern, case_id=case_id, path=path)
-                yield CaseFiles(case_id, patient, path, labels.get(case_id))
+                yield CaseFiles(case_id, patient, path, labels.get(case_id), has_patient=self.settings.patient_pattern is not None)
             except DataError as error:
                 problems.append(error)
+
+
+def _unread(folder: Path, ending: str, known: Set[str], suffix: str) -> Iterator[DataError]:
+    """The refusal of every volume that would be left out: without the number of a channel, or of a case without the wanted one."""
+    for path in sorted(folder.iterdir()):
+        if path.name[0] == "." or not path.name.lower().endswith(ending.lower()):
+            continue
+        match = re.fullmatch(rf"(.+)_\d{{4}}{re.escape(ending)}", path.name)
+        if match is None:
+            hint = f"rename it to CASE_0000{ending}"
+            yield refusal("an image must end in the number of its channel", path=path, case_id=path.name, got=path.name, hint=hint)
+        elif match[1] not in known:
+            yield refusal("a case must have the channel that is read", path=path, case_id=match[1], got=f"no {match[1]}{suffix}")

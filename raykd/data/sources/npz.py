@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from raykd.data.integrity import DamagedFile
 from raykd.data.pose import tolerance_mm
 from raykd.data.sources._axes import Axes, affine_from_axes
-from raykd.data.sources._files import CaseFiles, FileSettings, FileSource, check_grid
+from raykd.data.sources._files import FileSettings, FileSource, check_grid
+from raykd.data.sources._listing import CaseFiles
 from raykd.data.sources._npz_archive import check_archive, open_archive, read_one, read_small, stack_header
 from raykd.data.volume_io import ImageVolume, as_image, as_label, blaming, check_geometry, to_ras
 from raykd.scenario.errors import DataError
@@ -57,6 +58,7 @@ class NpzSource(FileSource):
 
     Settings = NpzSettings
     settings: NpzSettings
+    is_archive = True
 
     def place(self) -> str:
         return self.settings.file
@@ -74,10 +76,10 @@ class NpzSource(FileSource):
                 raise DamagedFile(
                     f"{settings.patients} must name a patient for each of {num_cases} cases", f"shape {patients.shape}"
                 )
-        width = len(str(num_cases - 1))
+        width, is_given = len(str(num_cases - 1)), settings.patients is not None
         for index, patient in enumerate(patients.tolist()):
             case_id = f"{path.stem}-{index:0{width}d}"
-            yield CaseFiles(case_id, case_id if settings.patients is None else str(patient), path, label)
+            yield CaseFiles(case_id, str(patient) if is_given else case_id, path, label, has_patient=is_given)
 
     def read_image(self, files: CaseFiles) -> ImageVolume:
         with blaming(files.image, files.case_id), open_archive(files.image) as archive:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from raykd.data.sources._contours import read_contours
 from raykd.data.sources._dicom_series import SERIES_DESCRIPTION, read_series, read_slices, series_files, tag_of
-from raykd.data.sources._files import CaseFiles, FileSettings, FileSource, check_grid
+from raykd.data.sources._files import FileSettings, FileSource, check_grid
 from raykd.data.sources._labels import LabelNames
+from raykd.data.sources._listing import CaseFiles
 from raykd.data.sources._oai_paths import PathPattern, find_paths, read_mri_paths
 from raykd.data.sources._patterns import no_image
 from raykd.data.volume_io import LPS_TO_RAS, ImageVolume, blaming, read_volume, refusal, to_ras
@@ -107,7 +108,7 @@ class OaiSource(FileSource):
                 known = [folder for folder in folders.get((subject, visit), []) if folder.as_posix().endswith(ending)]
                 image, description = self._series(case_id, known, outlines[0])
                 side = next((side for side in ("left", "right") if side.upper() in description.upper()), "unknown")
-                yield CaseFiles(case_id, subject, image, outlines[0], {"visit": visit, "side": side})
+                yield CaseFiles(case_id, subject, image, outlines[0], {"visit": visit, "side": side}, has_patient=True)
             except DataError as error:
                 problems.append(error)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from raykd.data.case import Case
 from raykd.data.sources._base import CaseKey, Source
+from raykd.data.sources._persons import Person
 from raykd.scenario.errors import DataError
 from raykd.scenario.fields import SafeName, Strict
 from raykd.scenario.registry import SOURCES
@@ -80,6 +81,16 @@ class PoolSource(Source):
 
     def population(self) -> str | None:
         return self.whole.population()
+
+    def persons(self, key: CaseKey) -> tuple[Person, ...]:
+        """As the pool knows them; nobody where the pool lets a patient's cases fall apart."""
+        return () if getattr(self.whole.settings, "unit", "patient") == "case" else self.whole.persons(self._inner[key])
+
+    def patient_name(self, key: CaseKey) -> str:
+        return self.whole.patient_name(self._inner[key])
+
+    def is_guessed(self, key: CaseKey) -> bool:
+        return self.whole.is_guessed(self._inner[key])
 
     def fingerprint(self) -> dict[str, Any]:
         """Of the whole pool: a case is the same whoever holds it."""

@@ -35,6 +35,7 @@ def deployed_cases(cases: pd.DataFrame, models: Mapping[str, str] | None = None)
         present = set(client["model"])
         first = next((model for model in MODELS if model in present), "")
         chosen = (models or {}).get(client["method"].iloc[0], first)
+        chosen = chosen if chosen in present else first  # a site that took no part has no model of its own
         kept.append(client[client["model"] == chosen])
     return pd.concat(kept) if kept else rows
 
