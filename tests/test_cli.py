@@ -206,6 +206,10 @@ def test_a_study_is_refused_by_run_and_sent_to_study(raykd: Raykd, scenario: Pat
     _refused(raykd("run", path), "raykd study")
 
 
+def test_a_scenario_is_refused_by_study_and_sent_to_run(raykd: Raykd, scenario: Path) -> None:
+    _refused(raykd("study", scenario), f"{scenario} is a scenario of one run; use `raykd run {scenario}`")
+
+
 def test_study_runs_every_cell_and_ends_with_its_directory(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
     path = tmp_path / "both.yaml"
     path.write_text("base: tiny.yaml\nmethods: [{name: teacher_only}, {name: fedavg}]\nvary: {federation.rounds: [1]}\n")

@@ -34,8 +34,6 @@ def report(
     from raykd.report import build_report
     from raykd.report.material import Options
     from raykd.scenario.prices import load_prices
-    from raykd.storage import url_of
 
     options = Options(prices=load_prices(economics) if economics else None)
-    folder = Path() if url_of(directories[0]) else directories[0]
-    typer.echo(str(build_report(directories, out or folder / f"report.{format_}", format_, options)))
+    typer.echo(str(build_report(directories, out, format_, options)))

@@ -15,11 +15,15 @@ import yaml
 
 from raykd.results.dictionary import dictionary
 from raykd.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY
+from raykd.results.summary import headline, parts_of, tables_text
 from raykd.scenario.errors import RaykdError, did_you_mean
 from raykd.storage import local_copy
 
 STUDY_DEPTH = 3
 """How many folders below a study's own a run may lie."""
+
+NUM_SHOWN = 5
+"""Runs that the text of `Tables` names; it tells how many more there are."""
 
 PANDAS_TYPES = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
@@ -101,7 +105,7 @@ class TableAccess:
         return self.table("teachers")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run(TableAccess):
     """A run directory, finished or not.
 
@@ -125,8 +129,11 @@ class Run(TableAccess):
     def table(self, name: str) -> pd.DataFrame:
         return Tables((self,)).table(name)
 
+    def __repr__(self) -> str:
+        return f"Run of {headline(self.scenario, self.manifest)}\n  path: {self.path}\n{tables_text([(self.path, _names(self))])}"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Tables(TableAccess):
     """The tables of several runs, one below the other.
 
@@ -135,6 +142,13 @@ class Tables(TableAccess):
     """
 
     runs: tuple[Run, ...]
+
+    def __repr__(self) -> str:
+        shown = self.runs if len(self.runs) <= NUM_SHOWN + 1 else self.runs[:NUM_SHOWN]
+        lines = [f"Tables of {len(self.runs)} run{'s' * (len(self.runs) != 1)}"]
+        lines += [f"  {run.path}: {headline(run.scenario, run.manifest)}" for run in shown]
+        lines += [f"  and {len(self.runs) - len(shown)} more"] if len(shown) < len(self.runs) else []
+        return "\n".join([*lines, tables_text((run.path, _names(run)) for run in self.runs)])
 
     def table(self, name: str) -> pd.DataFrame:
         return _to_frame(name, [read_parts(run.path, name) for run in self.runs if name not in run.without])
@@ -145,13 +159,24 @@ class Tables(TableAccess):
         return dictionary({name: pa.unify_schemas([read_schema(run.path, name) for run in self.runs]) for name in TABLES})
 
 
-def open_run(path: str | Path) -> Run:
+def _names(run: Run) -> list[str]:
+    """The tables of a run that count."""
+    return [name for name in TABLES if name not in run.without]
+
+
+def open_run(path: str | Path | Iterable[str | Path]) -> Run:
     """Open a run directory, finished or not; of a URL a copy of it, without checkpoints and models.
 
+    Args:
+        path: one directory; a list of one will do.
+
     Raises:
-        RaykdError: `manifest.json` or `scenario.yaml` is missing or cannot be read.
+        RaykdError: several are given, or `manifest.json` or `scenario.yaml` is missing or cannot be read.
     """
-    path = local_copy(path)
+    places = each_path(path)
+    if len(places) != 1:
+        raise RaykdError(f"open_run opens one run, got {len(places)} directories; load_runs opens several")
+    path = local_copy(places[0])
     manifest = _read_mapping(path / "manifest.json", json.loads)
     scenario = _read_mapping(path / "scenario.yaml", _parse_yaml)
     missing = {"run_id", "status"} - manifest.keys()
@@ -160,11 +185,12 @@ def open_run(path: str | Path) -> Run:
     return Run(path, manifest, scenario)
 
 
-def load_runs(paths: Iterable[str | Path]) -> Tables:
+def load_runs(paths: str | Path | Iterable[str | Path]) -> Tables:
     """Open every run in the given directories, each run once.
 
     Args:
-        paths: run directories, URLs of such, or study directories with run directories at most three folders below.
+        paths: one directory or several: run directories, URLs of such, or study directories with run directories at most three
+            folders below.
 
     Raises:
         RaykdError: a directory holds no run, a run cannot be opened, or two different ones have the same `run_id`.
@@ -178,14 +204,22 @@ def load_runs(paths: Iterable[str | Path]) -> Tables:
     return Tables(tuple(runs.values()))
 
 
-def find_run_dirs(paths: Iterable[str | Path]) -> tuple[Path, ...]:
+def each_path(paths: str | Path | Iterable[str | Path]) -> tuple[str | Path, ...]:
+    """One path or several, as several. A text is one path, never its letters."""
+    return (paths,) if isinstance(paths, str | Path) else tuple(paths)
+
+
+def find_run_dirs(paths: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
     """The run directories in the given run or study directories, sorted within each, each once.
 
     Raises:
-        RaykdError: a path is no directory, or holds no run.
+        RaykdError: no path is given, or a path is no directory, or holds no run.
     """
     found: dict[Path, Path] = {}
-    for path in map(local_copy, paths):
+    places = each_path(paths)
+    if not places:
+        raise RaykdError("no directory was given; give that of a run or of a study")
+    for path in map(local_copy, places):
         directories = sorted(_runs_below(path, STUDY_DEPTH)) if path.is_dir() else []
         if not directories:
             what = "no run was found in it (a run has manifest.json)" if path.is_dir() else "there is no such directory"
@@ -230,7 +264,7 @@ def read_parts(run_dir: Path, name: str) -> pa.Table:
     if name not in TABLES:
         raise RaykdError(f"there is no table '{name}'; {did_you_mean(name, TABLES)}")
     parts = [TABLES[name].arrow().empty_table()]
-    for path in sorted((run_dir / "tables" / name).glob("[!.]*.parquet")):
+    for path in parts_of(run_dir, name):
         try:
             part = pq.ParquetFile(path, page_checksum_verification=True).read()
         except (pa.ArrowException, OSError) as error:

@@ -109,11 +109,22 @@ class _Draft:
 
 def is_study(path: Path) -> bool:
     """Whether the file has more of a study's own keys than of a scenario's. Raises `ScenarioError` where it cannot be read."""
-    keys = read_yaml(Path(path)).value
-    if not isinstance(keys, dict):
-        return False
+    study, scenario = _num_own_keys(path)
+    return study > scenario
+
+
+def is_scenario(path: Path) -> bool:
+    """Whether the file has more of a scenario's own keys than of a study's. Raises `ScenarioError` where it cannot be read."""
+    study, scenario = _num_own_keys(path)
+    return scenario > study
+
+
+def _num_own_keys(path: Path) -> tuple[int, int]:
+    """How many keys the file has that only a study may have, and how many that only a scenario may have."""
+    content = read_yaml(Path(path)).value
+    keys = set(content) if isinstance(content, dict) else set()
     study, scenario = set(StudyFile.model_fields), {*Scenario.model_fields, "extends"}
-    return len(set(keys) & (study - scenario)) > len(set(keys) & (scenario - study))
+    return len(keys & (study - scenario)), len(keys & (scenario - study))
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
