@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from typer.main import get_command
 
-from raykd.cli import main
+from raykd.cli import app, main
 from raykd.data.volume_io import write_nifti
 from raykd.execution import only_writer
 from raykd.results.reader import load_runs, open_run
@@ -260,6 +261,25 @@ def two_bad_files(tiny: dict[str, Any], tmp_path: Path) -> tuple[Path, Path]:
     return one, two
 
 
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("- a list", "must be a block of keys"),
+        ("name: [", "is not YAML"),
+        ("extends: nowhere.yaml", "no such file"),
+        ("base: nowhere.yaml\nseeds: [1]", "no such file"),
+        ("base: 3\nseeds: [1]", "base: must be text"),
+        ("nmae: knees\nseed: -1", "did you mean 'name'?"),
+    ],
+)
+def test_check_of_what_needs_no_plug_in_imports_nothing_heavy(tmp_path: Path, text: str, rule: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    lines = ["import sys; from raykd.cli import main; sys.argv = ['raykd', 'check', 'a.yaml']", "try: main()"]
+    lines += ["finally: print([name for name in ('torch', 'monai', 'pandas', 'ray', 'scipy') if name in sys.modules])"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout.strip()) == (2, "[]") and rule in done.stderr, done.stderr
+
+
 def test_check_lists_all_problems_of_all_files(raykd: Raykd, two_bad_files: tuple[Path, Path]) -> None:
     ended = raykd("check", *two_bad_files)
     assert ended.code == 2
@@ -335,6 +355,34 @@ def test_version_is_printed(raykd: Raykd) -> None:
 
     ended = raykd("--version")
     assert (ended.code, ended.out.strip()) == (0, package.__version__)
+
+
+@pytest.mark.parametrize("words", [["-h"], ["plan", "-h"], ["data", "-h"], ["data", "check", "-h"], ["cache", "prune", "-h"]])
+def test_h_is_help(raykd: Raykd, words: list[str]) -> None:
+    ended = raykd(*words)
+    assert ended.code == 0 and ended.out.startswith("Usage: raykd") and "-h, --help" in ended.out
+
+
+def test_help_shows_every_command_once_under_a_heading(raykd: Raykd) -> None:
+    lines = raykd("--help").out.split("Begin:\n")[1].splitlines()
+    headings = [line.rstrip(":") for line in lines if line and not line.startswith(" ")]
+    assert headings == ["Run", "Follow", "Results", "Machine"]
+    shown = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
+    assert sorted(shown) == sorted(get_command(app).commands)  # type: ignore[attr-defined]
+    assert not any(line.rstrip().endswith("...") for line in lines)
+
+
+@pytest.mark.parametrize(("columns", "widest"), [(80, 80), (120, 120)])
+def test_help_is_as_wide_as_the_terminal(raykd: Raykd, monkeypatch: pytest.MonkeyPatch, columns: int, widest: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert widest - 20 < max(map(len, raykd("plan", "--help").out.splitlines())) <= widest
+
+
+def test_the_shell_completes_commands(tmp_path: Path) -> None:
+    script = "import sys; sys.argv = ['raykd']; from raykd.cli import main; main()"
+    env = {**os.environ, "_RAYKD_COMPLETE": "complete_bash", "COMP_WORDS": "raykd st", "COMP_CWORD": "1"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, check=False)
+    assert done.stdout.split() == ["study", "status", "stop"]
 
 
 def test_help_names_the_commands(raykd: Raykd) -> None:

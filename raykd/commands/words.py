@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from raykd.commands.options import REFUSED, AsJson, Set, plan_scenario, plan_study
+
+if TYPE_CHECKING:
+    from raykd.launch import Plan
 
 
 def check(
@@ -17,8 +21,6 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Says everything that is wrong with scenarios or studies, or that nothing is, without running them."""
-    from raykd.data.federation import check_cases
-    from raykd.launch import check_plans
     from raykd.scenario.errors import RaykdError, ScenarioError
     from raykd.scenario.study import is_study
 
@@ -26,9 +28,7 @@ def check(
     for path in scenarios:
         try:
             plans = plan_study(path, set_, Path())[1] if is_study(path) else [plan_scenario(path, set_, Path())]
-            check_plans(plans)
-            for plan in {plan.scenario.model_dump_json(exclude={"method", "seed"}): plan for plan in plans}.values():
-                check_cases(plan.scenario, plan.root)
+            _check(plans)
             sites = len(plans[0].scenario.members())
             if not as_json:
                 typer.echo(f"{path}: fine, {len(plans)} run{'s' * (len(plans) > 1)} of {sites} client{'s' * (sites > 1)}")
@@ -43,6 +43,16 @@ def check(
             for problem in found:
                 typer.echo(problem["message"], err=True)
         raise typer.Exit(REFUSED)
+
+
+def _check(plans: Sequence[Plan]) -> None:
+    """Refuses runs that cannot be made, and opens every case once."""
+    from raykd.data.federation import check_cases  # after the YAML was read: it imports torch
+    from raykd.launch import check_plans
+
+    check_plans(plans)
+    for plan in {plan.scenario.model_dump_json(exclude={"method", "seed"}): plan for plan in plans}.values():
+        check_cases(plan.scenario, plan.root)
 
 
 def list_(

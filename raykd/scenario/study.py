@@ -23,8 +23,8 @@ from raykd.scenario.load import (
     apply_overrides,
     parse_overrides,
     read_document,
-    relative_file,
     validated,
+    yaml_file,
 )
 from raykd.scenario.schema import Scenario
 from raykd.scenario.yaml_reader import read_yaml
@@ -50,7 +50,7 @@ class StudyFile(Strict):
     description: str = ""
     """A sentence for reports."""
     base: str
-    """The scenario that every cell starts from, relative to the study's file."""
+    """The scenario that every cell starts from: an absolute path, or one relative to the study's file."""
     methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)] | None = None
     """Each takes the place of the base's method."""
     vary: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}
@@ -127,6 +127,13 @@ def _num_own_keys(path: Path) -> tuple[int, int]:
     return len(keys & (study - scenario)), len(keys & (scenario - study))
 
 
+def base_document(path: Path) -> Node | None:
+    """The scenario that a study's file starts from, not yet validated; None where it names no file that is there."""
+    base = read_yaml(Path(path)).child("base")
+    file = Path(path).parent / base.value if base is not None and isinstance(base.value, str) else None
+    return read_document(file) if file is not None and file.is_file() else None
+
+
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     """The cells of a study.
 
@@ -147,7 +154,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     labels = [entry.label or entry.name for entry in study.methods or ()]
     set_keys = [(setting.path, setting.value.place) for setting in of_cells]
     _refuse_any(ambiguities(document, axes_of(document), labels, set_keys))
-    base_path = path.parent / relative_file(document.value["base"], "base")
+    base_path = path.parent / yaml_file(document.value["base"], "base")
     if not base_path.is_file():
         raise ScenarioError([document.value["base"].place.problem(("base",), "no such file", str(base_path))])
     name = study.name or _safe(path.stem)
