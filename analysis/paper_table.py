@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from raykd.report.latex import ANY_SCRIPT, escape
 from raykd.results.questions import Comparison, communication, differences, fairness
 from raykd.results.reader import load_runs
 
@@ -50,7 +51,7 @@ for condition, winner in best:
     chance = rivals[(rivals["condition"] == condition) & (rivals["difference_high"] >= 0)] if len(rivals) else rivals
     ties |= {(condition, method) for method in chance["method"]} if len(chance) else set()
 
-# %% Then words. Underscores are escaped; conditions are separated by rules.
+# %% Then words, escaped; conditions are separated by rules.
 heads = [
     "Method",
     "DSC",
@@ -59,19 +60,21 @@ heads = [
     *(["HD95 (mm)"] if "hd95_mm" in numbers else []),
     "MB a site",
 ]
-heads += [f"Less {baseline}", "$p$"] if "p_holm" in numbers else []
+heads += [f"Less {escape(baseline)}", "$p$"] if "p_holm" in numbers else []
 lines = ["\\begin{tabular}{l" + "r" * (len(heads) - 1) + "}", "\\toprule", " & ".join(heads) + r" \\"]
 for condition, rows in numbers.groupby(level="condition", sort=False):
-    lines += ["\\midrule"] + ([f"\\multicolumn{{{len(heads)}}}{{l}}{{{condition}}} \\\\"] if condition else [])
+    lines += ["\\midrule"] + ([f"\\multicolumn{{{len(heads)}}}{{l}}{{{escape(str(condition))}}} \\\\"] if condition else [])
     for key, row in rows.sort_values("macro", ascending=False).iterrows():
         dsc = told(row, "macro", 3)
-        words = [str(key[1]), f"\\textbf{{{dsc}}}" if key in ties else dsc, f"{row['worst']:.3f} ({row['worst_site']})"]
+        worst = f"{row['worst']:.3f} ({escape(str(row['worst_site']))})"
+        words = [escape(str(key[1])), f"\\textbf{{{dsc}}}" if key in ties else dsc, worst]
         words += [f"{row[metric]:.{digits}f}" for metric, digits in (("nsd", 3), ("hd95_mm", 1)) if metric in numbers]
         words.append(f"{row['mb_per_site']:.2f}")
         if "p_holm" in numbers:
             is_base = pd.isna(row["difference"])
             words += ["--", "--"] if is_base else [told(row, "difference", 3), f"{row['p_holm']:.2g}"]
         lines.append(" & ".join(words) + r" \\")
-text = "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]).replace("_", r"\_")
+text = "\n".join([*lines, "\\bottomrule", "\\end{tabular}"])
+text = text if text.isascii() else f"{ANY_SCRIPT}\n{text}"
 out.with_suffix(".tex").write_text(text + "\n", encoding="utf-8")
 sys.stdout.write(f"{text}\n\n{out.with_suffix('.tex')}\n{out.with_suffix('.csv')}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated, NoReturn
 
@@ -43,6 +44,9 @@ def main() -> NoReturn:
     """The entry point: refusals are sentences on stderr, never tracebacks."""
     from raykd.scenario.errors import RaykdError, RunFailed
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of another encoding shows what it can
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except RaykdError as error:

@@ -21,12 +21,15 @@ from jsonschema import Draft202012Validator
 from typer.main import get_command
 
 from raykd.cli import app, main
+from raykd.commands.shipped import Shipped, copies, shipped
 from raykd.data.volume_io import write_nifti
 from raykd.execution import only_writer
 from raykd.results.reader import load_runs, open_run
-from raykd.scenario.load import load_scenario
+from raykd.scenario.load import load_scenario, read_document
+from raykd.scenario.prices import load_prices
 from raykd.scenario.registry import METHODS
-from raykd.scenario.study import load_study
+from raykd.scenario.study import base_document, load_study
+from raykd.scenario.yaml_reader import read_yaml
 
 FEDAVG = ("--set", "method={name: fedavg}", "--set", "federation.rounds=1")
 IN_PROCESS = ("--backend", "in-process")
@@ -685,6 +688,36 @@ def test_new_writes_a_scenario_that_is_fine_and_named_as_asked(raykd: Raykd, tmp
     assert raykd("check", "deep/knees.yaml").code == 0
     assert raykd("new", "012").out.strip() == "012.yaml"
     assert load_scenario(tmp_path / "012.yaml").scenario.name == "012"
+
+
+def test_list_scenarios_names_what_new_can_copy(raykd: Raykd) -> None:
+    rows = json.loads(raykd("list", "scenarios", "--json").out)
+    assert {row["name"]: row["kind"] for row in rows}.items() >= {"quickstart": "study", "gallery/one-shot": "scenario"}.items()
+    assert all(row["summary"] and not row["summary"].startswith("#") for row in rows)
+    assert not [row["name"] for row in rows if row["name"].startswith(("base", "real"))]
+    _refused(raykd("new", "--from", "one-shot"), "gallery/one-shot", "raykd list scenarios")
+    _refused(raykd("new", "--from", "quickstart", "--study"), "leave one of them out")
+    _refused(raykd("list", "scenaros"), "scenarios")
+
+
+@pytest.mark.parametrize("one", shipped(), ids=lambda one: one.name)
+def test_whatever_is_shipped_says_the_same_from_another_place(tmp_path: Path, one: Shipped) -> None:
+    for path, text in copies(one, tmp_path / "mine.yaml").items():
+        assert path.parent == tmp_path and not path.exists()
+        path.write_text(text)
+    documents = [base_document, read_yaml] if one.kind == "study" else [read_document]
+    for document in documents:
+        here, there = document(tmp_path / "mine.yaml").plain(), document(one.path).plain()
+        assert {**here, "name": "", "base": ""} == {**there, "name": "", "base": ""}
+
+
+def test_new_copies_a_study_with_all_it_builds_on_under_names_of_its_own(raykd: Raykd, tmp_path: Path) -> None:
+    ended = raykd("new", "--from", "methods/fedmd", "deep/mine.yaml")
+    assert ended.out.split() == ["deep/mine-small-knees.yaml", "deep/mine-unlike-networks.yaml", "deep/mine.yaml"]
+    assert all("yaml-language-server" not in path.read_text() for path in (tmp_path / "deep").iterdir())
+    _refused(raykd("new", "--from", "methods/fedmd", "deep/mine"), "nothing is overwritten")
+    raykd("new", "--from", "prices")
+    assert load_prices(tmp_path / "prices.yaml").currency == "EUR"
 
 
 def test_new_writes_a_study_with_its_base(raykd: Raykd, tmp_path: Path) -> None:

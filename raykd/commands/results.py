@@ -26,7 +26,9 @@ def report(
     economics: Annotated[
         Path | None,
         typer.Option(
-            "--economics", metavar="PRICES", help="A YAML file of prices, as analysis/prices.yaml: adds what it is worth."
+            "--economics",
+            metavar="PRICES",
+            help="A YAML file of prices, as `raykd new --from prices` writes: adds what it is worth.",
         ),
     ] = None,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raykd.commands.options import REFUSED, AsJson, Set, plan_scenario, plan_study
+from raykd.commands.tables import padded, wrapped
 
 if TYPE_CHECKING:
     from raykd.launch import Plan
@@ -55,30 +56,52 @@ def _check(plans: Sequence[Plan]) -> None:
         check_cases(plan.scenario, plan.root)
 
 
+KINDS = ("scenarios", "methods", "networks", "sources", "shifts", "codecs")
+
+
 def list_(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="methods, networks, sources, shifts or codecs.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="scenarios, methods, networks, sources, shifts or codecs.",
+            autocompletion=lambda incomplete: [word for word in KINDS if word.startswith(incomplete)],
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Lists what can be named in a scenario: methods, networks, sources, shifts, codecs."""
+    """Lists the scenarios that come with raykd, and what can be named in one: methods, networks, sources, shifts, codecs."""
     from raykd.scenario.errors import RaykdError, did_you_mean
-    from raykd.scenario.registry import REGISTRIES
 
-    registries = {f"{name}s": registry for name, registry in REGISTRIES.items()}
-    if kind not in registries:
-        raise RaykdError(f"KIND must be one of the known words, got {kind!r}; {did_you_mean(kind, registries)}")
-    registry = registries[kind]
-    rows = []
-    for name in registry.names():
-        cls = registry.get(name)
-        settings = {key: field.description or "" for key, field in cls.Settings.model_fields.items() if key != "name"}
-        facts = cls.facts() if hasattr(cls, "facts") else {}
-        rows.append({"name": name, "summary": (cls.__doc__ or "").strip().splitlines()[0], **facts, "settings": settings})
+    if kind not in KINDS:
+        raise RaykdError(f"KIND must be one of the known words, got {kind!r}; {did_you_mean(kind, KINDS)}")
+    rows = _scenarios() if kind == "scenarios" else _plugins(kind.removesuffix("s"))
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
     width = max(len(row["name"]) for row in rows)
     for row in rows:
-        typer.echo(f"{row['name']:<{width}}  {row['summary']}")
+        typer.echo(wrapped(f"{padded(row['name'], width)}  {row['summary']}", " " * (width + 2)))
+    if kind == "scenarios":
+        typer.echo("to have one here: raykd new --from NAME", err=True)
+
+
+def _scenarios() -> list[dict[str, Any]]:
+    from raykd.commands.shipped import shipped
+
+    return [{"name": one.name, "kind": one.kind, "summary": one.summary, "path": str(one.path)} for one in shipped()]
+
+
+def _plugins(kind: str) -> list[dict[str, Any]]:
+    from raykd.scenario.registry import REGISTRIES
+
+    rows = []
+    for name in REGISTRIES[kind].names():
+        cls = REGISTRIES[kind].get(name)
+        settings = {key: field.description or "" for key, field in cls.Settings.model_fields.items() if key != "name"}
+        facts = cls.facts() if hasattr(cls, "facts") else {}
+        rows.append({"name": name, "summary": (cls.__doc__ or "").strip().splitlines()[0], **facts, "settings": settings})
+    return rows
 
 
 def schema(study: Annotated[bool, typer.Option("--study", help="That of a study instead.")] = False) -> None:

@@ -19,10 +19,12 @@ from raykd.numerics.params import kind_of, load_state
 from raykd.results.reader import Run
 from raykd.results.statistics import deployed_cases
 from raykd.scenario.errors import RaykdError, did_you_mean
+from raykd.scenario.labels import file_id
 from raykd.scenario.load import load_scenario
 from raykd.scenario.schema import Scenario
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20220324.json"
+PERSONAL = "personal-"
 PARTS = "raykd.exchange.bundle_parts"
 README = """# {name}
 
@@ -78,17 +80,24 @@ def _chosen(run: Run, model: str | None) -> str:
     if not names:
         raise RaykdError(f"{run.path}: it holds no final model, because the run is not done or its method trains none")
     wanted = model or str(run.manifest.get("deployed", "global"))
+    if wanted.startswith(PERSONAL):
+        wanted = _personal(wanted.removeprefix(PERSONAL))
     if wanted in names:
         return wanted
     ask = "every site deploys a model of its own; choose one with --model" if model is None else f"there is no model '{model}'"
     raise RaykdError(f"{run.path}: {ask}; {did_you_mean(wanted, names) if model else 'known: ' + ', '.join(names)}")
 
 
+def _personal(site: str) -> str:
+    """What the model of a site's own is called, given the site's name or the id of its files."""
+    return PERSONAL + file_id(site)
+
+
 def _network_block(scenario: Scenario, model: str) -> dict[str, Any]:
     if model == "teacher":
         settings = scenario.repository.teacher.network
     else:
-        own = [member.student for member in scenario.members() if f"personal-{member.name}" == model]
+        own = [member.student for member in scenario.members() if _personal(member.name) == model]
         settings = (own[0] if own else scenario.student).network
     block: dict[str, Any] = settings.model_dump(mode="json")
     return block

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
@@ -26,7 +27,7 @@ from raykd.report.svg import (
     text,
     vertical_axis,
 )
-from raykd.report.wording import interval, number, readable
+from raykd.report.wording import display_width, interval, number, readable
 from raykd.results.statistics import Score
 
 ROW = 42.0
@@ -44,8 +45,11 @@ class Bar:
 
 
 def shorten(words: str, length: int = 44) -> str:
-    """At most `length` letters."""
-    return words if len(words) <= length else words[: length - 1] + "…"
+    """Words that take the room of at most `length` Latin letters."""
+    if display_width(words) <= length:
+        return words
+    ends = itertools.accumulate(map(display_width, words))
+    return "".join(letter for letter, end in zip(words, ends, strict=True) if end < length).rstrip("\u200d") + "…"
 
 
 def forest(scores: Sequence[Score], material: Material) -> Markup:

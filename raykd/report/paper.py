@@ -5,6 +5,7 @@ One function a question: it asks `raykd.results.questions`, and gives the figure
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 
 from raykd.results.questions import Comparison, communication, differences, label_curve, site_gains, teacher_effect
 from raykd.results.reader import Tables
@@ -26,11 +28,16 @@ HEIGHTS_MM = {1: 65.0, 2: 75.0}
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 """Of Okabe and Ito, told apart by colour-blind readers; beyond eight, markers differ."""
 MARKERS = "osD^vP*X"
+FURTHER_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans JP", "IPAGothic", "IPAexGothic", "WenQuanYi Zen Hei", "Noto Sans Arabic", "Noto Sans Hebrew",
+    "Noto Sans Devanagari", "Noto Sans Thai", "Noto Emoji", "Hiragino Sans", "Arial Unicode MS",
+)  # fmt: skip
+"""Asked where they are installed, for names that matplotlib's own font has no letters for."""
 STYLE = {
     "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 6, "xtick.labelsize": 6, "ytick.labelsize": 6,
     "axes.linewidth": 0.6, "lines.linewidth": 1.0, "lines.markersize": 3.5, "axes.spines.top": False, "axes.spines.right": False,
     "legend.frameon": False, "pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "raykd",
-    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.use": True, "text.parse_math": False,
 }  # fmt: skip
 POOLED = -2
 """The client_id of all sites' cases in one place."""
@@ -59,7 +66,7 @@ def write_figures(tables: Tables, folder: Path, columns: Sequence[int] = (1, 2))
         folder.mkdir(parents=True, exist_ok=True)
         for name, question in QUESTIONS.items():
             for width in columns:
-                with matplotlib.rc_context(STYLE):
+                with matplotlib.rc_context({**STYLE, "font.family": _fonts()}):
                     drawn = question(comparison, width)
                     if drawn is None:
                         break
@@ -69,6 +76,13 @@ def write_figures(tables: Tables, folder: Path, columns: Sequence[int] = (1, 2))
     if not written:
         raise RaykdError("there is nothing to draw: one run of one method answers no question; give a study")
     return list(dict.fromkeys(written))
+
+
+@functools.cache
+def _fonts() -> list[str]:
+    """Matplotlib's own font, and those installed that are asked for what it lacks."""
+    installed = set(fontManager.get_font_names())
+    return ["DejaVu Sans", *(name for name in FURTHER_FONTS if name in installed)]
 
 
 def save(figure: Figure, numbers: pd.DataFrame, folder: Path, name: str, columns: int) -> list[str]:

@@ -21,7 +21,8 @@ def parts_of(run_dir: Path, name: str) -> list[Path]:
 
 def headline(scenario: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """A run in a line: scenario, method, seed and status."""
-    words = [scenario.get("name", "?"), manifest.get("method", "?"), f"seed {scenario.get('seed', '?')}"]
+    method = manifest.get("method") or (scenario.get("method") or {}).get("name", "?")
+    words = [scenario.get("name", "?"), method, f"seed {scenario.get('seed', '?')}"]
     return f"{', '.join(map(str, words))}: {manifest['status']}"
 
 

@@ -223,11 +223,11 @@ def test_text_stays_text(text: str) -> None:
     assert load_scenario(GOOD / "base.yaml", [f"description='{text.replace(chr(39), chr(39) * 2)}'"]).scenario.description == text
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "-rf", "", "a b", "x" * 65, "a\\b", "~", "$HOME"])
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "-rf", "", "x" * 65, "a\\b", "~", "$HOME"])
 @pytest.mark.parametrize("key", ["name", "clients[0].group", "clients[1].name", "classes[0]"])
 def test_names_that_could_lead_out_of_a_folder_are_refused(key: str, name: str) -> None:
     (line,) = refusal(GOOD / "base.yaml", f"{key}='{name}'")
-    assert f"{key}: must be 1 to 64 letters, digits" in line
+    assert f"{key}: must be 1 to 64 {'letters, digits' if key == 'name' else 'characters of any script'}" in line
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../../../etc/passwd", "base", "", "base.yaml/../secret"])

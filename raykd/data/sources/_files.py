@@ -22,6 +22,7 @@ from raykd.data.sources._labels import LabelNames, Values, check_listed, to_clas
 from raykd.data.volume_io import ImageVolume, file_digest, read_volume, refusal
 from raykd.scenario.errors import DataError
 from raykd.scenario.fields import Strict
+from raykd.scenario.labels import Composed
 
 GRID_TOLERANCE = 1e-3
 """Largest difference, relative to a voxel, between the affines of an image and its label."""
@@ -49,7 +50,7 @@ class CaseFiles:
 class FileSettings(Strict):
     """What may be set of every source that reads files."""
 
-    label_values: dict[str, Values] | None = None
+    label_values: dict[Composed, Values] | None = None
     """For every class of the scenario, the values that mark it in the files ([]: none); absent: by the names that the layout gives
     to values, where it gives none 1, 2, ... in class order."""
     other_values: Literal["background", "refuse"] = "background"

@@ -18,7 +18,7 @@ from raykd.results.statistics import Estimate
 
 KEY = "economics"
 TITLE = "Is it worth its money?"
-NEEDS = "a file of prices; give one with --economics, say analysis/prices.yaml"
+NEEDS = "a file of prices; give one with --economics, say what `raykd new --from prices` writes"
 SURE = 0.975
 """The share of draws from which on a sentence says that it pays, as a 95% interval would."""
 
