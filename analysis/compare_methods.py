@@ -8,18 +8,20 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from raykd.results.reader import find_run_dirs, load_runs, open_run
+from raykd.results.questions.script import given, needs_methods
+from raykd.results.reader import load_runs
 from raykd.results.statistics import Estimate, case_scores, deployed_cases, paired_difference, score_methods
 
 # %% Which model a site deploys is written in each run's manifest.
-folder, baseline = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "local"
-tables = load_runs([folder])
-runs = [open_run(path) for path in find_run_dirs([folder])]
+comparison = given("analysis/compare_methods.py runs/DIR [BASELINE]")
+baseline = sys.argv[2] if len(sys.argv) > 2 else "local"
+needs_methods(comparison, baseline)
+tables = load_runs(sys.argv[1])
+runs = tables.runs
 deployed = {run.manifest["method"]: run.manifest["deployed"] for run in runs}
 scores = case_scores(deployed_cases(tables.cases, deployed))
 names = dict(zip(tables.clients["client_id"], tables.clients["client_name"].astype(str), strict=True))

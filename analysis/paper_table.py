@@ -14,12 +14,14 @@ from pathlib import Path
 import pandas as pd
 
 from raykd.report.latex import ANY_SCRIPT, escape
-from raykd.results.questions import Comparison, communication, differences, fairness
-from raykd.results.reader import load_runs
+from raykd.results.questions import communication, differences, fairness
+from raykd.results.questions.script import given, needs, needs_methods
 
-folder, out = Path(sys.argv[1]), Path(sys.argv[2])
-comparison = Comparison.of(load_runs([folder]))
+comparison = given("analysis/paper_table.py runs/DIR OUT [BASELINE]", num_arguments=2)
+out = Path(sys.argv[2])
+needs(not comparison.deployed.empty, "runs with evaluated test cases, got none")
 baseline = sys.argv[3] if len(sys.argv) > 3 else next(m for m in ("local", *comparison.methods) if m in comparison.methods)
+needs_methods(comparison, baseline)
 KEY = ["condition", "method"]
 
 

@@ -48,7 +48,7 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # a terminal of another encoding shows what it can
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        app(prog_name="raykd")
     except RaykdError as error:
         _end(str(error), REFUSED)
     except RunFailed as error:

@@ -166,11 +166,61 @@ def teacher(comparison: Comparison, columns: int = 1) -> Drawn | None:
     table = teacher_effect(comparison, method, reference)
     if table.empty:
         return None
-    table["place"] = table["client_name"].astype(str) + ", " + table["class_name"].str.replace("_", " ")
+    table["place"] = _places(table)
     return _forest(table, "gain", "place", columns, "condition", f"DSC of {method} less {reference}"), table
 
 
-QUESTIONS: dict[str, Question] = {"labels": labels, "bytes": bytes_, "methods": methods, "sites": sites, "teacher": teacher}
+def rounds(comparison: Comparison, columns: int = 1) -> Drawn | None:
+    """DSC after each evaluated round, the mean of sites: a line a method, a panel a condition."""
+    rows = comparison.evaluated
+    if rows["round"].nunique() < 2:
+        return None
+    rows = rows.assign(condition=rows["cell"].map(comparison.cells["condition"]), rounds_done=rows["round"].astype(int) + 1)
+    by_site = rows.groupby(["condition", "method", "rounds_done", "client_id"], observed=True, sort=False)["dsc"].mean()
+    table = by_site.groupby(["condition", "method", "rounds_done"], sort=False).mean().reset_index()
+    figure, panels = _panels(columns, list(table["condition"].unique()))
+    for condition, axes in panels.items():
+        for index, method in enumerate(comparison.methods):
+            own = table[(table["condition"] == condition) & (table["method"] == method)].sort_values("rounds_done")
+            axes.plot(own["rounds_done"], own["dsc"], marker=_marker(index), color=_colour(index), label=method)
+        axes.set(xlabel="rounds done", ylabel="DSC")
+    _finish(figure, panels)
+    return figure, table
+
+
+def cases(comparison: Comparison, columns: int = 1) -> Drawn | None:
+    """What the best method reaches at each site for each class: the mean of the test cases, a whisker from quartile to quartile."""
+    best, rows = best_method(comparison), comparison.with_cells(comparison.deployed)
+    rows = rows[rows["method"] == best]
+    if rows.empty:
+        return None
+    rows = rows.assign(
+        condition=rows["cell"].map(comparison.cells["condition"]), client_name=rows["client_id"].map(comparison.names).astype(str)
+    )
+    by_place = rows.groupby(["condition", "client_name", "class_name"], observed=True, sort=False)["dsc"]
+    table = by_place.agg(
+        dsc="mean", dsc_low=lambda dsc: dsc.quantile(0.25), dsc_high=lambda dsc: dsc.quantile(0.75), num_cases="count"
+    ).reset_index()
+    for end, bound in (("low", np.minimum), ("high", np.maximum)):  # a mean may lie beyond the quartiles
+        table[f"dsc_{end}"] = bound(table[f"dsc_{end}"], table["dsc"])
+    table["place"] = _places(table)
+    return _forest(table, "dsc", "place", columns, "condition", f"DSC of {best}, test cases", is_difference=False), table
+
+
+def _places(table: pd.DataFrame) -> pd.Series:
+    """Site and class of each row, as words."""
+    return table["client_name"].astype(str) + ", " + table["class_name"].astype(str).str.replace("_", " ")
+
+
+QUESTIONS: dict[str, Question] = {
+    "labels": labels,
+    "bytes": bytes_,
+    "methods": methods,
+    "sites": sites,
+    "teacher": teacher,
+    "rounds": rounds,
+    "cases": cases,
+}
 
 
 def best_method(comparison: Comparison) -> str:
@@ -185,13 +235,16 @@ def best_method(comparison: Comparison) -> str:
     return max(means, key=lambda name: float(np.mean(means[name])), default="")
 
 
-def _forest(table: pd.DataFrame, column: str, name: str, columns: int, panel: str, title: str) -> Figure:
+def _forest(
+    table: pd.DataFrame, column: str, name: str, columns: int, panel: str, title: str, is_difference: bool = True
+) -> Figure:
     names = list(dict.fromkeys(table[name]))[::-1]
     figure, panels = _panels(columns, list(dict.fromkeys(table[panel])), rows=len(names))
     for key, axes in panels.items():
         for row in table[table[panel] == key].to_dict("records"):
             _whisker(axes, names.index(row[name]), row, column, 0, "", is_across=True)
-        axes.axvline(0, color="#888888", linewidth=0.6)
+        if is_difference:
+            axes.axvline(0, color="#888888", linewidth=0.6)
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel=title, ylim=(-0.6, len(names) - 0.4))
     return figure
