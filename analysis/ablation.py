@@ -10,13 +10,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from raykd.results.questions import Comparison, ablation
-from raykd.results.reader import load_runs
+from raykd.results.questions import ablation
+from raykd.results.questions.script import given, needs, needs_methods
 
-comparison = Comparison.of(load_runs([Path(sys.argv[1])]))
+comparison = given("analysis/ablation.py runs/DIR FULL")
 full = sys.argv[2] if len(sys.argv) > 2 else "dual_kd"
+needs_methods(comparison, full)
+needs(len(comparison.methods) > 1, f"runs of {full} and of others to compare it with, got {full} alone")
 
 # %% Over all classes
 shown = [

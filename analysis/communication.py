@@ -9,13 +9,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from raykd.results.questions import Comparison, communication, cost_to_target
-from raykd.results.reader import load_runs
+from raykd.results.questions import communication, cost_to_target
+from raykd.results.questions.script import given, needs
 
-folder, target = Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else None
-comparison = Comparison.of(load_runs([folder]))
+comparison = given("analysis/communication.py runs/DIR [TARGET]")
+target = float(sys.argv[2]) if len(sys.argv) > 2 else None
+needs(not comparison.deployed.empty, "runs with evaluated test cases, got none")
 
 # %% DSC and bytes. `is_efficient`: no other method of the condition has so high a mean with fewer bytes, whatever intervals say.
 table = communication(comparison)

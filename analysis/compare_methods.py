@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 
 import pandas as pd
 
-from raykd.results.questions import Comparison, differences, work_of
-from raykd.results.reader import load_runs
+from raykd.results.questions import differences, work_of
+from raykd.results.questions.script import given, needs_methods
 from raykd.results.statistics import Estimate, score_methods
 
-folder, baseline = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "local"
-comparison = Comparison.of(load_runs([folder]))
+comparison = given("analysis/compare_methods.py runs/DIR [BASELINE]")
+baseline = sys.argv[2] if len(sys.argv) > 2 else "local"
+needs_methods(comparison, baseline)
 labels = pd.Series(comparison.short_labels)
 of_runs = comparison.settings["cell"].map(labels)
 scores = comparison.scores()

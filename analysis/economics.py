@@ -12,13 +12,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from raykd.results.questions import Comparison, assumptions, running_costs, worth
-from raykd.results.reader import load_runs
+from raykd.results.questions import assumptions, running_costs, worth
+from raykd.results.questions.script import given, needs_methods
 from raykd.scenario.prices import load_prices
 
-folder, file = Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).with_name("prices.yaml")
+comparison = given("analysis/economics.py runs/DIR [PRICES METHOD REFERENCE]")
+file = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).with_name("prices.yaml")
 method, reference = sys.argv[3:] or ["dual_kd", "local"]
-comparison, prices = Comparison.of(load_runs([folder])), load_prices(file)
+needs_methods(comparison, method, reference)
+prices = load_prices(file)
 
 # %% What is taken for granted
 sys.stdout.write(

@@ -10,16 +10,19 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from raykd.results.questions import Comparison, label_area, label_curve, labels_saved
-from raykd.results.reader import load_runs
+from raykd.results.questions import label_area, label_curve, labels_saved
+from raykd.results.questions.script import given, needs, needs_methods
 
-folder, method, reference = Path(sys.argv[1]), *(sys.argv[2:] or ["dual_kd", "local"])
-comparison = Comparison.of(load_runs([folder]))
+comparison = given("analysis/label_efficiency.py runs/DIR [METHOD REFERENCE]")
+method, reference = sys.argv[2:] or ["dual_kd", "local"]
+needs_methods(comparison, method, reference)
 
 # %% The curves, and one number for each of them
-for table in (label_curve(comparison), label_area(comparison)):
+curve = label_curve(comparison)
+budgets = sorted(curve["num_labels"].unique()) if len(curve) else []
+needs(len(budgets) > 1, f"runs with two label budgets or more, as studies/label-efficiency.yaml makes them, got {len(budgets)}")
+for table in (curve, label_area(comparison)):
     sys.stdout.write(table.round(3).to_string(index=False) + "\n\n")
 
 # %% Labels saved, over all sites. `at most`: the fewest labels tried were enough; `never`: the most were not.

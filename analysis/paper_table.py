@@ -14,12 +14,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from raykd.results.questions import Comparison, communication, differences, fairness
-from raykd.results.reader import load_runs
+from raykd.report.latex import ANY_SCRIPT, escape
+from raykd.results.questions import communication, differences, fairness
+from raykd.results.questions.script import given, needs, needs_methods
 
-folder, out = Path(sys.argv[1]), Path(sys.argv[2])
-comparison = Comparison.of(load_runs([folder]))
+comparison = given("analysis/paper_table.py runs/DIR OUT [BASELINE]", num_arguments=2)
+out = Path(sys.argv[2])
+needs(not comparison.deployed.empty, "runs with evaluated test cases, got none")
 baseline = sys.argv[3] if len(sys.argv) > 3 else next(m for m in ("local", *comparison.methods) if m in comparison.methods)
+needs_methods(comparison, baseline)
 KEY = ["condition", "method"]
 
 
@@ -58,7 +61,7 @@ for condition, winner in best:
 used = comparison.deployed["nsd_tolerance_mm"].dropna().astype(float).map("{:.3g}".format).unique()
 tolerance = f"{used[0]} mm" if len(used) == 1 else "tolerance: a voxel" if len(used) else ""
 
-# %% Then words. Underscores are escaped; conditions are separated by rules.
+# %% Then words, escaped; conditions are separated by rules.
 heads = [
     "Method",
     "DSC",
@@ -67,13 +70,14 @@ heads = [
     *(["HD95 (mm)"] if "hd95_mm" in numbers else []),
     "MB a site",
 ]
-heads += [f"Less {baseline}", "$p$"] if "p_holm" in numbers else []
+heads += [f"Less {escape(baseline)}", "$p$"] if "p_holm" in numbers else []
 lines = ["\\begin{tabular}{l" + "r" * (len(heads) - 1) + "}", "\\toprule", " & ".join(heads) + r" \\"]
 for condition, rows in numbers.groupby(level="condition", sort=False):
-    lines += ["\\midrule"] + ([f"\\multicolumn{{{len(heads)}}}{{l}}{{{condition}}} \\\\"] if condition else [])
+    lines += ["\\midrule"] + ([f"\\multicolumn{{{len(heads)}}}{{l}}{{{escape(str(condition))}}} \\\\"] if condition else [])
     for key, row in rows.sort_values("macro", ascending=False).iterrows():
         dsc = told(row, "macro", 3)
-        words = [str(key[1]), f"\\textbf{{{dsc}}}" if key in ties else dsc, f"{row['worst']:.3f} ({row['worst_site']})"]
+        worst = f"{row['worst']:.3f} ({escape(str(row['worst_site']))})"
+        words = [escape(str(key[1])), f"\\textbf{{{dsc}}}" if key in ties else dsc, worst]
         words += [f"{row[metric]:.{digits}f}" for metric, digits in (("nsd", 3), ("hd95_mm", 1)) if metric in numbers]
         words.append(f"{row['mb_per_site']:.2f}")
         if "p_holm" in numbers:
@@ -84,6 +88,7 @@ for condition, rows in numbers.groupby(level="condition", sort=False):
                 else [told(row, "difference", 3), "--" if pd.isna(row["p_holm"]) else f"{row['p_holm']:.2g}"]
             )
         lines.append(" & ".join(words) + r" \\")
-text = "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]).replace("_", r"\_")
+text = "\n".join([*lines, "\\bottomrule", "\\end{tabular}"])
+text = text if text.isascii() else f"{ANY_SCRIPT}\n{text}"
 out.with_suffix(".tex").write_text(text + "\n", encoding="utf-8")
 sys.stdout.write(f"{text}\n\n{out.with_suffix('.tex')}\n{out.with_suffix('.csv')}\n")

@@ -10,18 +10,20 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
-from raykd.results.questions import Comparison, fairness, site_gains
-from raykd.results.reader import load_runs
+from raykd.results.questions import fairness, site_gains
+from raykd.results.questions.script import given, needs, needs_methods
 
-folder, method, reference = Path(sys.argv[1]), *(sys.argv[2:] or ["dual_kd", "local"])
-comparison = Comparison.of(load_runs([folder]))
+comparison = given("analysis/resolution_gap.py runs/DIR [METHOD REFERENCE]")
+method, reference = sys.argv[2:] or ["dual_kd", "local"]
+needs_methods(comparison, method, reference)
 
 # %% Site by site, the thickest slices first
-table = site_gains(comparison, method, reference).sort_values(["condition", "slice_mm"], ascending=[True, False])
+table = site_gains(comparison, method, reference)
+needs(len(table) > 0, "test cases of both methods at the same sites, under the same condition")
+table = table.sort_values(["condition", "slice_mm"], ascending=[True, False])
 shown = [
     "condition",
     "client_name",

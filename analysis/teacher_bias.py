@@ -10,17 +10,21 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from raykd.results.questions import Comparison, teacher_effect
-from raykd.results.reader import load_runs
+from raykd.results.questions import teacher_effect
+from raykd.results.questions.script import given, needs, needs_methods
 
-folder, method, reference = Path(sys.argv[1]), *(sys.argv[2:] or ["dual_kd", "finetune"])
-comparison = Comparison.of(load_runs([folder]))
+comparison = given("analysis/teacher_bias.py runs/DIR [METHOD REFERENCE]")
+method, reference = sys.argv[2:] or ["dual_kd", "finetune"]
+needs_methods(comparison, method, reference)
 
 # %% Site by site and class by class. `helps`, `harms`: the interval of the gain leaves out zero, and p, adjusted after Holm over
 # the table, is below 5 %; with one training there is no verdict.
 table = teacher_effect(comparison, method, reference)
+needs(
+    len(table) > 0,
+    f"the scores of the teacher at the sites, which runs of {method} hold where it has one, and test cases of both methods",
+)
 shown = ["condition", "client_name", "class_name", "teacher_dsc", "reference_dsc", "dsc", "gain", "gain_low", "gain_high"]
 sys.stdout.write(table[[*shown, "p_holm", "effect", "teacher_volume_bias"]].round(3).to_string(index=False) + "\n\n")
 

@@ -10,10 +10,9 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from raykd.results.questions import Comparison, when_does_it_pay
-from raykd.results.reader import load_runs
+from raykd.results.questions import when_does_it_pay
+from raykd.results.questions.script import given, needs
 
 PAIRS = [
     ("dual_kd-warm", "finetune"),
@@ -25,10 +24,10 @@ PAIRS = [
 ]
 
 # %% One row a condition and pair.
-comparison = Comparison.of(load_runs([Path(sys.argv[1])]))
+comparison = given("analysis/when_does_it_pay.py runs/DIR")
 table = when_does_it_pay(comparison, PAIRS)
-if table.empty:
-    sys.exit(f"no condition has a pair of {', '.join(f'{a} and {b}' for a, b in PAIRS)}; it has {', '.join(comparison.methods)}")
+pairs = ", ".join(f"{a} and {b}" for a, b in PAIRS)
+needs(len(table) > 0, f"runs of a pair of methods, one of {pairs}, got {', '.join(comparison.methods)}")
 
 # %% The map: conditions down, pairs across.
 words = {"wins": "**wins**", "harms": "**harms**"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raykd.scenario.draws import Draw
+from raykd.scenario.labels import MAX_LENGTH
 from raykd.scenario.registry import REGISTRIES
 from raykd.scenario.schema import Scenario
 from raykd.scenario.study import StudyFile
@@ -17,6 +18,9 @@ HEAD = """# Every key of a scenario
 A scenario is a YAML file. [Studies](studies.md) tells how files build on one another, how values are drawn for each site, and how
 one scenario is run in many ways. `raykd new` writes a first one, `raykd check FILE` says everything that is wrong with one, and the
 files `*.schema.json` under [scenarios](../scenarios) complete and explain keys in an editor. Unknown keys are refused.
+
+A *name* has 1 to 64 Latin letters, digits, `.`, `_` and `-`: a folder is called so. A *label* may be of any script and have
+spaces: it is shown, and files are called after an id that is derived from it.
 """
 PLUGINS = {
     "source": "What `source` can be: where cases come from. `name` says which.",
@@ -120,7 +124,7 @@ def words(schema: dict[str, Any], prefix: str) -> str:
         case "integer" | "number" as kind:
             return f"{'whole number' if kind == 'integer' else 'number'}{limits(schema)}"
         case "string":
-            return "name" if schema.get("pattern") == NAME else "text"
+            return "name" if schema.get("pattern") == NAME else "label" if schema.get("maxLength") == MAX_LENGTH else "text"
         case "boolean":
             return "true or false"
     return "any value"

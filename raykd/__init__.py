@@ -7,10 +7,12 @@ import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Run", "Tables", "__version__", "load_runs", "open_run", "run"]
+__all__ = ["Run", "Tables", "__version__", "load_runs", "open_run", "report", "run", "run_study"]
+_MODULES = {"run": "raykd.api", "run_study": "raykd.api"}
 
 if TYPE_CHECKING:
-    from raykd.api import run
+    from raykd.api import run, run_study
+    from raykd.report import build_report as report
     from raykd.results.reader import Run, Tables, load_runs, open_run
 
 
@@ -29,12 +31,10 @@ _name_user()
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when they are asked for, so that `import raykd` and `raykd --help` stay light."""
-    if name == "run":
-        from raykd.api import run
-
-        return run
     if name in __all__:
-        from raykd.results import reader
+        from importlib import import_module
 
-        return getattr(reader, name)
+        if name == "report":
+            return import_module("raykd.report")  # a package that can be called
+        return getattr(import_module(_MODULES.get(name, "raykd.results.reader")), name)
     raise AttributeError(f"module 'raykd' has no attribute {name!r}")

@@ -29,15 +29,17 @@ from raykd.commands import (
     verify,
     words,
 )
+from raykd.commands.grouped import MAX_WIDTH, Grouped
 from raykd.commands.options import FAILED, REFUSED
 
 app = typer.Typer(
     name="raykd",
+    cls=Grouped,
     help="Design, stress and judge federations of hospitals with few labels and unlike scanners, simulated on Ray.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH},
 )
 
 
@@ -48,7 +50,7 @@ def main() -> NoReturn:
     _print_anything()
     try:
         _refuse_removed_directory()
-        app()
+        app(prog_name="raykd")
     except RaykdError as error:
         _end(str(error), REFUSED)
     except RunFailed as error:
@@ -108,27 +110,29 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Prints the ve
         raise typer.Exit
 
 
-app.command()(runs.run)
-app.command()(runs.resume)
-app.command()(verify.verify)
-app.command()(audit.audit)
-app.command()(reproduce.reproduce)
-app.command()(studies.study)
-app.command()(drivers.status)
-app.command()(drivers.attach)
-app.command()(drivers.stop)
-app.command()(live.watch)
-app.command()(words.check)
-app.command()(results.report)
-app.command()(export.export)
-app.command()(leaks.leaks)
-app.command("list")(words.list_)
-app.command()(words.schema)
-app.add_typer(data.app, name="data")
-app.command()(starter.new)
-app.command()(plan.plan)
-app.command()(doctor.doctor)
-app.add_typer(cache.app, name="cache")
+BEGIN, RUN, FOLLOW, RESULTS, MACHINE = "Begin", "Run", "Follow", "Results", "Machine"
+
+app.command(rich_help_panel=BEGIN)(starter.new)
+app.command("list", rich_help_panel=BEGIN)(words.list_)
+app.add_typer(data.app, name="data", rich_help_panel=BEGIN)
+app.command(rich_help_panel=BEGIN)(words.check)
+app.command(rich_help_panel=BEGIN)(words.schema)
+app.command(rich_help_panel=RUN)(plan.plan)
+app.command(rich_help_panel=RUN)(runs.run)
+app.command(rich_help_panel=RUN)(studies.study)
+app.command(rich_help_panel=RUN)(runs.resume)
+app.command(rich_help_panel=RUN)(reproduce.reproduce)
+app.command(rich_help_panel=FOLLOW)(drivers.status)
+app.command(rich_help_panel=FOLLOW)(live.watch)
+app.command(rich_help_panel=FOLLOW)(drivers.attach)
+app.command(rich_help_panel=FOLLOW)(drivers.stop)
+app.command(rich_help_panel=RESULTS)(results.report)
+app.command(rich_help_panel=RESULTS)(export.export)
+app.command(rich_help_panel=RESULTS)(audit.audit)
+app.command(rich_help_panel=RESULTS)(leaks.leaks)
+app.command(rich_help_panel=RESULTS)(verify.verify)
+app.command(rich_help_panel=MACHINE)(doctor.doctor)
+app.add_typer(cache.app, name="cache", rich_help_panel=MACHINE)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,27 @@ def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
         raykd.no_such_name  # noqa: B018
 
 
+def test_report_can_be_called_whatever_was_imported_before(tmp_path: Path) -> None:
+    code = "import raykd; import raykd.report.build; raykd.report('/nowhere/at/all')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert "RaykdError: /nowhere/at/all: there is no such directory" in done.stderr
+
+
+def test_a_study_runs_goes_on_and_is_reported_on(tiny: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny), encoding="utf-8")
+    study, out = tmp_path / "study.yaml", tmp_path / "out"
+    study.write_text("base: tiny.yaml\nmethods: [{name: fedavg}, {name: local}]\n", encoding="utf-8")
+    half = raykd.run_study(str(study), out=out, overrides=["methods=[{name: fedavg}]"], backend="in-process")
+    assert [run.manifest["method"] for run in half.runs] == ["fedavg"]
+    with pytest.raises(RaykdError, match="is_continued=True"):
+        raykd.run_study(study, out=out, backend="in-process")
+    with pytest.raises(RaykdError, match=r"methods: .* there, .* now"):
+        raykd.run_study(study, out=out, backend="in-process", is_continued=True)
+    again = raykd.run_study(study, out=out, overrides=["methods=[{name: fedavg}]"], backend="in-process", is_continued=True)
+    assert [run.manifest for run in again.runs] == [run.manifest for run in half.runs]  # nothing was run twice
+    assert raykd.report(str(out)) == out / "report.html" and raykd.report([out], tmp_path / "r.md", "md").is_file()
+
+
 def test_a_mapping_runs_and_its_run_opens(tiny: dict[str, Any], tmp_path: Path) -> None:
     done = raykd.run(tiny, out=tmp_path / "out", overrides=[FEDAVG], backend="in-process")
     assert isinstance(done, Run)

@@ -18,14 +18,18 @@ import numpy as np
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from typer.main import get_command
 
-from raykd.cli import main
+from raykd.cli import app, main
+from raykd.commands.shipped import Shipped, copies, shipped
 from raykd.data.volume_io import write_nifti
 from raykd.execution import only_writer
 from raykd.results.reader import load_runs, open_run
-from raykd.scenario.load import load_scenario
+from raykd.scenario.load import load_scenario, read_document
+from raykd.scenario.prices import load_prices
 from raykd.scenario.registry import METHODS
-from raykd.scenario.study import load_study
+from raykd.scenario.study import base_document, load_study
+from raykd.scenario.yaml_reader import read_yaml
 
 FEDAVG = ("--set", "method={name: fedavg}", "--set", "federation.rounds=1")
 IN_PROCESS = ("--backend", "in-process")
@@ -284,6 +288,10 @@ def test_a_study_is_refused_by_run_and_sent_to_study(raykd: Raykd, scenario: Pat
     _refused(raykd("run", path), "raykd study")
 
 
+def test_a_scenario_is_refused_by_study_and_sent_to_run(raykd: Raykd, scenario: Path) -> None:
+    _refused(raykd("study", scenario), f"{scenario} is a scenario of one run; use `raykd run {scenario}`")
+
+
 def test_study_runs_every_cell_and_ends_with_its_directory(raykd: Raykd, scenario: Path, tmp_path: Path) -> None:
     path = tmp_path / "both.yaml"
     path.write_text("base: tiny.yaml\nmethods: [{name: teacher_only}, {name: fedavg}]\nvary: {federation.rounds: [1]}\n")
@@ -332,6 +340,25 @@ def two_bad_files(tiny: dict[str, Any], tmp_path: Path) -> tuple[Path, Path]:
     one.write_text(yaml.safe_dump({**tiny, "seed": -1, "federation": {"rounds": 0}}))
     two.write_text(yaml.safe_dump({**tiny, "classes": [], "method": {"name": "fedavgg"}}))
     return one, two
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("- a list", "must be a block of keys"),
+        ("name: [", "is not YAML"),
+        ("extends: nowhere.yaml", "no such file"),
+        ("base: nowhere.yaml\nseeds: [1]", "no such file"),
+        ("base: 3\nseeds: [1]", "base: must be text"),
+        ("nmae: knees\nseed: -1", "did you mean 'name'?"),
+    ],
+)
+def test_check_of_what_needs_no_plug_in_imports_nothing_heavy(tmp_path: Path, text: str, rule: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    lines = ["import sys; from raykd.cli import main; sys.argv = ['raykd', 'check', 'a.yaml']", "try: main()"]
+    lines += ["finally: print([name for name in ('torch', 'monai', 'pandas', 'ray', 'scipy') if name in sys.modules])"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout.strip()) == (2, "[]") and rule in done.stderr, done.stderr
 
 
 def test_check_lists_all_problems_of_all_files(raykd: Raykd, two_bad_files: tuple[Path, Path]) -> None:
@@ -409,6 +436,34 @@ def test_version_is_printed(raykd: Raykd) -> None:
 
     ended = raykd("--version")
     assert (ended.code, ended.out.strip()) == (0, package.__version__)
+
+
+@pytest.mark.parametrize("words", [["-h"], ["plan", "-h"], ["data", "-h"], ["data", "check", "-h"], ["cache", "prune", "-h"]])
+def test_h_is_help(raykd: Raykd, words: list[str]) -> None:
+    ended = raykd(*words)
+    assert ended.code == 0 and ended.out.startswith("Usage: raykd") and "-h, --help" in ended.out
+
+
+def test_help_shows_every_command_once_under_a_heading(raykd: Raykd) -> None:
+    lines = raykd("--help").out.split("Begin:\n")[1].splitlines()
+    headings = [line.rstrip(":") for line in lines if line and not line.startswith(" ")]
+    assert headings == ["Run", "Follow", "Results", "Machine"]
+    shown = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
+    assert sorted(shown) == sorted(get_command(app).commands)  # type: ignore[attr-defined]
+    assert not any(line.rstrip().endswith("...") for line in lines)
+
+
+@pytest.mark.parametrize(("columns", "widest"), [(80, 80), (120, 120)])
+def test_help_is_as_wide_as_the_terminal(raykd: Raykd, monkeypatch: pytest.MonkeyPatch, columns: int, widest: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert widest - 20 < max(map(len, raykd("plan", "--help").out.splitlines())) <= widest
+
+
+def test_the_shell_completes_commands(tmp_path: Path) -> None:
+    script = "import sys; sys.argv = ['raykd']; from raykd.cli import main; main()"
+    env = {**os.environ, "_RAYKD_COMPLETE": "complete_bash", "COMP_WORDS": "raykd st", "COMP_CWORD": "1"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, check=False)
+    assert done.stdout.split() == ["study", "status", "stop"]
 
 
 def test_help_names_the_commands(raykd: Raykd) -> None:
@@ -711,6 +766,36 @@ def test_new_writes_a_scenario_that_is_fine_and_named_as_asked(raykd: Raykd, tmp
     assert raykd("check", "deep/knees.yaml").code == 0
     assert raykd("new", "012").out.strip() == "012.yaml"
     assert load_scenario(tmp_path / "012.yaml").scenario.name == "012"
+
+
+def test_list_scenarios_names_what_new_can_copy(raykd: Raykd) -> None:
+    rows = json.loads(raykd("list", "scenarios", "--json").out)
+    assert {row["name"]: row["kind"] for row in rows}.items() >= {"quickstart": "study", "gallery/one-shot": "scenario"}.items()
+    assert all(row["summary"] and not row["summary"].startswith("#") for row in rows)
+    assert not [row["name"] for row in rows if row["name"].startswith(("base", "real"))]
+    _refused(raykd("new", "--from", "one-shot"), "gallery/one-shot", "raykd list scenarios")
+    _refused(raykd("new", "--from", "quickstart", "--study"), "leave one of them out")
+    _refused(raykd("list", "scenaros"), "scenarios")
+
+
+@pytest.mark.parametrize("one", shipped(), ids=lambda one: one.name)
+def test_whatever_is_shipped_says_the_same_from_another_place(tmp_path: Path, one: Shipped) -> None:
+    for path, text in copies(one, tmp_path / "mine.yaml").items():
+        assert path.parent == tmp_path and not path.exists()
+        path.write_text(text)
+    documents = [base_document, read_yaml] if one.kind == "study" else [read_document]
+    for document in documents:
+        here, there = document(tmp_path / "mine.yaml").plain(), document(one.path).plain()
+        assert {**here, "name": "", "base": ""} == {**there, "name": "", "base": ""}
+
+
+def test_new_copies_a_study_with_all_it_builds_on_under_names_of_its_own(raykd: Raykd, tmp_path: Path) -> None:
+    ended = raykd("new", "--from", "methods/fedmd", "deep/mine.yaml")
+    assert ended.out.split() == ["deep/mine-small-knees.yaml", "deep/mine-unlike-networks.yaml", "deep/mine.yaml"]
+    assert all("yaml-language-server" not in path.read_text() for path in (tmp_path / "deep").iterdir())
+    _refused(raykd("new", "--from", "methods/fedmd", "deep/mine"), "nothing is overwritten")
+    raykd("new", "--from", "prices")
+    assert load_prices(tmp_path / "prices.yaml").currency == "EUR"
 
 
 def test_new_writes_a_study_with_its_base(raykd: Raykd, tmp_path: Path) -> None:

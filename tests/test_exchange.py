@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from jsonschema import Draft202012Validator
 
 from raykd.cli import main
 from raykd.exchange.curves import points_of, settings_of
+from raykd.exchange.trackers import INSTALLS, TRACKERS
 from raykd.results.reader import open_run
 from raykd.results.writer import RunWriter, new_manifest
 
@@ -158,10 +160,15 @@ def test_wandb_writes_an_offline_run(run_dir: Path, export: Export, tmp_path: Pa
     assert list((tmp_path / "wb/wandb").glob("offline-run-*/run-r.wandb"))
 
 
+def test_what_a_tracker_is_installed_as_is_its_extra() -> None:
+    extras = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {name: [wanted] for name, wanted in INSTALLS.items()} == {name: extras[name] for name in TRACKERS}
+
+
 def test_wrong_uses_are_sentences(run_dir: Path, export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     for words, said in (
-        (("--to", "wandb"), "pip install 'raykd[wandb]'"),
+        (("--to", "wandb"), "pip install 'wandb>=0.19', or raykd with its extra, pip install 'raykd[wandb]'"),
         (("--to", "tensorbord"), "did you mean 'tensorboard'?"),
         (("--format", "monai-bundel"), "did you mean 'monai-bundle'?"),
         (("--format", "monai-bundle"), "it holds no final model"),

@@ -210,13 +210,17 @@ def _command(*words: str) -> tuple[int, str]:
 
 def test_verify_names_what_is_wrong_and_what_to_do(run: Callable[..., Any], tmp_path: Path) -> None:
     folder = shutil.copytree(run(METHOD).path, tmp_path / "run")
-    (folder / "report.html").write_text("a page")
+    (folder / "notes.txt").write_text("a note")
+    for path in ("report.html", "report.md", "export/cases.csv", "export/figures/dsc.png"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text("what raykd makes of a run")
     code, out = _command("verify", str(folder))
-    assert code == 0 and "sound" in out and "report.html: foreign" in out
+    assert code == 0 and "sound" in out and "notes.txt: foreign" in out
+    assert "report." not in out and "export" not in out
     (folder / "models/global.safetensors").unlink()
     code, out = _command("verify", str(folder), "--json")
     told = {row["path"]: row["state"] for row in json.loads(out)}
-    assert code == 3 and told == {"models/global.safetensors": "missing", "report.html": "foreign"}
+    assert code == 3 and told == {"models/global.safetensors": "missing", "notes.txt": "foreign"}
 
 
 def test_reproduce_says_identical_and_tells_what_differs(run: Callable[..., Any], tmp_path: Path) -> None:

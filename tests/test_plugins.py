@@ -19,16 +19,27 @@ PAGE = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
 
 @pytest.fixture
 def package(tmp_path: Path) -> dict[str, str]:
-    """The environment of a Python in which the page's package is installed."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    (points,) = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
-    (tmp_path / "fedmedian.py").write_text(code, encoding="utf-8")
-    metadata = tmp_path / "fedmedian-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: fedmedian\nVersion: 1.0\n", encoding="utf-8")
-    group, point = re.findall(r'entry-points."(.+?)"', points)[0], re.findall(r'fedmedian = "(.+?)"', points)[0]
-    (metadata / "entry_points.txt").write_text(f"[{group}]\nfedmedian = {point}\n", encoding="utf-8")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    """The environment of a Python in which the page's package is installed as the page prints it, without network."""
+    pytest.importorskip("hatchling", reason="hatchling is not installed: pip install 'raykd[test]'")
+    folder, site = tmp_path / "package", tmp_path / "site"
+    folder.mkdir()
+    for language, name in (("python", "fedmedian.py"), ("toml", "pyproject.toml")):
+        (text,) = re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+        (folder / name).write_text(text, encoding="utf-8")
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        str(site),
+        str(folder),
+    ]
+    subprocess.run(pip, check=True, capture_output=True)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
 
 
 def _raykd(package: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:

@@ -112,4 +112,4 @@ def _text(rows: list[dict[str, Any]], maps: list[str]) -> str:
         for row in rows
     ]
     told = "; ".join(maps) if maps else "none"
-    return f"{aligned([header, *lines], left=(0, 1, 2, 3, 6, 7))}\n\nMaps over voxels: {told}"
+    return f"{aligned([header, *lines], left=(0, 1, 2, 3, 6, 7), num_keys=3)}\n\nMaps over voxels: {told}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,8 +79,17 @@ def _write_figures(run_dir: Path, folder: Path) -> Path:
     from raykd.report.paper import write_figures
     from raykd.results.reader import load_runs
 
-    for name in write_figures(load_runs([run_dir]), folder):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        names = write_figures(load_runs(run_dir), folder)
+    for name in names:
         typer.echo(name, err=True)
+    if any("missing from font" in str(warning.message) for warning in caught):
+        typer.echo(
+            "no font that matplotlib finds has all characters of the names: the SVG files hold them, the PDF files show boxes;",
+            err=True,
+        )
+        typer.echo("install one, as fonts-noto-cjk, and export again", err=True)
     return folder
 
 

@@ -9,11 +9,15 @@ import typer
 
 if TYPE_CHECKING:
     from raykd.launch import Plan
+    from raykd.scenario.document import Node
     from raykd.scenario.study import Study
 
 REFUSED, FAILED, INTERRUPTED = 2, 3, 130
 SIGNALLED = 128
 """Plus the signal's number: 130 after Ctrl-C, 143 after SIGTERM."""
+
+PLUGIN_KEYS = {"repository", "pools", "proxy", "clients", "student", "method"}
+"""Keys of a scenario whose blocks name plug-ins."""
 
 ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario's YAML file.", show_default=False)]
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study's YAML file.", show_default=False)]
@@ -60,12 +64,11 @@ def plan_scenario(path: Path, overrides: list[str], out: Path | None, *, may_hav
     from dataclasses import replace
 
     from raykd.launch import Plan
-    from raykd.runtime.quick_start import import_monai
-    from raykd.scenario.load import load_scenario
+    from raykd.scenario.load import load_scenario, read_document
     from raykd.staging import check_out, has_begun, to_begin
     from raykd.storage import url_of
 
-    import_monai()
+    _prepare_plugins(read_document(path))
     loaded = load_scenario(path, overrides)
     run_dir, url = out or new_directory(loaded.scenario.name), url_of(out or "")
     plan = Plan(run_dir, loaded.scenario.method.name, loaded.scenario, loaded.root)
@@ -80,10 +83,9 @@ def plan_study(path: Path, overrides: list[str], out: Path | None) -> tuple[Stud
     """What a study's file asks for: the study, the runs of its cells, and the directory that holds theirs."""
     from raykd.commands.study_record import record_of
     from raykd.launch import Plan
-    from raykd.runtime.quick_start import import_monai
-    from raykd.scenario.study import load_study
+    from raykd.scenario.study import base_document, load_study
 
-    import_monai()
+    _prepare_plugins(base_document(path))
     loaded = load_study(path, overrides)
     folder = out or new_directory(loaded.name)
     record = record_of(loaded, folder)
@@ -101,6 +103,14 @@ def plan_study(path: Path, overrides: list[str], out: Path | None) -> tuple[Stud
         for number, cell in enumerate(loaded.cells, start=1)
     ]
     return loaded, plans, folder
+
+
+def _prepare_plugins(document: Node | None) -> None:
+    """Imports what plug-ins import, in the quick way, where the document names any: what is no scenario is refused without."""
+    if document is not None and isinstance(document.value, dict) and PLUGIN_KEYS & document.value.keys():
+        from raykd.runtime.quick_start import import_monai
+
+        import_monai()
 
 
 def new_directory(name: str) -> Path:

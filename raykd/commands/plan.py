@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raykd.commands.options import REFUSED, AsJson, Set, plan_scenario, plan_study
-from raykd.commands.tables import aligned, bytes_text, seconds_text
+from raykd.commands.tables import aligned, bytes_text, seconds_text, wrapped
 
 if TYPE_CHECKING:
     from raykd.launch import Plan
@@ -79,7 +79,7 @@ def scenario_text(cost: Forecast) -> str:
     """The plan of one run as aligned tables."""
     rounds = f"{cost.rounds} round{'s' * (cost.rounds != 1)}"
     head = f"{cost.scenario}: {cost.method}, {len(cost.clients)} clients, {rounds}, seed {cost.seed}"
-    return "\n\n".join([head, _clients(cost), _repository(cost), _traffic(cost), _machines(cost), _time(cost), MEASURED])
+    return "\n\n".join([head, _clients(cost), _repository(cost), _traffic(cost), _machines(cost), _time(cost), wrapped(MEASURED)])
 
 
 def _clients(cost: Forecast) -> str:
@@ -101,7 +101,7 @@ def _clients(cost: Forecast) -> str:
         ]
         for row in cost.clients
     ]
-    return aligned([header, *rows], left=(1, 2, 3, 8))
+    return aligned([header, *rows], left=(1, 2, 3, 8), num_keys=2)
 
 
 def _spacing(row: dict[str, Any]) -> str:
@@ -112,7 +112,7 @@ def _repository(cost: Forecast) -> str:
     own = cost.repository
     cases = f"{own['num_train']} training and {own['num_validation']} validation cases of {_spacing(own)} mm"
     trained = ", ".join(f"{network} for {own['num_steps']} steps" for network in own["networks"]) or "nothing"
-    return f"Repository: {cases}; trains {trained}"
+    return wrapped(f"Repository: {cases}; trains {trained}", "  ")
 
 
 def _traffic(cost: Forecast) -> str:
@@ -123,7 +123,7 @@ def _traffic(cost: Forecast) -> str:
         rows.append([*words, str(row["num_messages"]), bytes_text(row["bytes_total"])])
     down, up = (bytes_text(cost.bytes_crossing(direction)) for direction in ("down", "up"))
     rows.append(["all", "", "", "", "", "", f"{down} down, {up} up"])
-    return aligned(rows, left=(0, 1, 2, 3))
+    return aligned(rows, left=(0, 1, 2, 3), num_keys=3)
 
 
 def _machines(cost: Forecast) -> str:
@@ -131,7 +131,7 @@ def _machines(cost: Forecast) -> str:
         f"{node['name']}: {node['cpus']:g} CPU, {node['gpus']:g} GPU, {bytes_text(node['bytes'])} of memory" for node in cost.nodes
     ]
     at_once = f"{cost.num_slots} client{'s' * (cost.num_slots > 1)} at once, each worker with about {bytes_text(cost.worker_bytes)}"
-    return "\n".join(["Machines", *(f"  {line}" for line in lines), f"  {at_once}"])
+    return "\n".join(["Machines", *(wrapped(f"  {line}", "    ") for line in [*lines, at_once])])
 
 
 def _time(cost: Forecast) -> str:
@@ -144,10 +144,10 @@ def _time(cost: Forecast) -> str:
     rows = [["Time (estimated)", "", ""]]
     rows += [[f"  {stage}", seconds_text(seconds), known[stage]] for stage, seconds in cost.seconds.items()]
     rows.append(["  all, here", seconds_text(cost.total_s), ""])
-    how = "estimated, with measured steps" if cost.step_s is None else f"exact, {cost.step_s:g} s a step"
-    rows.append(["  all rounds, at the sites", seconds_text(cost.simulated_s), f"with their own links and machines ({how})"])
+    how = "from measured steps" if cost.step_s is None else f"exact, {cost.step_s:g} s a step"
+    rows.append(["  all, at the sites", seconds_text(cost.simulated_s), f"with own links and machines ({how})"])
     text = aligned(rows, left=(0, 2))
-    return f"{text}\n\nEnds early: {cost.ends}" if cost.ends else text
+    return f"{text}\n\n{wrapped(f'Ends early: {cost.ends}')}" if cost.ends else text
 
 
 def study_text(plans: Sequence[Plan], costs: Sequence[Forecast]) -> str:
@@ -162,7 +162,7 @@ def study_text(plans: Sequence[Plan], costs: Sequence[Forecast]) -> str:
         rows.append([name, *_sums([cost for _, cost in runs])])
     rows.append(["all", *_sums(costs)])
     note = "A case or model that several cells need counts for the first alone; the later ones find it in the cache."
-    return "\n\n".join([aligned(rows, left=(0,)), note, MEASURED])
+    return "\n\n".join([aligned(rows, left=(0,)), wrapped(note), wrapped(MEASURED)])
 
 
 def _sums(costs: Sequence[Forecast]) -> list[str]:

@@ -26,7 +26,9 @@ def report(
     economics: Annotated[
         Path | None,
         typer.Option(
-            "--economics", metavar="PRICES", help="A YAML file of prices, as analysis/prices.yaml: adds what it is worth."
+            "--economics",
+            metavar="PRICES",
+            help="A YAML file of prices, as `raykd new --from prices` writes: adds what it is worth.",
         ),
     ] = None,
 ) -> None:
@@ -34,8 +36,6 @@ def report(
     from raykd.report import build_report
     from raykd.report.material import Options
     from raykd.scenario.prices import load_prices
-    from raykd.storage import url_of
 
     options = Options(prices=load_prices(economics) if economics else None)
-    folder = Path() if url_of(directories[0]) else directories[0]
-    typer.echo(str(build_report(directories, out or folder / f"report.{format_}", format_, options)))
+    typer.echo(str(build_report(directories, out, format_, options)))

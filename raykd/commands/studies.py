@@ -6,13 +6,12 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from raykd.commands.drivers import Detach, carry_out_detached
-from raykd.commands.options import Address, AsJson, BackendName, Out, Quiet, Set, StudyPath, plan_study, reach
+from raykd.commands.options import Address, AsJson, BackendName, Out, Quiet, Set, StudyPath, reach
 from raykd.commands.runs import carry_out, tell_outcome
 from raykd.commands.tables import aligned, bytes_text, seconds_text
 
@@ -40,63 +39,37 @@ def study(
     quiet: Quiet = False,
 ) -> None:
     """Runs every cell of a study (methods x varied keys x seeds); the last line printed is the study's directory."""
-    from raykd.commands.study_record import placed, states_of, taken_up
-    from raykd.launch import check_plans, refuse_taken
+    from raykd.commands.study_plans import prepare_study
     from raykd.scenario.errors import RaykdError
-    from raykd.staging import outline
+    from raykd.scenario.study import is_scenario
     from raykd.storage import url_of
 
+    if is_scenario(study):
+        raise RaykdError(f"{study} is a scenario of one run; use `raykd run {study}`")
     if continue_ and out is None:
         raise RaykdError("--continue goes on in a study's directory; name it with --out")
     if (as_json or costs) and not dry_run:
         raise RaykdError("--json and --costs belong to --dry-run")
     if not dry_run:
         reach(backend, address, detach)
-    loaded, plans, folder = plan_study(study, set_, out)
-    url = url_of(folder) or ""
-    place, seen = url or str(folder), outline(url) if url else folder
-    command = ["raykd", "study", str(study), *(word for text in set_ for word in ("--set", text))]
-    command += ["--out", place, "--continue", *([] if backend == "ray" else ["--backend", backend])]
-    command += ["--address", address] if address else []
-    _refuse_what_is_there(loaded, seen, place, command, continue_)
-    if not continue_ and not url:
-        refuse_taken(plans)
-    states = states_of(loaded, seen)
-    check_plans(plans)
-    left = [plan for plan in plans if states[plan.run_dir.name] != "done"]
+
+    def how_to_go_on(place: str) -> str:
+        command = ["raykd", "study", str(study), *(word for text in set_ for word in ("--set", text))]
+        command += ["--out", place, "--continue", *([] if backend == "ray" else ["--backend", backend])]
+        return shlex.join([*command, *(["--address", address] if address else [])])
+
+    wanted = prepare_study(study, set_, out, how_to_go_on, is_continued=continue_)
     if dry_run:
-        _tell(loaded, states, _costs(left) if costs else {}, as_json)
+        _tell(wanted.study, wanted.states, _costs(wanted.left) if costs else {}, as_json)
         return
-    if url:
-        left = [placed(plan, url, states[plan.run_dir.name]) for plan in left]
-    else:
-        left = [taken_up(plan) if states[plan.run_dir.name] == "unfinished" else plan for plan in left]
+    left = wanted.claimed()
     if left and detach:
-        carry_out_detached(left, address, quiet, folder.absolute().name)
+        carry_out_detached(left, address, quiet, wanted.folder.absolute().name)
     elif left:
-        carry_out(left, backend, address, quiet, f"; to go on: {shlex.join(command)}")
-    if not (detach or url):
-        tell_outcome(folder, place, quiet)
-    typer.echo(place)
-
-
-def _refuse_what_is_there(study: Study, seen: Path, place: str, command: Sequence[str], is_continued: bool) -> None:
-    """Refuses a directory that holds a study: one that differs where it is to be gone on with, else any.
-
-    Args:
-        seen: what is there, on this machine.
-        place: what the user calls it.
-    """
-    from raykd.commands.study_record import RECORD, refuse_other_study
-    from raykd.scenario.errors import RaykdError
-
-    if not is_continued and (seen / RECORD).exists():
-        raise RaykdError(f"{place}: holds a study already; give another directory with --out, or go on: {shlex.join(command)}")
-    try:
-        if is_continued:
-            refuse_other_study(study, seen)
-    except RaykdError as error:
-        raise RaykdError(str(error).replace(str(seen), place)) from None
+        carry_out(left, backend, address, quiet, f"; to go on: {how_to_go_on(wanted.place)}")
+    if not (detach or url_of(wanted.folder)):
+        tell_outcome(wanted.folder, wanted.place, quiet)
+    typer.echo(wanted.place)
 
 
 def _costs(plans: Sequence[Plan]) -> dict[str, dict[str, float]]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from raykd.commands.options import REFUSED, AsJson, Set, plan_scenario, plan_study
+from raykd.commands.tables import padded, wrapped
+
+if TYPE_CHECKING:
+    from raykd.data.inspection import Inspection
+    from raykd.launch import Plan
 
 
 def check(
@@ -17,8 +23,6 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Says everything that is wrong with scenarios or studies, or that nothing is, without running them. Notes are no errors."""
-    from raykd.data.checks import inspect_cases
-    from raykd.launch import check_plans
     from raykd.scenario.errors import RaykdError, ScenarioError
     from raykd.scenario.registry import refused_plugins
     from raykd.scenario.study import is_study
@@ -28,12 +32,10 @@ def check(
     for path in scenarios:
         try:
             plans = plan_study(path, set_, Path())[1] if is_study(path) else [plan_scenario(path, set_, Path())]
-            check_plans(plans)
-            for plan in {plan.scenario.model_dump_json(exclude={"method", "seed"}): plan for plan in plans}.values():
-                inspection = inspect_cases(plan.scenario, plan.root)
-                notes += [_row(path, note, "note") for note in inspection.notes]
-                if inspection.problems:
-                    raise RaykdError("\n".join(inspection.problems))
+            inspections = list(_inspections(plans))
+            notes += [_row(path, note, "note") for inspection in inspections for note in inspection.notes]
+            if problems := [problem for inspection in inspections for problem in inspection.problems]:
+                raise RaykdError("\n".join(dict.fromkeys(problems)))
             sites = len(plans[0].scenario.members())
             if not as_json:
                 typer.echo(f"{path}: fine, {len(plans)} run{'s' * (len(plans) > 1)} of {sites} client{'s' * (sites > 1)}")
@@ -51,23 +53,60 @@ def check(
         raise typer.Exit(REFUSED)
 
 
+def _inspections(plans: Sequence[Plan]) -> Iterator[Inspection]:
+    """Refuses runs that cannot be made, and opens every case once."""
+    from raykd.data.checks import inspect_cases  # after the YAML was read: it imports torch
+    from raykd.launch import check_plans
+
+    check_plans(plans)
+    for plan in {plan.scenario.model_dump_json(exclude={"method", "seed"}): plan for plan in plans}.values():
+        yield inspect_cases(plan.scenario, plan.root)
+
+
 def _row(path: Path, message: str, level: str) -> dict[str, Any]:
     return {"file": str(path), "message": message, "level": level}
 
 
+KINDS = ("scenarios", "methods", "networks", "sources", "shifts", "codecs")
+
+
 def list_(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="methods, networks, sources, shifts or codecs.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="scenarios, methods, networks, sources, shifts or codecs.",
+            autocompletion=lambda incomplete: [word for word in KINDS if word.startswith(incomplete)],
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Lists what can be named in a scenario: methods, networks, sources, shifts, codecs."""
+    """Lists the scenarios that come with raykd, and what can be named in one: methods, networks, sources, shifts, codecs."""
     from raykd.scenario.errors import RaykdError, did_you_mean
+
+    if kind not in KINDS:
+        raise RaykdError(f"KIND must be one of the known words, got {kind!r}; {did_you_mean(kind, KINDS)}")
+    rows = _scenarios() if kind == "scenarios" else _plugins(kind.removesuffix("s"))
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        typer.echo(wrapped(f"{padded(row['name'], width)}  {row['summary']}", " " * (width + 2)))
+    if kind == "scenarios":
+        typer.echo("to have one here: raykd new --from NAME", err=True)
+
+
+def _scenarios() -> list[dict[str, Any]]:
+    from raykd.commands.shipped import shipped
+
+    return [{"name": one.name, "kind": one.kind, "summary": one.summary, "path": str(one.path)} for one in shipped()]
+
+
+def _plugins(kind: str) -> list[dict[str, Any]]:
     from raykd.scenario.registry import REGISTRIES
 
-    registries = {f"{name}s": registry for name, registry in REGISTRIES.items()}
-    if kind not in registries:
-        raise RaykdError(f"KIND must be one of the known words, got {kind!r}; {did_you_mean(kind, registries)}")
-    registry = registries[kind]
-    rows = []
+    rows, registry = [], REGISTRIES[kind]
     for name in registry.names():
         try:
             rows.append(_description(name, registry.get(name)))
@@ -75,12 +114,7 @@ def list_(
             typer.echo(f"{registry.kind} {name!r} cannot be described: {type(error).__name__}: {error}", err=True)
     for sentence in registry.refused_plugins():
         typer.echo(sentence, err=True)
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    width = max(len(row["name"]) for row in rows)
-    for row in rows:
-        typer.echo(f"{row['name']:<{width}}  {row['summary']}")
+    return rows
 
 
 def _description(name: str, cls: Any) -> dict[str, Any]:

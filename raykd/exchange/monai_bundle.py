@@ -23,10 +23,12 @@ from raykd.numerics.params import kind_of, load_state
 from raykd.results.reader import Run
 from raykd.results.statistics import deployed_cases
 from raykd.scenario.errors import RaykdError, did_you_mean
+from raykd.scenario.labels import file_id
 from raykd.scenario.load import load_scenario
 from raykd.scenario.schema import Scenario
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20220324.json"
+PERSONAL = "personal-"
 PARTS = "raykd.exchange.bundle_parts"
 README = """# {name}
 
@@ -93,6 +95,8 @@ def _chosen(run: Run, model: str | None) -> str:
     if not names:
         raise RaykdError(f"{run.path}: it holds no final model, because the run is not done or its method trains none")
     wanted = model or str(run.manifest.get("deployed", "global"))
+    if wanted.startswith(PERSONAL):
+        wanted = PERSONAL + file_id(wanted.removeprefix(PERSONAL))  # a site's name, or the id of its files
     if wanted in names:
         return wanted
     ask = "every site deploys a model of its own; choose one with --model" if model is None else f"there is no model '{model}'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -29,11 +30,16 @@ class Tracker(Protocol):
         """Takes the run's status, and closes."""
 
 
+INSTALLS = {"tensorboard": "tensorboard>=2.18", "mlflow": "mlflow-skinny>=3", "wandb": "wandb>=0.19"}
+"""What each tracker is to be installed as, by itself; the same as raykd's extra of that name."""
+
+
 def _package(name: str, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise RaykdError(f"--to {extra} needs a package that is not installed ({error}); pip install 'raykd[{extra}]'") from None
+        how = f"pip install '{INSTALLS[extra]}', or raykd with its extra, pip install 'raykd[{extra}]'"
+        raise RaykdError(f"--to {extra} needs a package that is not installed ({error}); {how}") from None
 
 
 class TensorBoard:
@@ -72,6 +78,8 @@ class MLflow:
         entities = _package("mlflow.entities", "mlflow")
         self._client, self._metric = mlflow.MlflowClient(tracking_uri=uri), entities.Metric
         self.place = f"mlflow ui --backend-store-uri {uri}"
+        if importlib.util.find_spec("flask") is None:  # MLflow's server is built on it
+            self.place += " (after pip install mlflow: what is installed here is its client alone)"
         name = f"raykd/{settings.get('name', 'run')}"
         known = self._client.get_experiment_by_name(name)
         experiment = known.experiment_id if known else self._client.create_experiment(name)

@@ -14,6 +14,7 @@ from raykd.federation.start import BEFORE
 from raykd.federation.transport import seal, unseal
 from raykd.methods._base import Method
 from raykd.numerics.params import Payload, rename
+from raykd.scenario.labels import file_id
 
 
 def is_personal_round(method: Method, round_index: int) -> bool:
@@ -88,6 +89,6 @@ class Judge:
             yield "global", model
         for member in self.members:
             if not member.held_out and (personal := self.personal(member.client_id, state)):
-                yield f"personal-{member.name}", personal
+                yield f"personal-{file_id(member.name)}", personal
         if state.teacher:
             yield "teacher", rename(state.teacher, "teacher", "params")

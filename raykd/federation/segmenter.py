@@ -24,6 +24,7 @@ from raykd.methods._base import Method
 from raykd.methods._context import Role
 from raykd.models._base import SegmentationNetwork
 from raykd.scenario.errors import RaykdError, did_you_mean
+from raykd.scenario.labels import file_id
 from raykd.scenario.registry import METHODS
 from raykd.scenario.schema import Scenario
 from raykd.scenario.sites import Client
@@ -140,7 +141,7 @@ def segment_file(network: SegmentationNetwork, path: Path, reading: Reading) -> 
 
 def _owner(scenario: Scenario, model: str) -> Client | None:
     """The site whose own model it is; None: it is not one's own."""
-    return next((member for member in scenario.members() if f"{PERSONAL}{member.name}" == model), None)
+    return next((member for member in scenario.members() if f"{PERSONAL}{file_id(member.name)}" == model), None)
 
 
 def _listed(own: Mapping[str, Reading]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from raykd.report.markdown import render_markdown
 from raykd.report.material import Material, Options
 from raykd.report.pages import pages_of
 from raykd.report.pdf import write_pdf
+from raykd.results.reader import each_path
 from raykd.scenario.errors import RaykdError, did_you_mean
+from raykd.storage import url_of
 
 FORMATS = ("html", "md", "pdf")
 
@@ -36,12 +38,18 @@ class Report:
     absent: Sequence[Absent]
 
 
-def build_report(paths: Sequence[Path], out: Path, format_: str = "html", options: Options | None = None) -> Path:
+def build_report(
+    paths: str | Path | Iterable[str | Path],
+    out: str | Path | None = None,
+    format_: str = "html",
+    options: Options | None = None,
+) -> Path:
     """Write the report on all runs below `paths` as one self-contained file.
 
     Args:
-        paths: run directories, or study directories that hold some.
-        out: the file to write, or an existing directory to put `report.html` (`.md`, `.pdf`) into.
+        paths: one directory or several, of runs or of studies that hold some; URLs, too.
+        out: the file to write, or an existing directory to put `report.html` (`.md`, `.pdf`) into; None: into the first of
+            `paths`, or the current directory where that is a URL.
         format_: html, md (without pictures) or pdf (the HTML as Chromium prints it).
         options: what is asked for beside the runs.
 
@@ -54,8 +62,10 @@ def build_report(paths: Sequence[Path], out: Path, format_: str = "html", option
     """
     if format_ not in FORMATS:
         raise RaykdError(f"there is no report format '{format_}'; {did_you_mean(format_, FORMATS)}")
-    report = compose(paths, options or Options())
-    file = out / f"report.{format_}" if out.is_dir() else out
+    places = each_path(paths)
+    report = compose(places, options or Options())
+    place = Path(out) if out is not None else Path() if url_of(places[0]) else Path(places[0])
+    file = place / f"report.{format_}" if place.is_dir() else place
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if format_ == "pdf":
@@ -67,7 +77,7 @@ def build_report(paths: Sequence[Path], out: Path, format_: str = "html", option
     return file
 
 
-def compose(paths: Sequence[Path], options: Options) -> Report:
+def compose(paths: Iterable[str | Path], options: Options) -> Report:
     """The report before it takes a format."""
     material = Material(collect(paths), options)
     pages, absent = pages_of(material)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class Evidence:
         return special.get(int(client_id)) or self.client_names.get(int(client_id), f"site {client_id}")
 
 
-def collect(paths: Sequence[Path]) -> Evidence:
+def collect(paths: Iterable[str | Path]) -> Evidence:
     """Open all runs below `paths`; what cannot be read becomes a note.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
@@ -26,7 +27,7 @@ from raykd.report.svg import (
     text,
     vertical_axis,
 )
-from raykd.report.wording import interval, number, readable
+from raykd.report.wording import display_width, interval, number, readable
 from raykd.results.statistics import Score
 
 ROW = 42.0
@@ -44,9 +45,19 @@ class Bar:
 
 
 def shorten(words: str, length: int = 44) -> str:
-    """At most `length` letters, of which the middle is left out: labels of a study differ at their ends."""
+    """Words that take the room of at most `length` Latin letters, of which the middle is left out: labels of a study differ at
+    their ends.
+    """
+    if display_width(words) <= length:
+        return words
     end = length // 2
-    return words if len(words) <= length else f"{words[: length - 1 - end]}…{words[-end:]}"
+    return f"{_beginning(words, length - 1 - end)}…{_beginning(words[::-1], end)[::-1]}"
+
+
+def _beginning(words: str, width: int) -> str:
+    """As many letters as take the room of so many Latin ones."""
+    ends = itertools.accumulate(map(display_width, words))
+    return "".join(letter for letter, end in zip(words, ends, strict=True) if end <= width).rstrip("\u200d")
 
 
 def forest(scores: Sequence[Score], material: Material) -> Markup:

@@ -77,11 +77,13 @@ def attributes(keys: Keys) -> Markup:
 
 
 def csv_link(data: pd.DataFrame) -> str:
-    """The numbers as an address that a browser saves as a CSV file."""
-    return "data:text/csv;charset=utf-8," + quote(data.to_csv(index=False, float_format=f"%.{DIGITS}g"))
+    """The numbers as an address that a browser saves as a CSV file, with the mark by which spreadsheets know UTF-8."""
+    return "data:text/csv;charset=utf-8," + quote("\ufeff" + data.to_csv(index=False, float_format=f"%.{DIGITS}g"))
 
 
 def file_name(*words: str) -> str:
-    """A name that any file system takes."""
-    kept = "".join(letter.lower() if letter.isascii() and letter.isalnum() else "-" for letter in "-".join(words))
-    return "-".join(part for part in kept.split("-") if part)[:80] + ".csv"
+    """A name that any file system takes; words beyond ASCII are told apart by a hash."""
+    whole = "-".join(words)
+    kept = "".join(letter.lower() if letter.isascii() and letter.isalnum() else "-" for letter in whole)
+    slug = "-".join(part for part in kept.split("-") if part)[:80]
+    return f"{slug}.csv" if whole.isascii() else f"{slug}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}.csv"

@@ -5,6 +5,7 @@ One function a question: it asks `raykd.results.questions`, and gives the figure
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 
 from raykd.results.questions import Comparison, communication, differences, label_curve, site_gains, teacher_effect
 from raykd.results.reader import Tables
@@ -25,11 +27,16 @@ HEIGHTS_MM = {1: 65.0, 2: 75.0}
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 """Of Okabe and Ito, told apart by colour-blind readers; beyond eight, markers differ."""
 MARKERS = "osD^vP*X"
+FURTHER_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans JP", "IPAGothic", "IPAexGothic", "WenQuanYi Zen Hei", "Noto Sans Arabic", "Noto Sans Hebrew",
+    "Noto Sans Devanagari", "Noto Sans Thai", "Noto Emoji", "Hiragino Sans", "Arial Unicode MS",
+)  # fmt: skip
+"""Asked where they are installed, for names that matplotlib's own font has no letters for."""
 STYLE = {
     "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 6, "xtick.labelsize": 6, "ytick.labelsize": 6,
     "axes.linewidth": 0.6, "lines.linewidth": 1.0, "lines.markersize": 3.5, "axes.spines.top": False, "axes.spines.right": False,
     "legend.frameon": False, "pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "raykd",
-    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.use": True, "text.parse_math": False,
 }  # fmt: skip
 POOLED = -2
 """The client_id of all sites' cases in one place."""
@@ -58,7 +65,7 @@ def write_figures(tables: Tables, folder: Path, columns: Sequence[int] = (1, 2))
         folder.mkdir(parents=True, exist_ok=True)
         for name, question in QUESTIONS.items():
             for width in columns:
-                with matplotlib.rc_context(STYLE):
+                with matplotlib.rc_context({**STYLE, "font.family": _fonts()}):
                     drawn = question(comparison, width)
                     if drawn is None:
                         break
@@ -68,6 +75,13 @@ def write_figures(tables: Tables, folder: Path, columns: Sequence[int] = (1, 2))
     if not written:
         raise RaykdError("there is nothing to draw: one run of one method answers no question; give a study")
     return list(dict.fromkeys(written))
+
+
+@functools.cache
+def _fonts() -> list[str]:
+    """Matplotlib's own font, and those installed that are asked for what it lacks."""
+    installed = set(fontManager.get_font_names())
+    return ["DejaVu Sans", *(name for name in FURTHER_FONTS if name in installed)]
 
 
 def save(figure: Figure, numbers: pd.DataFrame, folder: Path, name: str, columns: int) -> list[str]:
@@ -151,11 +165,61 @@ def teacher(comparison: Comparison, columns: int = 1) -> Drawn | None:
     table = teacher_effect(comparison, method, reference)
     if table.empty:
         return None
-    table["place"] = table["client_name"].astype(str) + ", " + table["class_name"].str.replace("_", " ")
+    table["place"] = _places(table)
     return _forest(table, "gain", "place", columns, "condition", f"DSC of {method} less {reference}{_over(table)}"), table
 
 
-QUESTIONS: dict[str, Question] = {"labels": labels, "bytes": bytes_, "methods": methods, "sites": sites, "teacher": teacher}
+def rounds(comparison: Comparison, columns: int = 1) -> Drawn | None:
+    """DSC after each evaluated round, the mean of sites: a line a method, a panel a condition."""
+    rows = comparison.evaluated
+    if rows["round"].nunique() < 2:
+        return None
+    rows = rows.assign(condition=rows["cell"].map(comparison.cells["condition"]), rounds_done=rows["round"].astype(int) + 1)
+    by_site = rows.groupby(["condition", "method", "rounds_done", "client_id"], observed=True, sort=False)["dsc"].mean()
+    table = by_site.groupby(["condition", "method", "rounds_done"], sort=False).mean().reset_index()
+    figure, panels = _panels(columns, list(table["condition"].unique()))
+    for condition, axes in panels.items():
+        for index, method in enumerate(comparison.methods):
+            own = table[(table["condition"] == condition) & (table["method"] == method)].sort_values("rounds_done")
+            axes.plot(own["rounds_done"], own["dsc"], marker=_marker(index), color=_colour(index), label=method)
+        axes.set(xlabel="rounds done", ylabel="DSC")
+    _finish(figure, panels)
+    return figure, table
+
+
+def cases(comparison: Comparison, columns: int = 1) -> Drawn | None:
+    """What the best method reaches at each site for each class: the mean of the test cases, a whisker from quartile to quartile."""
+    best, rows = best_method(comparison), comparison.with_cells(comparison.deployed)
+    rows = rows[rows["method"] == best]
+    if rows.empty:
+        return None
+    rows = rows.assign(
+        condition=rows["cell"].map(comparison.cells["condition"]), client_name=rows["client_id"].map(comparison.names).astype(str)
+    )
+    by_place = rows.groupby(["condition", "client_name", "class_name"], observed=True, sort=False)["dsc"]
+    table = by_place.agg(
+        dsc="mean", dsc_low=lambda dsc: dsc.quantile(0.25), dsc_high=lambda dsc: dsc.quantile(0.75), num_cases="count"
+    ).reset_index()
+    for end, bound in (("low", np.minimum), ("high", np.maximum)):  # a mean may lie beyond the quartiles
+        table[f"dsc_{end}"] = bound(table[f"dsc_{end}"], table["dsc"])
+    table["place"] = _places(table)
+    return _forest(table, "dsc", "place", columns, "condition", f"DSC of {best}, test cases", is_difference=False), table
+
+
+def _places(table: pd.DataFrame) -> pd.Series:
+    """Site and class of each row, as words."""
+    return table["client_name"].astype(str) + ", " + table["class_name"].astype(str).str.replace("_", " ")
+
+
+QUESTIONS: dict[str, Question] = {
+    "labels": labels,
+    "bytes": bytes_,
+    "methods": methods,
+    "sites": sites,
+    "teacher": teacher,
+    "rounds": rounds,
+    "cases": cases,
+}
 
 
 def best_method(comparison: Comparison) -> str:
@@ -175,13 +239,16 @@ def _over(table: pd.DataFrame) -> str:
     return "\n(one training: intervals over its patients alone)" if (table["num_seeds"] == 1).any() else ""
 
 
-def _forest(table: pd.DataFrame, column: str, name: str, columns: int, panel: str, title: str) -> Figure:
+def _forest(
+    table: pd.DataFrame, column: str, name: str, columns: int, panel: str, title: str, is_difference: bool = True
+) -> Figure:
     names = list(dict.fromkeys(table[name]))[::-1]
     figure, panels = _panels(columns, list(dict.fromkeys(table[panel])), rows=len(names))
     for key, axes in panels.items():
         for row in table[table[panel] == key].to_dict("records"):
             _whisker(axes, names.index(row[name]), row, column, 0, "", is_across=True)
-        axes.axvline(0, color="#888888", linewidth=0.6)
+        if is_difference:
+            axes.axvline(0, color="#888888", linewidth=0.6)
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel=title, ylim=(-0.6, len(names) - 0.4))
     return figure

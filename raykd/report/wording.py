@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from typing import Any
 
 from raykd.results.statistics import Estimate
@@ -83,6 +84,11 @@ def plural(count: int, noun: str, several: str = "") -> str:
 def readable(name: str) -> str:
     """A class's name without underscores."""
     return name.replace("_", " ")
+
+
+def display_width(words: str) -> int:
+    """About how many Latin letters take as much room: two for a Chinese or Japanese one, none for a mark on another letter."""
+    return sum(0 if unicodedata.category(c)[0] == "M" else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in words)
 
 
 def short(value: Any) -> str:

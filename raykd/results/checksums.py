@@ -21,6 +21,8 @@ from raykd.scenario.errors import RaykdError
 NAME = "checksums.sha256"
 LOG, LOCK, MANIFEST, CHECKPOINTS = "run.log", "run.lock", "manifest.json", "checkpoints/"
 OWN_FOLDERS = ("tables/", "models/", CHECKPOINTS)
+MADE_LATER = ("report.html", "report.md", "report.pdf", "export/")
+"""What `raykd report` and `raykd export` put into a run directory: made of the run, whenever somebody asks, and no part of it."""
 """Where every file is taken for the run's own, and so must be known."""
 _LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 _SEAL = "# sha256 of the lines above: "
@@ -173,6 +175,8 @@ def findings(run_dir: Path) -> list[Finding]:
         is_own = path.startswith(OWN_FOLDERS) and not Path(path).name.startswith(".")
         if not journal.is_sealed and path.startswith(CHECKPOINTS) and path.endswith(".pack"):
             continue  # of the round in hand, noted when it is whole
+        if path in MADE_LATER or path.startswith(tuple(name for name in MADE_LATER if name.endswith("/"))):
+            continue
         if path not in journal.entries and path not in (NAME, LOCK, *(() if journal.is_sealed else (LOG,))):
             found.append(Finding(path, "unexpected" if is_own else "foreign"))
     if MANIFEST not in journal.entries:

@@ -11,14 +11,13 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 
-from raykd.results.columns import SCHEMA_VERSION, VERSION_KEY
 from raykd.results.dictionary import dictionary
+from raykd.results.parts import frame_of, read_parts, read_schema
 from raykd.results.schema import TABLES
-from raykd.scenario.errors import RaykdError, did_you_mean
+from raykd.results.summary import headline, tables_text
+from raykd.scenario.errors import RaykdError
 from raykd.storage import local_copy
 
 STUDY_RECORD = "study.yaml"
@@ -26,9 +25,8 @@ STUDY_RECORD = "study.yaml"
 STUDY_DEPTH = 3
 """How many folders below a study's own a run may lie."""
 
-SCORES = ("dsc", "nsd", "hd95_mm", "assd_mm")
-"""Columns of `cases` without a value where the reference is empty."""
-PANDAS_TYPES = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+NUM_SHOWN = 5
+"""Runs that the text of `Tables` names; it tells how many more there are."""
 
 
 class TableAccess:
@@ -118,7 +116,7 @@ class TableAccess:
         return self.table("teachers")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run(TableAccess):
     """A run directory, finished or not.
 
@@ -145,8 +143,11 @@ class Run(TableAccess):
     def scores(self) -> pd.DataFrame:
         return Tables((self,)).scores()
 
+    def __repr__(self) -> str:
+        return f"Run of {headline(self.scenario, self.manifest)}\n  path: {self.path}\n{tables_text([(self.path, _names(self))])}"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Tables(TableAccess):
     """The tables of several runs, one below the other.
 
@@ -156,8 +157,15 @@ class Tables(TableAccess):
 
     runs: tuple[Run, ...]
 
+    def __repr__(self) -> str:
+        shown = self.runs if len(self.runs) <= NUM_SHOWN + 1 else self.runs[:NUM_SHOWN]
+        lines = [f"Tables of {len(self.runs)} run{'s' * (len(self.runs) != 1)}"]
+        lines += [f"  {run.path}: {headline(run.scenario, run.manifest)}" for run in shown]
+        lines += [f"  and {len(self.runs) - len(shown)} more"] if len(shown) < len(self.runs) else []
+        return "\n".join([*lines, tables_text((run.path, _names(run)) for run in self.runs)])
+
     def table(self, name: str) -> pd.DataFrame:
-        return _to_frame(name, [read_parts(run.path, name) for run in self.runs if name not in run.without])
+        return frame_of(name, [read_parts(run.path, name) for run in self.runs if name not in run.without])
 
     def scores(self) -> pd.DataFrame:
         from raykd.results.statistics.scores import patient_class_scores
@@ -171,13 +179,24 @@ class Tables(TableAccess):
         return dictionary({name: pa.unify_schemas([read_schema(run.path, name) for run in self.runs]) for name in TABLES})
 
 
-def open_run(path: str | Path) -> Run:
+def _names(run: Run) -> list[str]:
+    """The tables of a run that count."""
+    return [name for name in TABLES if name not in run.without]
+
+
+def open_run(path: str | Path | Iterable[str | Path]) -> Run:
     """Open a run directory, finished or not; of a URL a copy of it, without checkpoints and models.
 
+    Args:
+        path: one directory; a list of one will do.
+
     Raises:
-        RaykdError: `manifest.json` or `scenario.yaml` is missing or cannot be read.
+        RaykdError: several are given, or `manifest.json` or `scenario.yaml` is missing or cannot be read.
     """
-    path = local_copy(path)
+    places = each_path(path)
+    if len(places) != 1:
+        raise RaykdError(f"open_run opens one run, got {len(places)} directories; load_runs opens several")
+    path = local_copy(places[0])
     manifest = _read_mapping(path / "manifest.json", json.loads)
     scenario = _read_mapping(path / "scenario.yaml", _parse_yaml)
     missing = {"run_id", "status"} - manifest.keys()
@@ -205,11 +224,12 @@ def _cells_of(record: Path, written_ns: int) -> dict[str, dict[str, Any]]:
     return {cell["cell"]: cell for cell in _read_mapping(record, _parse_yaml)["cells"]}
 
 
-def load_runs(paths: Iterable[str | Path]) -> Tables:
+def load_runs(paths: str | Path | Iterable[str | Path]) -> Tables:
     """Open every run in the given directories, each run once.
 
     Args:
-        paths: run directories, URLs of such, or study directories with run directories at most three folders below.
+        paths: one directory or several: run directories, URLs of such, or study directories with run directories at most three
+            folders below.
 
     Raises:
         RaykdError: a directory holds no run, a run cannot be opened, or two different ones have the same `run_id`.
@@ -223,14 +243,22 @@ def load_runs(paths: Iterable[str | Path]) -> Tables:
     return Tables(tuple(runs.values()))
 
 
-def find_run_dirs(paths: Iterable[str | Path]) -> tuple[Path, ...]:
+def each_path(paths: str | Path | Iterable[str | Path]) -> tuple[str | Path, ...]:
+    """One path or several, as several. A text is one path, never its letters."""
+    return (paths,) if isinstance(paths, str | Path) else tuple(paths)
+
+
+def find_run_dirs(paths: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
     """The run directories in the given run or study directories, sorted within each, each once.
 
     Raises:
-        RaykdError: a path is no directory, or holds no run.
+        RaykdError: no path is given, or a path is no directory, or holds no run.
     """
     found: dict[Path, Path] = {}
-    for path in map(local_copy, paths):
+    places = each_path(paths)
+    if not places:
+        raise RaykdError("no directory was given; give that of a run or of a study")
+    for path in map(local_copy, places):
         directories = sorted(_runs_below(path, STUDY_DEPTH)) if path.is_dir() else []
         if not directories:
             what = "no run was found in it (a run has manifest.json)" if path.is_dir() else "there is no such directory"
@@ -264,55 +292,3 @@ def _read_mapping(path: Path, parse: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RaykdError(f"{path}: the file must hold keys and values, got {type(content).__name__}; run the scenario again")
     return content
-
-
-def read_parts(run_dir: Path, name: str) -> pa.Table:
-    """All parts of one table of a run, in the order of their names, checksums verified.
-
-    Raises:
-        RaykdError: there is no such table, a part is damaged, or it was written by a later raykd.
-    """
-    if name not in TABLES:
-        raise RaykdError(f"there is no table '{name}'; {did_you_mean(name, TABLES)}")
-    parts = [TABLES[name].arrow().empty_table()]
-    for path in sorted((run_dir / "tables" / name).glob("[!.]*.parquet")):
-        try:
-            part = pq.ParquetFile(path, page_checksum_verification=True).read()
-        except (pa.ArrowException, OSError) as error:
-            raise RaykdError(f"{path}: the file is damaged ({str(error).splitlines()[0]}); run the scenario again") from None
-        written = int((part.schema.metadata or {}).get(VERSION_KEY, b"0"))
-        if written > SCHEMA_VERSION:
-            raise RaykdError(f"{path}: has table schema {written}, this raykd reads up to {SCHEMA_VERSION}; install a later one")
-        parts.append(_as_now(name, part, written))
-    try:
-        return pa.concat_tables(parts, promote_options="default")
-    except pa.ArrowException as error:
-        reason = str(error).splitlines()[0]
-        raise RaykdError(
-            f"{run_dir / 'tables' / name}: its columns are not those of raykd ({reason}); run the scenario again"
-        ) from None
-
-
-def _as_now(name: str, part: pa.Table, written: int) -> pa.Table:
-    """A part as this raykd would have written it: before version 2 an empty reference was scored 1 or 0, now it has no score."""
-    if name != "cases" or written >= 2 or "is_ref_empty" not in part.column_names:
-        return part
-    is_empty = pc.fill_null(part["is_ref_empty"], False)
-    for column in SCORES:
-        if column in part.column_names:
-            index, scores = part.column_names.index(column), part[column]
-            nulled = pc.if_else(is_empty, pa.scalar(None, scores.type), scores)
-            part = part.set_column(index, part.schema.field(index), nulled)
-    return part
-
-
-def read_schema(run_dir: Path, name: str) -> pa.Schema:
-    """The columns of one table of a run, declared and added, with the words that its files have for them."""
-    return read_parts(run_dir, name).schema
-
-
-def _to_frame(name: str, parts: list[pa.Table]) -> pd.DataFrame:
-    schema = TABLES[name]
-    content = pa.concat_tables([schema.arrow().empty_table(), *parts], promote_options="default")
-    repeated = [c.name for c in schema.columns if pa.types.is_string(c.type) and c.is_repeated]
-    return content.to_pandas(categories=repeated, types_mapper=PANDAS_TYPES.get)

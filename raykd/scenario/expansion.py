@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from raykd.scenario.document import KeyPath, Node, as_written, format_path, from_plain
 from raykd.scenario.draws import DISTRIBUTIONS, Draw, draw_number, draw_shares, stream
 from raykd.scenario.errors import Problem
+from raykd.scenario.labels import normal
 from raykd.scenario.problems import position, problems_of
 from raykd.scenario.shape import Shape, is_whole, known_keys, shapes_of, shapes_under, with_plugins
 from raykd.scenario.sites import ClientGroup
@@ -184,7 +185,7 @@ def _sites_of(group: Node, seed: int, index: int) -> list[tuple[_Site, Node]]:
 
 def _text(group: Node, key: str) -> str:
     node = group.child(key)
-    return node.value if node is not None and isinstance(node.value, str) else ""
+    return normal(node.value) if node is not None and isinstance(node.value, str) else ""
 
 
 def _count(group: Node) -> int:

@@ -32,7 +32,7 @@ def json_schema() -> dict[str, Any]:
     _allow_parts(schema, schema["$defs"])
     schema["properties"]["extends"] = {
         "type": "string",
-        "description": "A scenario that this one is laid on, relative to this file.",
+        "description": "A scenario that this one is laid on: an absolute path, or one relative to this file.",
     }
     return {"$schema": _DIALECT, **schema, "anyOf": [{"required": ["extends"]}, {"required": required}]}
 

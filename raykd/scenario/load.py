@@ -47,7 +47,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
     """The scenario of a YAML file.
 
     Args:
-        path: the file. `extends: other.yaml` in it (relative to it) lays it on another scenario.
+        path: the file. `extends: other.yaml` in it (absolute, or relative to it) lays it on another scenario.
         overrides: `key.path=value` each, applied in order; the value is YAML.
 
     Raises:
@@ -86,7 +86,7 @@ def _extended(document: Node, folder: Path, chain: tuple[Path, ...]) -> Node:
     name = document.child("extends")
     if name is None:
         return document
-    base = folder / relative_file(name, "extends")
+    base = folder / yaml_file(name, "extends")
     if base.resolve() in [file.resolve() for file in chain]:
         trail = " extends ".join(str(file) for file in (*chain, base))
         raise ScenarioError([name.place.problem(("extends",), "must not lead back to the file itself", trail)])
@@ -95,12 +95,10 @@ def _extended(document: Node, folder: Path, chain: tuple[Path, ...]) -> Node:
     return merge(_extended(read_yaml(base), base.parent, (*chain, base)), document.without("extends"))
 
 
-def relative_file(node: Node, key: str) -> Path:
-    """The relative path of a YAML file that a node holds; `ScenarioError` for anything else: no other file is read."""
-    is_text = isinstance(node.value, str)
-    if not is_text or Path(node.value).is_absolute() or Path(node.value).suffix not in (".yaml", ".yml"):
-        rule = "must be the path of a YAML file, relative to this one"
-        raise ScenarioError([node.place.problem((key,), rule, as_written(node.plain()))])
+def yaml_file(node: Node, key: str) -> Path:
+    """The path of a YAML file that a node holds; `ScenarioError` for anything else: no other file is read."""
+    if not isinstance(node.value, str) or Path(node.value).suffix not in (".yaml", ".yml"):
+        raise ScenarioError([node.place.problem((key,), "must be the path of a YAML file", as_written(node.plain()))])
     return Path(node.value)
 
 

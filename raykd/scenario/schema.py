@@ -25,6 +25,7 @@ from raykd.scenario.fields import (
     Strict,
     TargetSpacing,
 )
+from raykd.scenario.labels import Label
 from raykd.scenario.privacy import Privacy
 from raykd.scenario.sites import Client, ClientGroup, Pool, num_training
 from raykd.scenario.timing import Clock, Federation, timing_problems
@@ -55,7 +56,7 @@ class Repository(Strict):
     it."""
     num_validation: NonNegativeInt = 4
     """Cases held out to evaluate the teacher."""
-    classes: tuple[str, ...] | None = None
+    classes: tuple[Label, ...] | None = None
     """The classes that the repository outlines; absent: all. Of the others its teacher knows nothing."""
     teacher: Teacher
 
@@ -113,8 +114,8 @@ class Scenario(Strict):
     """A sentence for reports."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Everything that is drawn follows from it: the same seed, the same numbers."""
-    classes: Annotated[tuple[SafeName, ...], Field(min_length=1, max_length=64)]
-    """Foreground classes by name, in the order of the labels 1, 2, ...; 0 is background."""
+    classes: Annotated[tuple[Label, ...], Field(min_length=1, max_length=64)]
+    """Foreground classes by name, in any script, in the order of the labels 1, 2, ...; 0 is background."""
     repository: Repository
     pools: dict[SafeName, Pool] = {}
     """Sources that several clients share, by name; a client draws on one with `source: {name: pool, pool: NAME}`."""

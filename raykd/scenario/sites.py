@@ -14,12 +14,12 @@ from raykd.scenario.fields import (
     PositiveFloat,
     PositiveInt,
     Probability,
-    SafeName,
     ShiftBlock,
     SourceBlock,
     Strict,
     TargetSpacing,
 )
+from raykd.scenario.labels import Label
 from raykd.scenario.scanner_profiles import SCANNER_PROFILES, ScannerProfile
 from raykd.scenario.traffic import Uploads
 from raykd.scenario.training import Student, Training
@@ -45,7 +45,7 @@ class Labels(Strict):
     """Labelled training cases; the rest of the training cases have no label."""
     num_unlabelled: NonNegativeInt | None = None
     """Training cases without a label that are kept, fewer of them a subset of more; absent: all that are left."""
-    classes: tuple[str, ...] | None = None
+    classes: tuple[Label, ...] | None = None
     """The classes its annotators outline; absent: all. What the others would be is unknown there, not background."""
     slices: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of the slices along the coarsest axis of a labelled case that are outlined, evenly spaced, at least one; what lies in
@@ -156,11 +156,11 @@ class Availability(Strict):
 class ClientGroup(Strict):
     """One or more sites that are alike, or one that was drawn from a group."""
 
-    group: SafeName
-    """What to call the group; tables and reports show sites by it."""
+    group: Label
+    """What to call the group, in any script; tables and reports show sites by it."""
     count: Annotated[int, Field(ge=1, le=10000)] = 1
     """How many sites it has."""
-    name: SafeName | None = None
+    name: Label | None = None
     """Of its one site; absent: the group's name, numbered where `count` is above 1."""
     drawn: dict[str, Any] = {}
     """What was drawn for this site, by key path; written by raykd, never by hand."""

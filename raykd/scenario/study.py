@@ -24,8 +24,8 @@ from raykd.scenario.load import (
     apply_overrides,
     parse_overrides,
     read_document,
-    relative_file,
     validated,
+    yaml_file,
 )
 from raykd.scenario.schema import Scenario
 from raykd.scenario.sites import site_names
@@ -52,7 +52,7 @@ class StudyFile(Strict):
     description: str = ""
     """A sentence for reports."""
     base: str
-    """The scenario that every cell starts from, relative to the study's file."""
+    """The scenario that every cell starts from: an absolute path, or one relative to the study's file."""
     methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)] | None = None
     """Each takes the place of the base's method."""
     vary: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}
@@ -123,11 +123,29 @@ class _Draft:
 
 def is_study(path: Path) -> bool:
     """Whether the file has more of a study's own keys than of a scenario's. Raises `ScenarioError` where it cannot be read."""
-    keys = read_yaml(Path(path)).value
-    if not isinstance(keys, dict):
-        return False
+    study, scenario = _num_own_keys(path)
+    return study > scenario
+
+
+def is_scenario(path: Path) -> bool:
+    """Whether the file has more of a scenario's own keys than of a study's. Raises `ScenarioError` where it cannot be read."""
+    study, scenario = _num_own_keys(path)
+    return scenario > study
+
+
+def _num_own_keys(path: Path) -> tuple[int, int]:
+    """How many keys the file has that only a study may have, and how many that only a scenario may have."""
+    content = read_yaml(Path(path)).value
+    keys = set(content) if isinstance(content, dict) else set()
     study, scenario = set(StudyFile.model_fields), {*Scenario.model_fields, "extends"}
-    return len(set(keys) & (study - scenario)) > len(set(keys) & (scenario - study))
+    return len(keys & (study - scenario)), len(keys & (scenario - study))
+
+
+def base_document(path: Path) -> Node | None:
+    """The scenario that a study's file starts from, not yet validated; None where it names no file that is there."""
+    base = read_yaml(Path(path)).child("base")
+    file = Path(path).parent / base.value if base is not None and isinstance(base.value, str) else None
+    return read_document(file) if file is not None and file.is_file() else None
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
@@ -150,7 +168,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     labels = [entry.label or entry.name for entry in study.methods or ()]
     set_keys = [(setting.path, setting.value.place) for setting in of_cells]
     _refuse_any(ambiguities(document, axes_of(document), labels, set_keys))
-    base_path = path.parent / relative_file(document.value["base"], "base")
+    base_path = path.parent / yaml_file(document.value["base"], "base")
     if not base_path.is_file():
         raise ScenarioError([document.value["base"].place.problem(("base",), "no such file", str(base_path))])
     name = study.name or _safe(path.stem)

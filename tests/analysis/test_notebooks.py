@@ -88,6 +88,50 @@ def test_the_report_has_a_page_on_money_where_prices_are_given(
     )
 
 
+NEEDS = {
+    "ablation": "runs of dual_kd, got fedavg",
+    "compare_methods": "runs of local, got fedavg",
+    "economics": "runs of dual_kd and local, got fedavg",
+    "label_efficiency": "runs of dual_kd and local, got fedavg",
+    "resolution_gap": "runs of dual_kd and local, got fedavg",
+    "teacher_bias": "runs of dual_kd and finetune, got fedavg",
+    "when_does_it_pay": "runs of a pair of methods",
+}
+"""What each script asks for that is given one run of one method; the others answer it."""
+
+
+def _ended(name: str, *words: str | Path) -> int:
+    """The exit code of a script; 0 where it reached its end."""
+    sys.argv = [name, *map(str, words)]
+    try:
+        runpy.run_path(str(ANALYSIS / f"{name}.py"))
+    except SystemExit as end:
+        return int(str(end.code))
+    return 0
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(ANALYSIS.glob("*.py"))])
+def test_a_script_says_what_it_needs(
+    name: str, small_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [])
+    assert _ended(name) == 2 and f"usage: python analysis/{name}.py runs/DIR" in capsys.readouterr().err
+    further = [tmp_path / "table"] if name == "paper_table" else []
+    assert _ended(name, tmp_path / "nowhere", *further) == 2 and "no such directory" in capsys.readouterr().err
+    assert _ended(name, small_study / "fedavg-1", *further) == (2 if name in NEEDS else 0)
+    told = capsys.readouterr()
+    assert NEEDS.get(name, "") in told.err and bool(told.out) == (name not in NEEDS)
+
+
+def test_one_label_budget_is_not_enough_for_a_curve(
+    small_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("dual_kd-1", "local-1"):
+        (tmp_path / name).symlink_to(small_study / name)
+    monkeypatch.setattr(sys, "argv", [])
+    assert _ended("label_efficiency", tmp_path) == 2 and "two label budgets or more" in capsys.readouterr().err
+
+
 def test_every_script_is_a_notebook_and_is_tested() -> None:
     tested = {*SAID, "paper_table", "label_efficiency", "when_does_it_pay"}
     assert {path.stem for path in ANALYSIS.glob("*.py")} == tested

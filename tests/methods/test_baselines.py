@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from raykd.methods.fedavg import FedAvg
+from raykd.scenario.labels import file_id
 
 Record = Callable[..., Any]
 FEDAVG, LOCAL = "method={name: fedavg}", "method={name: local}"
@@ -105,6 +106,11 @@ def test_a_site_alone_does_not_feel_the_others(record: Record, tiny: dict[str, A
     without = record(LOCAL, "clients=" + json.dumps(tiny["clients"][:1])).outcome.models
     assert sorted(without) == ["personal-community-0.safetensors", "personal-community-1.safetensors"]
     assert all(with_university[name] == model for name, model in without.items())
+
+
+def test_models_of_sites_are_filed_under_ids_made_of_their_names(record: Record) -> None:
+    models = record(LOCAL, "federation.rounds=1", "clients[0].group=大阪", "clients[1].group=left kidney").outcome.models
+    assert set(models) == {f"personal-{file_id(name)}.safetensors" for name in ("大阪-0", "大阪-1", "left kidney")}
 
 
 def test_a_federated_site_does_feel_the_others(record: Record, tiny: dict[str, Any]) -> None:

@@ -1,16 +1,23 @@
 import base64
 import hashlib
+import io
 import re
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
+import pandas as pd
 import pytest
+import synthetic_runs
 import yaml
 from synthetic_runs import CLASSES, CLIENTS, METHODS, preview_rows, write_run, write_study
 
-from raykd.report import build_report
+from raykd.report import build_report, latex
+from raykd.report.figures import shorten
+from raykd.report.html import file_name
+from raykd.report.markdown import escape
 from raykd.results.writer import RunWriter
 from raykd.scenario.errors import RaykdError
 
@@ -226,6 +233,45 @@ def test_names_are_escaped_everywhere(make_study: Callable[..., Path], tmp_path:
     assert page.source.count("<script") == 1
     told = build_report([study], tmp_path / "r.md", "md").read_text(encoding="utf-8")
     assert "<script" not in told.replace("\\<", "") and "alert" in told
+
+
+SCRIPTS = ["大阪市立総合医療センター", "مستشفى الملك فهد", "🏥 <b>&\"'", "left $_% kidney"]
+
+
+@pytest.fixture
+def any_script(make_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study whose sites and classes have names in several scripts."""
+    monkeypatch.setattr(synthetic_runs, "CLASSES", ("左腎臓", "الكبد", "left kidney, <upper> pole"))
+    return make_study(methods=["fedavg", "dual_kd"], seeds=[0], names=SCRIPTS)
+
+
+def test_names_of_any_script_are_shown_as_they_are(any_script: Path, tmp_path: Path) -> None:
+    page = Page(build_report(any_script, tmp_path / "r.html"))
+    assert page.open == [] and "<b>&" not in page.source and "<upper>" not in page.source
+    for name in (*SCRIPTS, "左腎臓", "الكبد", "left kidney, <upper> pole"):
+        assert page.text.count(name) > 2, name
+    links = [a for a in page.all("a") if (a.get("href") or "").startswith("data:text/csv")]
+    names = [a["download"] or "" for a in links]
+    assert len(names) > 10 and all(re.fullmatch(r"[a-z0-9-]+\.csv", name) for name in names)
+    tables = [unquote((a["href"] or "").partition(",")[2]) for a in links]
+    assert all(table.startswith("\ufeff") for table in tables)  # spreadsheets take it for UTF-8
+    frames = [pd.read_csv(io.StringIO(table)) for table in tables]
+    assert {name for frame in frames if "client_name" in frame for name in frame["client_name"]} <= set(SCRIPTS)
+    told = build_report(any_script, tmp_path / "r.md", "md").read_text(encoding="utf-8")
+    assert all(escape(name) in told for name in SCRIPTS)
+
+
+def test_figures_and_tables_leave_the_terminal_s_and_the_page_s_room_to_wide_letters() -> None:
+    assert shorten("大" * 30, 20) == "大" * 9 + "…" and shorten("大" * 10, 20) == "大" * 10
+    assert shorten("x" * 21, 20) == "x" * 19 + "…" and shorten("e\u0301" * 20, 20) == "e\u0301" * 20
+    assert file_name("where", "大阪") != file_name("where", "京都") and file_name("Where, and who") == "where-and-who.csv"
+
+
+def test_words_are_escaped_for_latex() -> None:
+    assert latex.escape("50 % of A&B_1 {$x^2~#\\<>}") == (
+        r"50 \% of A\&B\_1 \{\$x\textasciicircum{}2\textasciitilde{}\#\textbackslash{}\textless{}\textgreater{}\}"
+    )
+    assert latex.escape("大阪 مستشفى") == "大阪 مستشفى"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -251,3 +254,40 @@ def test_before_version_2_an_empty_reference_was_scored_and_is_read_as_if_it_wer
     cases = open_run(tmp_path / "run").cases
     assert all(cases[name].isna().tolist() == [True, False, False] for name in scores)
     assert cases["volume_pred_mm3"].tolist() == [7.0] * 3 and cases["reference"].isna().all()
+
+
+@pytest.mark.parametrize("as_given", [str, Path, lambda path: [path], lambda path: (str(path),)])
+@pytest.mark.parametrize("is_absolute", [True, False])
+def test_one_directory_is_opened_in_whatever_form_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_given: Callable[[Path], Any], is_absolute: bool
+) -> None:
+    start(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "run" if is_absolute else Path("run")
+    assert find_run_dirs(as_given(folder)) == (folder,)
+    assert [run.path for run in load_runs(as_given(folder)).runs] == [folder] == [open_run(as_given(folder)).path]
+
+
+def test_open_run_opens_one_and_no_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RaykdError, match="opens one run, got 2"):
+        open_run([tmp_path, tmp_path])
+    with pytest.raises(RaykdError, match="no directory was given"):
+        load_runs([])
+
+
+def test_the_text_of_a_run_is_short_and_says_what_it_holds(tmp_path: Path) -> None:
+    start(tmp_path / "run").write("rounds", [{"round": 0, "num_selected": 1}, {"round": 1, "num_selected": 1}], "p")
+    run = open_run(tmp_path / "run")
+    assert repr(run) == f"Run of knees, ?, seed ?: running\n  path: {run.path}\n  tables: rounds 2"
+    (run.path / "tables/rounds/p.parquet").write_bytes(b"no parquet")
+    assert "rounds ?" in repr(run)
+    assert repr(replace(run, without=frozenset({"rounds"}))).endswith("tables: none has rows")
+
+
+def test_the_text_of_many_runs_has_ten_lines_at_most(tmp_path: Path) -> None:
+    for number in range(12):
+        writer = start(tmp_path / f"run-{number:02d}", run_id=f"run-{number}")
+        writer.write("rounds", [{"round": 0, "num_selected": 1}], "p")
+    lines = repr(load_runs(tmp_path)).splitlines()
+    assert len(lines) <= 10 and lines[0] == "Tables of 12 runs"
+    assert "  and 7 more" in lines and lines[-1] == "  tables: rounds 12"

@@ -205,7 +205,7 @@ def circle() -> dict[str, Any]:
         ({"description": "\ud800"}, 'description: must hold no control characters, got "\\ud800"'),
         ({"method": {"name": "dual", 3: 4}}, "method: keys must be text, got 3"),
         ({"method": circle()}, "must not be nested deeper than 32 levels"),
-        ({"extends": 3}, "extends: must be the path of a YAML file, relative to this one, got 3"),
+        ({"extends": 3}, "extends: must be the path of a YAML file, got 3"),
         ({"method": {"name": "dual", "wieghts": 1}}, "method.wieghts: unknown key; did you mean 'weights'?"),
     ],
 )
@@ -223,16 +223,16 @@ def test_text_stays_text(text: str) -> None:
     assert load_scenario(GOOD / "base.yaml", [f"description='{text.replace(chr(39), chr(39) * 2)}'"]).scenario.description == text
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "-rf", "", "a b", "x" * 65, "a\\b", "~", "$HOME"])
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "-rf", "", "x" * 65, "a\\b", "~", "$HOME"])
 @pytest.mark.parametrize("key", ["name", "clients[0].group", "clients[1].name", "classes[0]"])
 def test_names_that_could_lead_out_of_a_folder_are_refused(key: str, name: str) -> None:
     (line,) = refusal(GOOD / "base.yaml", f"{key}='{name}'")
-    assert f"{key}: must be 1 to 64 letters, digits" in line
+    assert f"{key}: must be 1 to 64 {'letters, digits' if key == 'name' else 'characters of any script'}" in line
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../../../etc/passwd", "base", "", "base.yaml/../secret"])
 def test_only_yaml_files_are_extended(target: str, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("password: hunter2\n")
-    with pytest.raises(ScenarioError, match="must be the path of a YAML file, relative to this one") as error:
+    with pytest.raises(ScenarioError, match="must be the path of a YAML file") as error:
         scenario_from_dict(small(extends=target), tmp_path)
     assert "hunter2" not in str(error.value)

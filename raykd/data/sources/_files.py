@@ -25,12 +25,13 @@ from raykd.data.sources._persons import Person, canonical
 from raykd.data.volume_io import READABLE, ImageVolume, file_digest, pose_notes, read_volume, refusal
 from raykd.scenario.errors import DataError
 from raykd.scenario.fields import SafeName, Strict
+from raykd.scenario.labels import Composed
 
 
 class FileSettings(Strict):
     """What may be set of every source that reads files."""
 
-    label_values: dict[str, Values] | None = None
+    label_values: dict[Composed, Values] | None = None
     """For every class of the scenario, the values that mark it in the files ([]: nobody outlined the class there); absent: by the
     names that the layout gives to values, where it gives none 1, 2, ... in class order."""
     other_values: Literal["background", "refuse"] = "background"

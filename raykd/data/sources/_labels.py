@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raykd.scenario.errors import DataError, did_you_mean
+from raykd.scenario.labels import normal
 
 Values = tuple[int, ...]
 LabelNames = Mapping[str, Values]
@@ -16,8 +17,8 @@ LabelNames = Mapping[str, Values]
 
 
 def normalised(name: str) -> str:
-    """A structure's name without what people write differently: case, spaces, hyphens."""
-    return re.sub(r"[\s_-]+", "_", name.strip().lower())
+    """A structure's name without what people write differently: case, spaces, hyphens, composed or single characters."""
+    return re.sub(r"[\s_-]+", "_", normal(name).strip().lower())
 
 
 def check_listed(owner: str, classes: Sequence[str], listed: LabelNames) -> None:

@@ -19,7 +19,7 @@ from raykd.results.statistics import NO_VERDICT, OPEN, Estimate
 
 KEY = "economics"
 TITLE = "Is it worth its money?"
-NEEDS = "a file of prices; give one with --economics, say analysis/prices.yaml"
+NEEDS = "a file of prices; give one with --economics, say what `raykd new --from prices` writes"
 SAID = {OPEN: "may or may not pay", NO_VERDICT: "has one training and so no verdict"}
 
 
