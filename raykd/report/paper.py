@@ -5,7 +5,6 @@ One function a question: it asks `raykd.results.questions`, and gives the figure
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
 
+from raykd.report.paper_style import STYLE, colour_of, fonts, marker_of
 from raykd.results.questions import Comparison, communication, differences, label_curve, site_gains, teacher_effect
 from raykd.results.reader import Tables
 from raykd.scenario.errors import RaykdError
@@ -24,20 +23,6 @@ from raykd.scenario.errors import RaykdError
 WIDTHS_MM = {1: 89.0, 2: 183.0}
 """Of one and of two columns in most journals."""
 HEIGHTS_MM = {1: 65.0, 2: 75.0}
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
-"""Of Okabe and Ito, told apart by colour-blind readers; beyond eight, markers differ."""
-MARKERS = "osD^vP*X"
-FURTHER_FONTS = (
-    "Noto Sans CJK JP", "Noto Sans JP", "IPAGothic", "IPAexGothic", "WenQuanYi Zen Hei", "Noto Sans Arabic", "Noto Sans Hebrew",
-    "Noto Sans Devanagari", "Noto Sans Thai", "Noto Emoji", "Hiragino Sans", "Arial Unicode MS",
-)  # fmt: skip
-"""Asked where they are installed, for names that matplotlib's own font has no letters for."""
-STYLE = {
-    "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 6, "xtick.labelsize": 6, "ytick.labelsize": 6,
-    "axes.linewidth": 0.6, "lines.linewidth": 1.0, "lines.markersize": 3.5, "axes.spines.top": False, "axes.spines.right": False,
-    "legend.frameon": False, "pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "raykd",
-    "figure.constrained_layout.use": True, "text.parse_math": False,
-}  # fmt: skip
 POOLED = -2
 """The client_id of all sites' cases in one place."""
 Drawn = tuple[Figure, pd.DataFrame]
@@ -65,7 +50,7 @@ def write_figures(tables: Tables, folder: Path, columns: Sequence[int] = (1, 2))
         folder.mkdir(parents=True, exist_ok=True)
         for name, question in QUESTIONS.items():
             for width in columns:
-                with matplotlib.rc_context({**STYLE, "font.family": _fonts()}):
+                with matplotlib.rc_context({**STYLE, "font.family": fonts()}):
                     drawn = question(comparison, width)
                     if drawn is None:
                         break
@@ -75,13 +60,6 @@ def write_figures(tables: Tables, folder: Path, columns: Sequence[int] = (1, 2))
     if not written:
         raise RaykdError("there is nothing to draw: one run of one method answers no question; give a study")
     return list(dict.fromkeys(written))
-
-
-@functools.cache
-def _fonts() -> list[str]:
-    """Matplotlib's own font, and those installed that are asked for what it lacks."""
-    installed = set(fontManager.get_font_names())
-    return ["DejaVu Sans", *(name for name in FURTHER_FONTS if name in installed)]
 
 
 def save(figure: Figure, numbers: pd.DataFrame, folder: Path, name: str, columns: int) -> list[str]:
@@ -101,8 +79,10 @@ def labels(comparison: Comparison, columns: int = 1) -> Drawn | None:
     for level, axes in panels.items():
         for index, method in enumerate(comparison.methods):
             rows = curve[(curve["level"] == level) & (curve["method"] == method)].sort_values("num_labels")
-            axes.plot(rows["num_labels"], rows["dsc"], marker=_marker(index), color=_colour(index), label=method)
-            axes.fill_between(rows["num_labels"], rows["dsc_low"], rows["dsc_high"], color=_colour(index), alpha=0.15, linewidth=0)
+            axes.plot(rows["num_labels"], rows["dsc"], marker=marker_of(index), color=colour_of(index), label=method)
+            axes.fill_between(
+                rows["num_labels"], rows["dsc_low"], rows["dsc_high"], color=colour_of(index), alpha=0.15, linewidth=0
+            )
         axes.set(xscale="log", xlabel=f"labelled cases, all sites{_over(curve)}", ylabel="DSC")
         budgets = sorted(curve["num_labels"].unique())
         axes.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
@@ -181,7 +161,7 @@ def rounds(comparison: Comparison, columns: int = 1) -> Drawn | None:
     for condition, axes in panels.items():
         for index, method in enumerate(comparison.methods):
             own = table[(table["condition"] == condition) & (table["method"] == method)].sort_values("rounds_done")
-            axes.plot(own["rounds_done"], own["dsc"], marker=_marker(index), color=_colour(index), label=method)
+            axes.plot(own["rounds_done"], own["dsc"], marker=marker_of(index), color=colour_of(index), label=method)
         axes.set(xlabel="rounds done", ylabel="DSC")
     _finish(figure, panels)
     return figure, table
@@ -259,8 +239,8 @@ def _whisker(axes: Axes, at: float, row: Any, column: str, index: int, label: st
     span = [[value - row[f"{column}_low"]], [row[f"{column}_high"] - value]]
     error = None if np.isnan(span).any() else np.maximum(span, 0)
     style: dict[str, Any] = {
-        "marker": _marker(index),
-        "color": _colour(index),
+        "marker": marker_of(index),
+        "color": colour_of(index),
         "linestyle": "none",
         "elinewidth": 0.8,
         "label": label,
@@ -291,11 +271,3 @@ def _finish(figure: Figure, panels: dict[str, Axes]) -> None:
         axes.label_outer(remove_inner_ticks=False)
     found = {label: handle for axes in panels.values() for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=min(len(found), 4))
-
-
-def _colour(index: int) -> str:
-    return PALETTE[index % len(PALETTE)]
-
-
-def _marker(index: int) -> str:
-    return MARKERS[(index // len(PALETTE) + index) % len(MARKERS)]
