@@ -322,3 +322,21 @@ def test_a_compressed_metaimage_beside_its_header_is_read_against_its_checksum(t
     for byte in numpy_generator(0, "flips").integers(2, len(clean), size=20):
         voxels.write_bytes(clean[:byte] + bytes([clean[byte] ^ 4]) + clean[byte + 1 :])
         _refused(path)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_what_a_float32_cannot_hold_is_refused(tmp_path: Path, suffix: str) -> None:
+    path, array = tmp_path / f"a{suffix}", _volume().astype(np.float64)
+    array[0, 0, 0] = 1e300
+    if suffix == ".nii.gz":
+        nibabel.save(nibabel.Nifti1Image(array, _affine()), path)
+    else:
+        _write_itk(path, array, _affine(), True)
+    _refused(path, "every voxel must be a finite float32", "1 NaN or infinite")
+
+
+def test_a_label_beyond_32_bits_is_refused_and_not_wrapped(tmp_path: Path) -> None:
+    path, array = tmp_path / "a.nii.gz", np.zeros((4, 4, 4), dtype=np.int64)
+    array[0, 0, 0] = 2**32 + 1
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4), dtype=np.int64), path)
+    _refused(path, "a label must be an integer", "1 voxels", kind="label")
