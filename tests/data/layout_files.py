@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence as DicomSequence
 
 from raykd.data.sources._base import CaseKey
 from raykd.data.sources._files import FileSource
@@ -118,6 +119,52 @@ def write_dicom(
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+def write_segmentation(
+    path: Path,
+    segments: dict[int, tuple[str, np.ndarray]],
+    shift_mm: float = 0.0,
+    pixel_spacing: Sequence[Any] = (2.0, 1.0),
+    orientation: Sequence[Any] = (1, 0, 0, 0, 1, 0),
+    position: Callable[[int], Sequence[Any]] | None = None,
+    **tags: Any,
+) -> None:
+    """Masks (I, J, K) on the grid of `write_series`, a frame for every slice that is not empty."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66.4"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    dataset.SegmentationType, dataset.PhotometricInterpretation = "BINARY", "MONOCHROME2"
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    dataset.Columns, dataset.Rows = next(iter(segments.values()))[1].shape[:2]
+    dataset.BitsAllocated = dataset.BitsStored = dataset.SamplesPerPixel = 1
+    dataset.HighBit = dataset.PixelRepresentation = 0
+    dataset.SegmentSequence, dataset.PerFrameFunctionalGroupsSequence = DicomSequence(), DicomSequence()
+    shared, measures, plane, bits = Dataset(), Dataset(), Dataset(), []
+    measures.PixelSpacing, plane.ImageOrientationPatient = list(pixel_spacing), list(orientation)
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = DicomSequence([measures]), DicomSequence([plane])
+    dataset.SharedFunctionalGroupsSequence = DicomSequence([shared])
+    for number, (name, mask_IJK) in segments.items():
+        segment = Dataset()
+        segment.SegmentNumber, segment.SegmentLabel = number, name
+        dataset.SegmentSequence.append(segment)
+        for k in np.flatnonzero(mask_IJK.any(axis=(0, 1))):
+            frame, place, of = Dataset(), Dataset(), Dataset()
+            place.ImagePositionPatient, of.ReferencedSegmentNumber = (
+                (list(position(k)) if position else [shift_mm, 0, 3.0 * k]),
+                number,
+            )
+            frame.PlanePositionSequence, frame.SegmentIdentificationSequence = DicomSequence([place]), DicomSequence([of])
+            dataset.PerFrameFunctionalGroupsSequence.append(frame)
+            bits.append(mask_IJK[:, :, k].T)
+    dataset.NumberOfFrames = len(bits)
+    packed = np.packbits(np.array(bits, dtype=np.uint8).ravel(), bitorder="little").tobytes()
+    dataset.PixelData = packed + b"\0" * (len(packed) % 2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
 
 
 def write_series(

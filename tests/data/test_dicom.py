@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from layout_files import classes_at, keys, label, problems, source, write, write_dicom, write_series
-from pydicom.dataset import Dataset, FileMetaDataset
+from layout_files import classes_at, keys, label, problems, source, write, write_dicom, write_segmentation, write_series
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
 from raykd.data.integrity import DamagedFile
@@ -246,47 +246,6 @@ def test_several_frames_colours_and_voxels_that_are_no_integers_are_refused(tmp_
     assert "2.dcm" in _refusal(tmp_path / "floats")
 
 
-def _write_segmentation(
-    path: Path,
-    segments: dict[int, tuple[str, np.ndarray]],
-    shift_mm: float = 0.0,
-    pixel_spacing: tuple[float, float] = (2.0, 1.0),
-    **tags: Any,
-) -> None:
-    """Masks (I, J, K) on the grid of `write_series`, a frame for every slice that is not empty."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66.4"
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
-    dataset.SegmentationType, dataset.PhotometricInterpretation = "BINARY", "MONOCHROME2"
-    for name, value in tags.items():
-        setattr(dataset, name, value)
-    dataset.Columns, dataset.Rows = next(iter(segments.values()))[1].shape[:2]
-    dataset.BitsAllocated = dataset.BitsStored = dataset.SamplesPerPixel = 1
-    dataset.HighBit = dataset.PixelRepresentation = 0
-    dataset.SegmentSequence, dataset.PerFrameFunctionalGroupsSequence = DicomSequence(), DicomSequence()
-    shared, measures, plane, bits = Dataset(), Dataset(), Dataset(), []
-    measures.PixelSpacing, plane.ImageOrientationPatient = list(pixel_spacing), [1, 0, 0, 0, 1, 0]
-    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = DicomSequence([measures]), DicomSequence([plane])
-    dataset.SharedFunctionalGroupsSequence = DicomSequence([shared])
-    for number, (name, mask_IJK) in segments.items():
-        segment = Dataset()
-        segment.SegmentNumber, segment.SegmentLabel = number, name
-        dataset.SegmentSequence.append(segment)
-        for k in np.flatnonzero(mask_IJK.any(axis=(0, 1))):
-            frame, place, of = Dataset(), Dataset(), Dataset()
-            place.ImagePositionPatient, of.ReferencedSegmentNumber = [shift_mm, 0, 3.0 * k], number
-            frame.PlanePositionSequence, frame.SegmentIdentificationSequence = DicomSequence([place]), DicomSequence([of])
-            dataset.PerFrameFunctionalGroupsSequence.append(frame)
-            bits.append(mask_IJK[:, :, k].T)
-    dataset.NumberOfFrames = len(bits)
-    packed = np.packbits(np.array(bits, dtype=np.uint8).ravel(), bitorder="little").tobytes()
-    dataset.PixelData = packed + b"\0" * (len(packed) % 2)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.save_as(path, enforce_file_format=True)
-
-
 def _mask(*places: tuple[int, int, int]) -> np.ndarray:
     mask = np.zeros(SHAPE, dtype=bool)
     for place in places:
@@ -298,10 +257,8 @@ def test_segments_are_matched_by_name_though_each_file_numbers_its_own(tmp_path:
     for case in ("a", "bb"):
         write_series(tmp_path / f"scans/{case}", _voxels(case))
     liver, spleen = _mask((0, 0, 0), (1, 0, 5)), _mask((2, 3, 5))
-    _write_segmentation(tmp_path / "seg/a.dcm", {1: ("Liver", liver), 2: ("Spleen", spleen)})
-    _write_segmentation(
-        tmp_path / "seg/bb.dcm", {1: ("Spleen", spleen), 2: ("Gall bladder", _mask((3, 3, 3))), 3: ("Liver", liver)}
-    )
+    write_segmentation(tmp_path / "seg/a.dcm", {1: ("Liver", liver), 2: ("Spleen", spleen)})
+    write_segmentation(tmp_path / "seg/bb.dcm", {1: ("Spleen", spleen), 2: ("Gall bladder", _mask((3, 3, 3))), 3: ("Liver", liver)})
     # A voxel (i, j, k) of the file is (5 - i, 6 - j, k) in RAS+.
     places = (5, 6, 0), (4, 6, 5), (3, 3, 5), (2, 3, 3)
     made = source(tmp_path, ("spleen", "liver"), **_block(labels="seg/*.dcm"))
@@ -328,10 +285,10 @@ def test_segmentations_off_the_grid_overlapping_or_cut_are_refused(tmp_path: Pat
     for case in ("grid", "overlap", "outside", "cut"):
         write_series(tmp_path / f"scans/{case}", _voxels(case))
     mask = _mask((1, 1, 1))
-    _write_segmentation(tmp_path / "seg/grid.dcm", {1: ("liver", mask)}, shift_mm=0.4)
-    _write_segmentation(tmp_path / "seg/outside.dcm", {1: ("liver", mask)}, shift_mm=30.0)
-    _write_segmentation(tmp_path / "seg/overlap.dcm", {1: ("liver", mask), 2: ("spleen", mask)})
-    _write_segmentation(tmp_path / "seg/cut.dcm", {1: ("liver", mask)})
+    write_segmentation(tmp_path / "seg/grid.dcm", {1: ("liver", mask)}, shift_mm=0.4)
+    write_segmentation(tmp_path / "seg/outside.dcm", {1: ("liver", mask)}, shift_mm=30.0)
+    write_segmentation(tmp_path / "seg/overlap.dcm", {1: ("liver", mask), 2: ("spleen", mask)})
+    write_segmentation(tmp_path / "seg/cut.dcm", {1: ("liver", mask)})
     cut = tmp_path / "seg/cut.dcm"
     cut.write_bytes(cut.read_bytes()[:-4])
     found = {line.split("'")[1]: line for line in problems(source(tmp_path, ("liver", "spleen"), **_block(labels="seg/*.dcm")))}
@@ -347,7 +304,7 @@ def test_a_segmentation_lies_on_its_image_up_to_the_far_corner(tmp_path: Path, s
     image = np.zeros((1, 256, 4, 2), dtype=np.float32), LPS_TO_RAS @ np.diag([1.0, 2.0, 3.0, 1.0])
     mask = np.zeros((256, 4, 2), dtype=bool)
     mask[0, 0, 0] = True
-    _write_segmentation(tmp_path / "seg.dcm", {1: ("liver", mask)}, pixel_spacing=(2.0, scale))
+    write_segmentation(tmp_path / "seg.dcm", {1: ("liver", mask)}, pixel_spacing=(2.0, scale))
     if is_fine:
         assert read_segmentation(tmp_path / "seg.dcm", image)[0, 0, 0] == 1
     else:
@@ -357,16 +314,16 @@ def test_a_segmentation_lies_on_its_image_up_to_the_far_corner(tmp_path: Path, s
 
 def test_a_segmentation_of_other_coordinates_is_refused(tmp_path: Path) -> None:
     _slices(tmp_path / "scans/a", stored=np.arange(42, dtype=np.uint16).reshape(7, 6), FrameOfReferenceUID="1.2.1")
-    _write_segmentation(tmp_path / "seg/a.dcm", {1: ("liver", _mask((1, 1, 1)))}, FrameOfReferenceUID="1.2.2")
+    write_segmentation(tmp_path / "seg/a.dcm", {1: ("liver", _mask((1, 1, 1)))}, FrameOfReferenceUID="1.2.2")
     (line,) = problems(source(tmp_path, ("liver",), **_block(labels="seg/*.dcm")))
     assert "frame of reference" in line and "1.2.1" in line and "1.2.2" in line
-    _write_segmentation(tmp_path / "seg/a.dcm", {1: ("liver", _mask((1, 1, 1)))}, FrameOfReferenceUID="1.2.1")
+    write_segmentation(tmp_path / "seg/a.dcm", {1: ("liver", _mask((1, 1, 1)))}, FrameOfReferenceUID="1.2.1")
     assert classes_at(source(tmp_path, ("liver",), **_block(labels="seg/*.dcm")), "a", (4, 5, 1)) == [1]
 
 
 def test_without_pydicom_a_segmentation_is_refused_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_series(tmp_path / "scans/a", _voxels())
-    _write_segmentation(tmp_path / "seg/a.dcm", {1: ("liver", _mask((1, 1, 1)))})
+    write_segmentation(tmp_path / "seg/a.dcm", {1: ("liver", _mask((1, 1, 1)))})
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(DataError, match=r"install raykd\[dicom\]"):
         source(tmp_path, ("liver",), **_block(labels="seg/*.dcm")).keys()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from layout_files import classes_at, keys, problems, source
 from numpy.lib import format as npy
 from pydantic import ValidationError
@@ -121,3 +122,51 @@ def test_missing_spacing_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npz").unlink()
     (line,) = problems(_source(tmp_path))
     assert "a.npz" in line and "readable" in line
+
+
+def _affine() -> np.ndarray:
+    """Axes to the back, to the left and upwards, of 2, 1 and 3 mm."""
+    return np.array([[0.0, -1.0, 0, 7], [-2.0, 0, 0, 8], [0, 0, 3.0, 9], [0, 0, 0, 1]])
+
+
+def test_an_affine_says_spacing_axes_and_place(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS, affine=_affine())
+    made = _source(tmp_path)
+    case = made.load(made.keys()[2])
+    assert case.spacing_mm == (1.0, 2.0, 3.0) and case.label_IJK is not None
+    # Voxel (i, j, k) of the array is (J - 1 - j, I - 1 - i, k) in RAS+, and so is its label.
+    np.testing.assert_array_equal(case.image_CIJK[0].numpy(), IMAGES[2][::-1, ::-1].transpose(1, 0, 2))
+    np.testing.assert_array_equal(case.label_IJK.numpy() > 0, (LABELS[2] > 0)[::-1, ::-1].transpose(1, 0, 2))
+    far = np.array(IMAGES[2].shape) - 1
+    np.testing.assert_allclose(case.affine[:3, 3], [7 - far[1], 8 - 2 * far[0], 9])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "settings", "part"),
+    [
+        ({"affine": _affine(), "spacing_mm": np.array([2.0, 1.0, 2.5])}, {}, "spacing must be the same"),
+        ({"affine": _affine()}, {"spacing_mm": [1.0, 1.0, 1.0]}, "spacing must be the same"),
+        ({"affine": _affine()}, {"axes": "RAS"}, "axes must be those of affine, PLS"),
+        ({"affine": np.stack([_affine()])}, {}, "(4, 4) or (cases, 4, 4)"),
+        ({"affine": np.zeros((4, 4))}, {}, "invertible"),
+        ({"affine": _affine() + np.array([[0, 0, 1.5, 0], [0] * 4, [0] * 4, [0] * 4])}, {}, "right angles"),
+        ({"spacing_mm": np.ones((1, 3))}, {}, "(3,) or (cases, 3)"),
+    ],
+)
+def test_what_is_written_twice_must_agree(
+    tmp_path: Path, arrays: dict[str, np.ndarray], settings: dict[str, Any], part: str
+) -> None:
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS, **arrays)
+    made = _source(tmp_path, **settings)
+    with pytest.raises(DataError) as caught:
+        for key in made.keys():  # noqa: SIM118 (not a mapping)
+            made.load(key)
+    assert part in str(caught.value)
+
+
+def test_truth_values_and_other_byte_orders_are_read_as_numbers(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=IMAGES.astype(">f4"), labels=LABELS > 0, spacing_mm=np.array([1, 2, 3]))
+    made = _source(tmp_path)
+    case = made.load(made.keys()[2])
+    np.testing.assert_array_equal(case.image_CIJK[0].numpy(), IMAGES[2].astype(np.float32))
+    assert case.label_IJK is not None and torch.equal(case.label_IJK, torch.from_numpy((LABELS[2] > 0).astype(np.uint8)))

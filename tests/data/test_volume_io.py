@@ -340,3 +340,21 @@ def test_labels_that_are_no_integers_are_refused_with_what_to_do(value: float, g
         as_label(values_IJK)
     assert got in refused.value.got and hint in refused.value.hint
     assert as_label(np.array([[[0.0, 3.0, 2.0**31 - 1]]])).tolist() == [[[0, 3, 2**31 - 1]]]
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_what_a_float32_cannot_hold_is_refused(tmp_path: Path, suffix: str) -> None:
+    path, array = tmp_path / f"a{suffix}", _volume().astype(np.float64)
+    array[0, 0, 0] = 1e300
+    if suffix == ".nii.gz":
+        nibabel.save(nibabel.Nifti1Image(array, _affine()), path)
+    else:
+        _write_itk(path, array, _affine(), True)
+    _refused(path, "every voxel must be a finite float32", "1 NaN or infinite")
+
+
+def test_a_label_beyond_32_bits_is_refused_and_not_wrapped(tmp_path: Path) -> None:
+    path, array = tmp_path / "a.nii.gz", np.zeros((4, 4, 4), dtype=np.int64)
+    array[0, 0, 0] = 2**32 + 1
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4), dtype=np.int64), path)
+    _refused(path, "a label must be an integer", "1 voxels", kind="label")

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from raykd.federation.client import SERVER, Client
+from raykd.federation.protocols import EvaluationJob
 from raykd.federation.session import Session
 from raykd.federation.transport import seal, unseal
 from raykd.methods._base import supervised_loss
@@ -211,3 +212,16 @@ def test_a_compiled_network_gives_the_same_numbers(
     assert counters["frames"]["ok"] and counters["stats"]["unique_graphs"]
     _assert_close(params, expected)
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize("is_on", [False, True])
+def test_a_client_scores_its_test_cases_on_the_grid_of_a_finer_source_where_asked(load: Callable[..., Any], is_on: bool) -> None:
+    scenario = load(
+        "method={name: fedavg}", f"evaluation.native_grid={str(is_on).lower()}", "clients[0].spacing_mm=[20, null, null]"
+    )
+    method, (first, *_) = METHODS.get("fedavg")(scenario.method, scenario), scenario.members()
+    client = Client.build(scenario, method, first, ROOT, "cpu")
+    job = EvaluationJob(first.client_id, 0, None, has_surface=False, num_previews=0)
+    rows = client.evaluate(job, {"global": state_of(client.fresh_network("student"))}).cases
+    assert {row["split"] for row in rows} >= {"test"} and all(row["volume_native_mm3"] is not None for row in rows)
+    assert all(("dsc_native" in row) == (is_on and row["split"] == "test") for row in rows)
