@@ -26,9 +26,9 @@ def test_figures_are_of_a_column_s_width_and_have_their_numbers_beside(small_stu
 
 
 def test_one_run_is_drawn_over_rounds_and_over_sites_and_classes(small_study: Path, tmp_path: Path) -> None:
-    written = write_figures(load_runs(small_study / "fedavg-1"), tmp_path, columns=(1,))
+    written = write_figures(load_runs(small_study / "fedavg-1-0"), tmp_path, columns=(1,))
     assert {name.partition("-")[0].removesuffix(".csv") for name in written} == {"bytes", "rounds", "cases"}
-    run = load_runs(small_study / "fedavg-1").cases
+    run = load_runs(small_study / "fedavg-1-0").cases
     rounds = pd.read_csv(tmp_path / "rounds.csv").set_index("rounds_done")["dsc"]
     means = run[run["client_id"] >= 0].groupby(["round", "client_id"])["dsc"].mean().groupby("round").mean()
     assert rounds.to_dict() == pytest.approx({int(number) + 1: value for number, value in means.items()})

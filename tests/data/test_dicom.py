@@ -273,8 +273,8 @@ def test_a_class_without_a_segment_was_not_outlined_and_one_without_voxels_is_em
     for case in ("a", "b"):
         write_series(tmp_path / f"scans/{case}", _voxels(case))
     liver, nothing = _mask((0, 0, 0)), _mask()
-    _write_segmentation(tmp_path / "seg/a.dcm", {1: ("Liver", liver)})
-    _write_segmentation(tmp_path / "seg/b.dcm", {1: ("Spleen", nothing), 2: ("Liver", liver)})
+    write_segmentation(tmp_path / "seg/a.dcm", {1: ("Liver", liver)})
+    write_segmentation(tmp_path / "seg/b.dcm", {1: ("Spleen", nothing), 2: ("Liver", liver)})
     made = source(tmp_path, ("spleen", "liver"), **_block(labels="seg/*.dcm"))
     assert [made.outlined(key) for key in keys(made)] == [(2,), None] == [made.load(key).outlined for key in keys(made)]
     by_number = source(tmp_path, ("spleen", "liver"), **_block(labels="seg/*.dcm", label_values={"liver": [2], "spleen": [1]}))

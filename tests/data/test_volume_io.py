@@ -357,4 +357,4 @@ def test_a_label_beyond_32_bits_is_refused_and_not_wrapped(tmp_path: Path) -> No
     path, array = tmp_path / "a.nii.gz", np.zeros((4, 4, 4), dtype=np.int64)
     array[0, 0, 0] = 2**32 + 1
     nibabel.save(nibabel.Nifti1Image(array, np.eye(4), dtype=np.int64), path)
-    _refused(path, "a label must be an integer", "1 voxels", kind="label")
+    _refused(path, "a label must be a whole number of 32 bits", "4294967297", kind="label")
