@@ -20,8 +20,9 @@ from raykd.report.compared import (
     signed_interval,
     size,
 )
-from raykd.report.contenders import COLD_ALONE, Contenders, contenders
+from raykd.report.contenders import COLD_ALONE, Contenders, contenders, not_compared
 from raykd.report.costs import Cost
+from raykd.report.evidence import REPOSITORY
 from raykd.report.material import Material
 from raykd.report.wording import data_size, duration, interval, plural
 from raykd.results.statistics import BETTER, FEW_CLIENTS, NO_VERDICT, OPEN, WORSE, Score
@@ -64,13 +65,15 @@ def answer(material: Material) -> Answer:
     questions = (
         Question("Is it worth it?", tuple(_worth(material, found))),
         Question("For whom?", tuple(_for_whom(material, found))),
-        Question("At what cost?", tuple(_cost_sentences(material.costs[found.best.method]))),
+        Question("At what cost?", (*_cost_sentences(material.costs[found.best.method]), *_repository_sentences(material, found))),
     )
     return Answer(_lead(material, found), questions, tuple(_caveats(material, found.best)))
 
 
 def _lead(material: Material, found: Contenders) -> Markup:
     best = _best_sentence(material, found)
+    if missing := not_compared(material, found):
+        best += Markup(" Not compared: {}.").format("; ".join(missing))
     if not found.alone:
         words = Markup("{best} Whether a federation is worth it stays <strong>open</strong>: no run to compare has {alone}.")
         return words.format(alone=COLD_ALONE, best=best)
@@ -253,6 +256,19 @@ def _cost_sentences(cost: Cost) -> Iterator[Markup]:
             else f"; on the sites' own lines and machines it would take about {duration(cost.simulated_s)}"
         )
         yield Markup("Simulating its rounds took <strong>{}</strong>{}.").format(duration(cost.wall_s), tail)
+
+
+def _repository_sentences(material: Material, found: Contenders) -> Iterator[Markup]:
+    """What a method needs of the repository: outlined scans, and the time of a training there."""
+    label = found.best.method
+    if not material.used(label):
+        return
+    records, cost = material.evidence.tables["records"], material.costs[label]
+    own = records[(records["method"] == label) & (records["client_id"] == REPOSITORY) & (records["split"] == "labelled")]
+    num = own.groupby("run_id", observed=True)["case_id"].nunique()
+    scans = f"{plural(int(num.iloc[0]), 'outlined scan')} there" if len(num) else "outlined scans there"
+    took = "" if np.isnan(cost.teacher_s) else f", and {duration(cost.teacher_s)} of training on them before the rounds"
+    yield Markup("Its {} asks for {}{}.").format(material.used(label), scans, took)
 
 
 def _caveats(material: Material, best: Score) -> Iterator[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from raykd.report.material import Material
 from raykd.results.statistics import Score
 
-ALONE, PLAIN, WARM = "local", "fedavg", "finetune"
+ALONE, PLAIN, WARM, UNADAPTED = "local", "fedavg", "finetune", "teacher_only"
 """The names of the methods that are yardsticks, whatever a study calls them."""
 COLD_ALONE, WARM_ALONE = "sites alone on their own labels", "local, warm student from the repository"
 MEANINGS = {
@@ -17,6 +17,7 @@ MEANINGS = {
     (ALONE, True): WARM_ALONE,
     (PLAIN, False): "plain federated averaging",
     (WARM, True): "federated averaging, warm student from the repository",
+    (UNADAPTED, False): "the teacher as it is",
 }
 """A method's name in scenarios and whether it starts from a model of the repository, to what it stands for."""
 
@@ -95,6 +96,21 @@ def _yardsticks(material: Material, condition: str, best: Score, scored: list[st
     if others and others[0] not in found:
         found[others[0]] = "the runner-up"
     return found
+
+
+def not_compared(material: Material, found: Contenders) -> list[str]:
+    """The controls that need nothing beyond what the best method had, and that were not run where it does best."""
+    best = found.best.method
+    has_teacher = material.has_teacher(best)
+    controls = {
+        COLD_ALONE: True,
+        WARM_ALONE: has_teacher or material.starts_warm(best),
+        MEANINGS[PLAIN, False]: True,
+        MEANINGS[WARM, True]: has_teacher or material.starts_warm(best),
+        MEANINGS[UNADAPTED, False]: has_teacher,
+    }
+    run = {_meaning(material, label) for label in material.labels if material.condition(label) == found.condition}
+    return [meaning for meaning, is_fair in controls.items() if is_fair and meaning not in run]
 
 
 def _meaning(material: Material, label: str) -> str:

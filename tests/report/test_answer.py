@@ -70,8 +70,9 @@ def test_sites_alone_are_named_by_what_they_started_from_and_both_are_shown(tmp_
 def test_a_warm_student_alone_is_not_called_sites_on_their_own_labels(tmp_path: Path) -> None:
     study = write_study(tmp_path / "s", methods=["local", "fedavg"], skip=SKIPPED)
     use(study, "local", name="local", is_warm=True)
-    lead = plain(answer_of(study).lead)
+    lead, _, missing = plain(answer_of(study).lead).partition(" Not compared: ")
     assert "against local, warm student from the repository" in lead and "sites alone on their own labels" not in lead
+    assert missing == "sites alone on their own labels."
 
 
 def test_a_gain_that_the_family_does_not_bear_is_open(tmp_path: Path) -> None:
@@ -96,3 +97,21 @@ def test_conditions_of_one_training_each_are_not_counted_as_wins(tmp_path: Path)
 )
 def test_what_intervals_are_over_is_said(num_seeds: list[int], words: str) -> None:
     assert words in intervals_are(num_seeds)
+
+
+def test_controls_that_need_no_more_than_the_best_method_and_were_not_run_are_named(tmp_path: Path) -> None:
+    """dual_kd has a teacher, so that a warm student alone, fine-tuning and the teacher as it is were all to be had."""
+    lead = plain(answer_of(write_study(tmp_path / "s", methods=["local", "dual_kd"], skip=SKIPPED)).lead)
+    assert lead.endswith(
+        "Not compared: local, warm student from the repository; plain federated averaging; federated averaging, warm student from "
+        "the repository; the teacher as it is."
+    )
+    lead = plain(answer_of(write_study(tmp_path / "t", methods=["local", "fedavg"], skip=SKIPPED)).lead)
+    assert "Not compared" not in lead, "fedavg has nothing from the repository, and sites alone were run"
+
+
+def test_the_repository_counts_among_the_costs(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "s", methods=["local", "dual_kd"], skip=[name for name in SKIPPED if name != "teachers"])
+    cost = said(answer_of(study), "At what cost?")
+    assert cost[-1].startswith("Its teacher from the repository asks for outlined scans there, and ")
+    assert cost[-1].endswith("of training on them before the rounds.")
