@@ -18,6 +18,7 @@ import pytest
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="1")
 os.environ |= {"RAY_worker_niceness": "0"}  # at Ray's own 15 its workers would wait for whatever else is tested on the same cores
 os.environ.pop("RAY_ADDRESS", None)
+os.environ.pop("COLUMNS", None)  # what is printed into a pipe is fitted to no width
 
 ROOT = Path(__file__).parent.parent
 FIELD_OF_VIEW_MM = (100, 100, 100)

@@ -149,6 +149,7 @@ class Place:
     num_classes: int = 3
     teacher_classes: tuple[int, ...] | None = None
     handed_out: Payload = field(default_factory=dict)
+    annotated: tuple[int, ...] | None = None
 
     def patches(self, num_batches: int, *, purpose: str) -> Iterator[Batch]:
         return iter([_patches(number, [0, 0, 1, 255, 0, 0, 1, 0]) for number in range(num_batches)])

@@ -207,7 +207,7 @@ def test_the_numbers_of_a_figure_are_saved_as_csv(open_report: Callable[..., Any
     with page.expect_download() as download:
         page.locator("#travelled .csv").first.click()
     assert download.value.suggested_filename == "travelled-received-by-a-site.csv"
-    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    lines = Path(download.value.path()).read_text(encoding="utf-8-sig").splitlines()
     assert lines[0] == "method,kind,num_bytes" and "fedavg,params,2.80963e+07" in lines  # 20 x 1 404 816 bytes
 
 
