@@ -16,6 +16,7 @@ import pandas as pd
 
 from raykd.results.questions import differences, work_of
 from raykd.results.questions.script import given, needs_methods
+from raykd.results.reader import deployed_models
 from raykd.results.statistics import Estimate, score_methods
 
 comparison = given("analysis/compare_methods.py runs/DIR [BASELINE]")
@@ -25,7 +26,7 @@ labels = pd.Series(comparison.short_labels)
 of_runs = comparison.settings["cell"].map(labels)
 scores = comparison.scores()
 scores = scores.assign(method=scores["method"].map(labels))
-deployed = {of_runs[run.run_id]: str(run.manifest["deployed"]) for run in comparison.runs if "deployed" in run.manifest}
+deployed = {of_runs[run_id]: model for run_id, model in deployed_models(comparison.runs).items()}
 
 
 def told(estimate: Estimate) -> str:

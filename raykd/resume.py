@@ -18,7 +18,8 @@ from raykd.scenario.load import load_scenario
 from raykd.staging import check_out
 from raykd.storage import url_of
 
-VERSIONS = ("raykd", "code", *(name for name in PACKAGES if name != "ray"), "python")
+OWN_VERSIONS = ("raykd", "code")
+VERSIONS = (*OWN_VERSIONS, *(name for name in PACKAGES if name != "ray"), "python")
 """Fields of a manifest that say with what a run computes; `code` is a hash of raykd's own files."""
 MAX_TOLD = 8
 
@@ -45,6 +46,7 @@ def resume_plan(run_dir: Path) -> Plan:
     if status == "done":
         raise RaykdError(f"{run_dir}: the run is done, there is nothing to go on with")
     refuse_written_now(run_dir)
+    refuse_other_raykd(run_dir, manifest)
     scenario = load_scenario(run_dir / "scenario.yaml").scenario
     plan = Plan(run_dir, manifest["method"], scenario, root, is_resumed=True)
     if changes := list(_changes(plan, manifest)):
@@ -59,6 +61,17 @@ def _resume_plan_of(url: str) -> Plan:
         return replace(resume_plan(folder), url=url)
     except RaykdError as error:
         raise RaykdError(str(error).replace(str(folder), url)) from None
+
+
+def refuse_other_raykd(run_dir: Path, manifest: Mapping[str, Any]) -> None:
+    """Raises `RaykdError` for a run that another raykd began: its keys, defaults and fingerprints may be others, so that nothing
+    else can be compared."""
+    now = new_manifest("", "")
+    if any(manifest.get(name) != now.get(name) for name in OWN_VERSIONS):
+        raise RaykdError(
+            f"{run_dir}: a run goes on only with the raykd that began it, but {'; '.join(changed_software(manifest, now))}; "
+            "go on with that raykd, or begin anew in another directory with --out"
+        )
 
 
 def _changes(plan: Plan, manifest: Mapping[str, Any]) -> Iterator[str]:

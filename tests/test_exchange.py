@@ -12,6 +12,7 @@ import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -242,6 +243,21 @@ def test_a_bundle_predicts_what_was_scored(run: Any, load: Any, export: Export, 
     assert [one.dsc for one in found] == rows["dsc"].tolist()
     assert [one.volume_pred_mm3 for one in found] == rows["volume_pred_mm3"].tolist()
     assert np.array_equal(predicted, _evaluated(outcome, scenario, case)), "voxel by voxel"
+
+
+@pytest.mark.parametrize(("model", "score"), [("global", 0.3), ("personal-north", 0.8), ("personal-south", 0.6), ("teacher", 0.1)])
+def test_a_bundle_tells_the_scores_of_its_own_model(model: str, score: float) -> None:
+    import pandas as pd
+
+    from raykd.exchange.monai_bundle import _scores
+
+    scores = {(0, "global"): 0.2, (1, "global"): 0.4, (0, "personal"): 0.8, (1, "personal"): 0.6, (1, "teacher"): 0.1}
+    rows = [(1, *key, "test", "a", dsc) for key, dsc in scores.items()]
+    rows += [(0, 0, "global", "test", "a", 0.9), (1, 0, "global", "validation", "a", 0.9), (1, -1, "teacher", "test", "a", 0.9)]
+    cases = pd.DataFrame(rows, columns=["round", "client_id", "model", "split", "class_name", "dsc"])
+    clients = pd.DataFrame({"client_id": [0, 1], "client_name": ["north", "south"]})
+    run: Any = SimpleNamespace(cases=cases, clients=clients)
+    assert _scores(run, model) == {"dsc_a": pytest.approx(score)}
 
 
 def _evaluated(outcome: Any, scenario: Any, case: Any) -> np.ndarray:

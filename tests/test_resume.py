@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raykd.commands.study_record import continued, record_of, refuse_other_study
 from raykd.data.volume_io import write_nifti
 from raykd.execution import only_writer, run_plans
 from raykd.launch import Interrupted, Plan, check_plans
 from raykd.results.checksums import findings
+from raykd.results.writer import new_manifest
 from raykd.resume import resume_plan
 from raykd.runtime.in_process import InProcessBackend
 from raykd.scenario.errors import RaykdError, RunFailed
 from raykd.scenario.registry import METHODS
+from raykd.scenario.study import load_study
 
 ROOT = Path(__file__).parent.parent
 TRAINED = [name for name in METHODS.names() if METHODS.get(name).is_trained]
@@ -264,6 +267,38 @@ def test_a_changed_scenario_software_or_data_is_refused_with_every_difference(lo
         resume_plan(folder)
     for difference in ("scenario.yaml is not the one", "torch was 1.0 and is", "the data of repository are others"):
         assert difference in str(refusal.value)
+
+
+def test_a_run_of_another_raykd_is_refused_in_one_sentence_whatever_else_differs(load: Callable[..., Any], tmp_path: Path) -> None:
+    """Its scenario may have keys of then, and its data other fingerprints: both are no change that anybody made."""
+    folder = _cut_off(load("method={name: fedavg}"), tmp_path / "run")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "code": "cafe", "data": {}, "scenario_hash": "0"}))
+    (folder / "scenario.yaml").write_text("a_key_of_then: 1\n")
+    with pytest.raises(
+        RaykdError, match=r"only with the raykd that began it, but the code of raykd .* was cafe and is \w+; go on with"
+    ) as told:
+        resume_plan(folder)
+    assert "scenario.yaml" not in str(told.value) and "the data of" not in str(told.value)
+
+
+def test_a_study_of_another_raykd_is_not_told_that_its_keys_were_changed(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(
+        f"name: s\nbase: {ROOT / 'scenarios/smoke.yaml'}\nmethods: [{{name: fedavg}}]\nseeds: [0]\n"
+    )
+    study, folder = load_study(tmp_path / "study.yaml"), tmp_path / "out"
+    (cell,) = study.cells
+    run_dir, now = folder / cell.cell_id, new_manifest("", "")
+    run_dir.mkdir(parents=True)
+    hash_then = cell.loaded.scenario.content_hash()
+    (folder / "study.yaml").write_text(record_of(study, folder).replace(hash_then, "a0b1"))
+    plan = Plan(run_dir, "fedavg", cell.loaded.scenario, ROOT)
+    for manifest, why in ((now, "differs|another scenario"), (now | {"code": "cafe"}, "only with the raykd that began it")):
+        (run_dir / "manifest.json").write_text(json.dumps({**manifest, "scenario_hash": "a0b1", "status": "interrupted"}))
+        with pytest.raises(RaykdError, match=why):
+            refuse_other_study(study, folder)
+        with pytest.raises(RaykdError, match=why):
+            continued(plan)
 
 
 def test_a_run_directory_has_one_writer(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from raykd.commands.run_state import state_of
-from raykd.results.reader import Run, find_run_dirs, open_run
+from raykd.results.reader import Run, deployed_models, find_run_dirs, open_run
 from raykd.results.sites import Sites
 from raykd.results.statistics import case_scores, evaluated_cases, patient_scores
 from raykd.scenario.errors import RaykdError
@@ -93,10 +93,9 @@ def _left_s(run_dir: Path, state: dict[str, Any]) -> float | None:
 def _test_scores(run: Run) -> pd.Series:
     """The DSC of every site on its test cases, by round and client: of the deployed model, or of the shared one before there are
     others."""
-    models = {run.run_id: str(run.manifest.get("deployed", "global"))}
     scores = {
         number: patient_scores(case_scores(rows)).iloc[:, 0].groupby("client_id").mean()
-        for number, rows in evaluated_cases(run.cases, models).groupby("round")
+        for number, rows in evaluated_cases(run.cases, deployed_models([run])).groupby("round")
         if rows["dsc"].notna().any()
     }
     return pd.concat(scores, names=["round"]).rename("dsc") if scores else _NO_SCORES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,7 @@ def refuse_other_study(study: Study, folder: Path) -> None:
     except (ScenarioError, KeyError, TypeError, AttributeError):
         raise RaykdError(f"{folder / RECORD}: is damaged; run the study into another directory") from None
     if differences:
+        _refuse_other_raykd(folder / cell.cell_id for cell in study.cells)
         told = differences[:_MAX_TOLD]
         more = f"\n  and {len(differences) - len(told)} more" if len(differences) > len(told) else ""
         lines = "".join(f"\n  {difference}" for difference in told)
@@ -111,11 +112,8 @@ def state_in(run_dir: Path, scenario_hash: str) -> str:
     """`done`, `unfinished` (there are remains of a run) or `to do`, for a directory and the scenario that it is for."""
     if not run_dir.exists() or (run_dir.is_dir() and not any(run_dir.iterdir())):
         return "to do"
-    try:
-        manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
-        is_done = manifest["status"] == "done" and manifest["scenario_hash"] == scenario_hash
-    except (OSError, ValueError, KeyError, TypeError):
-        is_done = False
+    manifest = _manifest(run_dir)
+    is_done = manifest.get("status") == "done" and manifest.get("scenario_hash") == scenario_hash
     return "done" if is_done else "unfinished"
 
 
@@ -173,15 +171,27 @@ def continued(plan: Plan) -> Plan | None:
     Raises:
         RaykdError: the directory holds a run of another scenario.
     """
-    wanted, recorded = plan.scenario.content_hash(), _recorded_hash(plan.run_dir)
+    wanted, recorded = plan.scenario.content_hash(), _manifest(plan.run_dir).get("scenario_hash")
     if recorded is not None and recorded != wanted:
+        _refuse_other_raykd([plan.run_dir])
         raise RaykdError(f"{plan.run_dir}: holds a run of another scenario, so nothing was run; give another directory with --out")
     state = state_in(plan.run_dir, wanted)
     return None if state == "done" else taken_up(plan) if state == "unfinished" else plan
 
 
-def _recorded_hash(run_dir: Path) -> str | None:
+def _refuse_other_raykd(run_dirs: Iterable[Path]) -> None:
+    """Raises `RaykdError` where another raykd began one of the runs, which explains what differs better than the keys do."""
+    from raykd.resume import refuse_other_raykd
+
+    for run_dir in run_dirs:
+        if manifest := _manifest(run_dir):
+            refuse_other_raykd(run_dir, manifest)
+
+
+def _manifest(run_dir: Path) -> dict[str, Any]:
+    """What a run's manifest says; empty where there is none that can be read."""
     try:
-        return str(json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["scenario_hash"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}

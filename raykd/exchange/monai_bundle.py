@@ -18,17 +18,15 @@ from safetensors.torch import load_file
 
 from raykd import __version__
 from raykd.exchange.bundle_parts import network
-from raykd.federation.segmenter import Reading, model_network, model_reading
+from raykd.federation.segmenter import PERSONAL, Reading, model_network, model_reading
 from raykd.numerics.params import kind_of, load_state
 from raykd.results.reader import Run
-from raykd.results.statistics import deployed_cases
 from raykd.scenario.errors import RaykdError, did_you_mean
 from raykd.scenario.labels import file_id
 from raykd.scenario.load import load_scenario
 from raykd.scenario.schema import Scenario
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20220324.json"
-PERSONAL = "personal-"
 PARTS = "raykd.exchange.bundle_parts"
 README = """# {name}
 
@@ -151,17 +149,23 @@ def _metadata(run: Run, scenario: Scenario, model: str, how: Reading) -> dict[st
         "description": _description(scenario),
         "authors": "the authors of the run",
         "copyright": "as the data that the model was trained on",
-        "eval_metrics": _scores(run),
+        "eval_metrics": _scores(run, model),
         "intended_use": "Research; not a medical device.",
         "raykd_reading": asdict(how),
         "network_data_format": {"inputs": {"image": image | shape}, "outputs": {"pred": logits | shape}},
     }
 
 
-def _scores(run: Run) -> dict[str, float]:
-    """Mean test DSC by class, over sites of the mean over their cases, of the deployed model."""
-    deployed = deployed_cases(run.cases)
-    by_site = deployed.groupby(["class_name", "client_id"], observed=True)["dsc"].mean().groupby("class_name", observed=True).mean()
+def _scores(run: Run, model: str) -> dict[str, float]:
+    """Mean test DSC of a final model by class, over the sites that were scored with it of the mean over their cases."""
+    cases, clients = run.cases, run.clients
+    kind, _, site = model.partition("-")
+    tested = cases[(cases["split"] == "test") & (cases["client_id"] >= 0)]
+    scored = tested[(tested["model"] == kind) & (tested["round"] == tested["round"].max())]
+    if site:
+        own = clients[clients["client_name"].astype(str).map(file_id) == site]
+        scored = scored[scored["client_id"].isin(own["client_id"])]
+    by_site = scored.groupby(["class_name", "client_id"], observed=True)["dsc"].mean().groupby("class_name", observed=True).mean()
     return {f"dsc_{name}": round(float(value), 4) for name, value in by_site.dropna().items()}
 
 

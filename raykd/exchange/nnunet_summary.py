@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from raykd.results.durable import write_atomically
-from raykd.results.reader import Run
+from raykd.results.reader import Run, deployed_models
 from raykd.results.sites import Sites
 from raykd.results.statistics import deployed_cases
 from raykd.scenario.errors import RaykdError
@@ -34,9 +34,7 @@ def summary_of(run: Run) -> dict[str, Any]:
     Raises:
         RaykdError: no test case was evaluated.
     """
-    cases = run.cases
-    models = {str(run.manifest["method"]): str(run.manifest["deployed"])} if {"method", "deployed"} <= run.manifest.keys() else None
-    deployed = deployed_cases(cases, models)
+    deployed = deployed_cases(run.cases, deployed_models([run]))
     if deployed.empty:
         raise RaykdError(f"{run.path}: no test case was evaluated yet, so there is nothing to sum up")
     voxels, names = _voxel_mm3(run.clients), dict[Any, str](Sites.of((run,), run.clients).names)

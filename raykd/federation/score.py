@@ -11,12 +11,16 @@ from statistics import fmean
 
 from raykd.federation.protocols import Row
 
+SHARED = ("global", "personal", "teacher")
+"""What counts at a site where the deployed model was not evaluated, the first that was: a site that takes no part has no model of
+its own, and some methods give it the teacher alone. The order is that of `raykd.results.statistics.MODELS`."""
+
 
 def mean_dsc(rows: Iterable[Row], split: str, deployed: str) -> float | None:
     """The mean over sites of the mean over their patients of the mean over a patient's cases; None where no case has a score.
 
     A case's DSC is the mean over the classes that its reference holds. At each site the deployed model counts where it was
-    evaluated, and the shared one before there are others.
+    evaluated, else the first of `SHARED` that was.
 
     Args:
         rows: of `cases`, from one evaluation.
@@ -25,10 +29,11 @@ def mean_dsc(rows: Iterable[Row], split: str, deployed: str) -> float | None:
     """
     sites: dict[int, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if row["split"] == split and row["client_id"] >= 0 and row["dsc"] is not None:
+        if row["split"] == split and row["client_id"] >= 0:
             sites[row["client_id"]][row["model"]].append(row)
-    chosen = (models.get(deployed) or models.get("global") for models in sites.values())
-    means = [_mean_of_patients(site) for site in chosen if site]
+    chosen = (next(models[name] for name in (deployed, *SHARED) if name in models) for models in sites.values())
+    scored = ([row for row in site if row["dsc"] is not None] for site in chosen)
+    means = [_mean_of_patients(site) for site in scored if site]
     return fmean(means) if means else None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from raykd.results.questions import Comparison
-from raykd.results.reader import Run, find_run_dirs, open_run
+from raykd.results.reader import Run, deployed_models, find_run_dirs, open_run
 from raykd.results.schema import TABLES
 from raykd.results.statistics import deployed_cases
 from raykd.scenario.errors import RaykdError
@@ -172,8 +172,8 @@ def _assemble(readable: Sequence[Run], notes: Sequence[str]) -> Evidence:
     frames = {name: comparison.table(name) for name in TABLES}
     labels = {str(run_id): str(label) for run_id, label in comparison.settings["label"].items()}
     tables = {name: frame.assign(method=frame["run_id"].astype(str).map(labels)) for name, frame in frames.items()}
-    deployed = {labels[run.run_id]: str(run.manifest["deployed"]) for run in runs if "deployed" in run.manifest}
-    evidence = Evidence(comparison, tables, labels, deployed_cases(tables["cases"], deployed), dict(comparison.names), ())
+    deployed = deployed_cases(tables["cases"], deployed_models(runs))
+    evidence = Evidence(comparison, tables, labels, deployed, dict(comparison.names), ())
     return replace(evidence, notes=(*notes, *unfinished, *comparison.notes, *_gaps(evidence)))
 
 

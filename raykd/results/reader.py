@@ -170,13 +170,17 @@ class Tables(TableAccess):
     def scores(self) -> pd.DataFrame:
         from raykd.results.statistics.scores import patient_class_scores
 
-        deployed = {run.run_id: str(run.manifest["deployed"]) for run in self.runs if "deployed" in run.manifest}
-        return patient_class_scores(self.cases, self.clients, deployed)
+        return patient_class_scores(self.cases, self.clients, deployed_models(self.runs))
 
     @property
     def dictionary(self) -> pd.DataFrame:
         """What every column holds, those included that the runs' methods added; see `raykd.results.dictionary.dictionary`."""
         return dictionary({name: pa.unify_schemas([read_schema(run.path, name) for run in self.runs]) for name in TABLES})
+
+
+def deployed_models(runs: Iterable[Run]) -> dict[str, str]:
+    """Run_id to the model that sites deploy in the end, of the runs that say so."""
+    return {run.run_id: str(run.manifest["deployed"]) for run in runs if "deployed" in run.manifest}
 
 
 def _names(run: Run) -> list[str]:

@@ -27,7 +27,7 @@ from raykd.scenario.fields import (
 )
 from raykd.scenario.labels import Label
 from raykd.scenario.privacy import Privacy
-from raykd.scenario.sites import Client, ClientGroup, Pool, num_training
+from raykd.scenario.sites import Client, ClientGroup, Pool
 from raykd.scenario.timing import Clock, Federation, timing_problems
 from raykd.scenario.traffic import Traffic, own_uploads
 from raykd.scenario.training import Augmentation, Student, Training
@@ -188,9 +188,9 @@ class Scenario(Strict):
 
     @model_validator(mode="after")
     def _times_are_known(self) -> Scenario:
-        sites = num_training(self.members())
-        held_out = sum(group.count * group.num_validation for group in self.clients)
-        for path, rule in timing_problems(self.federation, self.clock, sites, held_out):
+        training = [member for member in self.members() if not member.held_out]
+        num_validation = sum(member.group.num_validation for member in training)
+        for path, rule in timing_problems(self.federation, self.clock, len(training), num_validation):
             raise PydanticCustomError("timing", "{rule}", {"rule": rule, "at": path})
         if self.privacy is not None and self.federation.schedule.name == "buffered":
             rule = "must be absent where schedule is buffered: what is spent is reckoned by rounds; choose synchronous or deadline"

@@ -83,8 +83,8 @@ def timing_problems(federation: Federation, clock: Clock, num_clients: int, num_
 
     Args:
         federation, clock: as written.
-        num_clients: of all groups.
-        num_validation: validation cases of all clients.
+        num_clients: that train.
+        num_validation: validation cases of the clients that train; one that is held out has none.
     """
     schedule, stop = federation.schedule, federation.stop
     if clock.step_s is None and schedule.name != "synchronous":
@@ -92,7 +92,7 @@ def timing_problems(federation: Federation, clock: Clock, num_clients: int, num_
     if clock.step_s is None and stop.simulated_hours is not None:
         yield "federation.stop.simulated_hours", "needs clock.step_s, so that it does not depend on the machine that runs raykd"
     if stop.dsc is not None and num_validation == 0:
-        yield "federation.stop.dsc", "is judged on validation cases, and no client has any; give clients num_validation"
+        yield "federation.stop.dsc", "is judged on validation cases, and no client that trains has any; give clients num_validation"
     if schedule.name == "buffered":
         if federation.personal_rounds:
             yield "federation.personal_rounds", "must be 0 where schedule is buffered: sites have no rounds in common"

@@ -114,5 +114,5 @@ def test_a_site_without_a_model_of_its_own_is_scored_with_the_global_one() -> No
             for client, model in rows
         ]
     )
-    kept = deployed_cases(cases, {"ditto": "personal"})
+    kept = deployed_cases(cases, {"r": "personal"})
     assert list(zip(kept["client_id"], kept["model"], strict=True)) == [(0, "personal"), (1, "global")]

@@ -17,12 +17,14 @@ Bins = list[tuple[int, int, float, int]]
 """Index, voxels, confidence of each, correct."""
 
 
-def write(folder: Path, seed: int, cases: dict[tuple[int, str, str], Bins], *, has_scores: bool = True) -> None:
-    """A run of two sites, from the bins of each (client, patient, model); the shared model is deployed."""
+def write(
+    folder: Path, seed: int, cases: dict[tuple[int, str, str], Bins], *, has_scores: bool = True, deployed: str = "global"
+) -> None:
+    """A run of two sites, from the bins of each (client, patient, model)."""
     path = folder / f"run-{seed}"
     path.mkdir(parents=True)
     writer = RunWriter(path, {"run_id": path.name, "scenario": "s", "method": "fedavg", "seed": seed})
-    writer.write_manifest({**new_manifest("0", path.name), "status": "done", "deployed": "global"})
+    writer.write_manifest({**new_manifest("0", path.name), "status": "done", "deployed": deployed})
     (path / "scenario.yaml").write_text(yaml.safe_dump({"name": "s", "seed": seed, "method": {"name": "fedavg"}}))
     scored, counted = list[dict[str, Any]](), list[dict[str, Any]]()
     for (client, patient, model), bins in cases.items():
@@ -69,6 +71,14 @@ def test_seeds_are_averaged_and_models_told_apart(tmp_path: Path) -> None:
     assert table["overconfidence"].to_dict() == pytest.approx({"global": 0.1, "teacher": -0.1})
     assert table["is_deployed"].to_dict() == {"global": True, "teacher": False}
     assert (table["num_patients"] == 4).all() and table["brier"].isna().all()
+
+
+def test_sites_that_take_no_part_do_not_say_what_the_others_deploy(tmp_path: Path) -> None:
+    bins: Bins = [(13, 100, 0.9, 90)]
+    held_out = {(client, patient, "global"): bins for client in (0, 1) for patient in "ab"}
+    write(tmp_path, 0, {**held_out, (2, "a", "personal"): bins}, deployed="personal")
+    table = calibration(Comparison.of(load_runs([tmp_path]))).set_index("model")
+    assert table["is_deployed"].to_dict() == {"global": False, "personal": True}
 
 
 def test_the_curve_weighs_sites_alike_whatever_their_voxels(tmp_path: Path) -> None:

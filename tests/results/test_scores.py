@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from raykd.commands.looks import look
-from raykd.federation.score import mean_dsc
+from raykd.federation.score import SHARED, mean_dsc
+from raykd.results.questions import Comparison
 from raykd.results.reader import load_runs, open_run
+from raykd.results.statistics import MODELS, case_scores, deployed_cases, evaluated_cases, patient_scores
 from raykd.results.writer import RunWriter, new_manifest
 
 ROWS = (
@@ -33,16 +37,66 @@ def rows() -> list[dict[str, Any]]:
     return [{**row, "split": "test", "class_index": "xy".index(row["class_name"]) + 1, "is_ref_empty": False} for row in told]
 
 
+def _evaluation(rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Rows of one evaluation: at each site some of the models, patients with several cases, and classes that references lack."""
+    told = []
+    for client in (-1, 0, 1, 2, 3):
+        models = rng.permutation(MODELS)[: rng.integers(0, len(MODELS) + 1)]
+        lacks = {(case, name): rng.random() < 0.4 for case in range(4) for name in "xy"}
+        for model in models:
+            for (case, name), is_empty in lacks.items():
+                patient = {"patient_id": f"p{case // 2}" if client % 2 else None, "case_id": f"c{case}"}
+                dsc = None if is_empty else float(rng.random())
+                told.append({"client_id": client, "model": str(model), **patient, "class_name": name, "dsc": dsc})
+    common = {"run_id": "r", "method": "m", "seed": 0, "round": 1}
+    return [{**common, "split": str(rng.choice(["test", "test", "validation"])), **row} for row in told]
+
+
+@pytest.mark.parametrize("deployed", MODELS)
+def test_rows_in_hand_and_tables_give_the_same_score(deployed: str) -> None:
+    rng, num_scored = np.random.default_rng(11), 0
+    for _ in range(20):
+        drawn = _evaluation(rng)
+        frame = pd.DataFrame(drawn, columns=list(drawn[0]) if drawn else ["run_id", "client_id", "split", "model", "round", "dsc"])
+        frame["dsc"] = frame["dsc"].astype(float)
+        for chosen in (deployed_cases, evaluated_cases):
+            scores = patient_scores(case_scores(chosen(frame, {"r": deployed})))
+            of_tables = scores.iloc[:, 0].groupby("client_id").mean().mean() if len(scores) else None
+            assert mean_dsc(drawn, "test", deployed) == (None if of_tables is None else pytest.approx(of_tables, abs=1e-12))
+        num_scored += of_tables is not None
+    assert num_scored > 10 and SHARED == MODELS
+
+
+def _rows(*places: tuple[int, int, str]) -> list[dict[str, Any]]:
+    """Rows of (round, client, model), one case each."""
+    common = {"split": "test", "patient_id": "p", "case_id": "c", "class_index": 1, "class_name": "x", "dsc": 0.5}
+    return [{**common, "round": number, "client_id": client, "model": model} for number, client, model in places]
+
+
+def test_a_first_site_that_takes_no_part_does_not_say_what_the_others_deploy(tmp_path: Path) -> None:
+    """Site 0 has the shared model alone; site 1 has one of its own in the end. Site 2 has nothing but the teacher."""
+    before = _rows((0, 0, "global"), (0, 1, "global"))
+    last = _rows((1, 0, "global"), (1, 1, "global"), (1, 1, "personal"), (1, 2, "teacher"))
+    shown = Comparison.of(load_runs([_written(tmp_path, [*before, *last])])).evaluated
+    told = shown[["round", "client_id", "model"]].astype({"model": str}).to_records(index=False).tolist()
+    assert told == [(0, 0, "global"), (0, 1, "global"), (1, 0, "global"), (1, 1, "personal"), (1, 2, "teacher")]
+
+
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
-    path = tmp_path / "run"
+    return _written(tmp_path, rows())
+
+
+def _written(folder: Path, cases: list[dict[str, Any]]) -> Path:
+    """A run of two rounds whose sites deploy models of their own."""
+    path = folder / "run"
     path.mkdir()
     writer = RunWriter(path, {"run_id": "run-1", "scenario": "knees", "method": "ours", "seed": 3})
     writer.write_manifest({**new_manifest("0123", "run-1"), "deployed": "personal", "status": "done"})
     (path / "scenario.yaml").write_text("name: knees\nclasses: [x, y]\nfederation: {rounds: 2}\n")
     writer.write("clients", [{"client_id": i, "group": "rural", "client_name": f"rural-{i}"} for i in (0, 1)], "clients")
     writer.write("rounds", [{"round": i} for i in (0, 1)], "rounds")
-    writer.write("cases", rows(), "rounds")
+    writer.write("cases", cases, "rounds")
     return path
 
 

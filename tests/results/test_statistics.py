@@ -75,7 +75,7 @@ def test_only_the_deployed_model_in_the_last_round_on_test_cases_counts() -> Non
     assert deployed_cases(mixed).reset_index(drop=True).equals(good)
     without_global = mixed[~((mixed["model"] == "global") & (mixed["round"] == 4))]
     assert set(deployed_cases(without_global)["model"]) == {"personal"}
-    assert set(deployed_cases(mixed, {"m": "teacher"})["model"]) == {"teacher"}
+    assert set(deployed_cases(mixed, {"r": "teacher"})["model"]) == {"teacher"}
     assert set(deployed_cases(mixed[mixed["model"] == "teacher"])["model"]) == {"teacher"}
     assert deployed_cases(good[:0]).empty
 

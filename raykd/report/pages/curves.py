@@ -8,6 +8,7 @@ from raykd.report import figures
 from raykd.report.blocks import Block, Drawing, Figures, Text
 from raykd.report.material import Material
 from raykd.report.svg import WIDTH, Scale, spanning
+from raykd.results.reader import deployed_models
 from raykd.results.statistics import evaluated_cases
 
 KEY = "curves"
@@ -38,7 +39,6 @@ def page(material: Material) -> list[Block]:
 
 def _points(material: Material) -> pd.DataFrame:
     evidence = material.evidence
-    models = evidence.deployed.groupby("run_id", observed=True)["model"].first()
-    shown = evaluated_cases(evidence.tables["cases"], {str(run_id): str(model) for run_id, model in models.items()})
+    shown = evaluated_cases(evidence.tables["cases"], deployed_models(evidence.comparison.runs))
     shown = shown.assign(rounds_done=shown["round"].astype("int64") + 1)
     return shown.groupby(["method", "client_id", "rounds_done"], observed=True)["dsc"].mean().rename("score").reset_index()

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from raykd.results.questions.comparison import Comparison
+from raykd.results.reader import deployed_models
 from raykd.results.statistics import (
     BETTER,
     NO_VERDICT,
@@ -113,12 +114,20 @@ def _models(comparison: Comparison) -> Iterator[tuple[dict[str, object], pd.Data
     case_ids = rows["case_id"].astype(str)
     rows = rows.assign(case_id=case_ids, patient_id=rows["patient_id"].astype(object).fillna(case_ids).astype(str))
     rows = rows.astype({"client_id": "int64", "num_voxels": float, "num_correct": float, "model": str})
-    deployed = comparison.deployed.astype({"model": str}).groupby("cell")["model"].agg(lambda models: models.mode().iloc[0])
+    deployed = _deployed_models(comparison)
     cells = comparison.cells.to_dict("index")
     for key, bins in rows.groupby(["cell", "model"], sort=True):
         cell, model = cast(tuple[int, str], key)
         told = {name: cells[cell][name] for name in ("method", "condition")}
         yield {**told, "model": model, "is_deployed": deployed.get(cell) == model}, bins
+
+
+def _deployed_models(comparison: Comparison) -> dict[int, str]:
+    """Cell to the model that its sites deploy: as its runs say, else the one that most of its scores are of."""
+    rows = comparison.deployed.astype({"model": str})
+    found = rows.groupby("cell")["model"].agg(lambda models: models.mode().iloc[0]).to_dict()
+    cells = comparison.settings["cell"].to_dict()
+    return found | {cells[run_id]: model for run_id, model in deployed_models(comparison.runs).items()}
 
 
 def _sample(cases: pd.DataFrame) -> Sample:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from raykd.results.reader import Run, Tables
+from raykd.results.reader import Run, Tables, deployed_models
 from raykd.results.settings import Conditions, Setting
 from raykd.results.sites import Sites
 from raykd.results.statistics import RANGES, Metric, Sample, case_scores, deployed_cases, evaluated_cases, patient_scores
@@ -132,17 +132,12 @@ class Comparison:
     @cached_property
     def deployed(self) -> pd.DataFrame:
         """Test cases of the clients, last round, deployed model, with the run's cell."""
-        cases = self.table("cases")
-        by_run = cases.assign(method=cases["run_id"].astype(str))
-        models = {run.run_id: str(run.manifest["deployed"]) for run in self.runs if "deployed" in run.manifest}
-        return self.with_cells(deployed_cases(by_run, models))
+        return self.with_cells(deployed_cases(self.table("cases"), deployed_models(self.runs)))
 
     @cached_property
     def evaluated(self) -> pd.DataFrame:
         """Test cases of the clients in every evaluated round, with the run's cell."""
-        models = self.deployed.groupby("run_id", observed=True)["model"].first()
-        named = {str(run_id): str(model) for run_id, model in models.items()}
-        return self.with_cells(evaluated_cases(self.table("cases"), named))
+        return self.with_cells(evaluated_cases(self.table("cases"), deployed_models(self.runs)))
 
     def with_cells(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Rows of a table with `cell`, and with `method` as cells name it."""

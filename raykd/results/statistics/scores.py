@@ -25,16 +25,16 @@ def deployed_cases(cases: pd.DataFrame, models: Mapping[str, str] | None = None)
 
     Args:
         cases: the `cases` table of one or several runs.
-        models: method to model, where another than the first of `MODELS` present is deployed.
+        models: run_id to model, where another than the first of `MODELS` present is deployed.
     """
     rows = cases[(cases["split"] == "test") & (cases["client_id"] >= 0)]
     last = rows.groupby("run_id", observed=True)["round"].transform("max")
     rows = rows[rows["round"] == last]
     kept = []
-    for _, client in rows.groupby(["run_id", "client_id"], observed=True):
+    for (run_id, _), client in rows.groupby(["run_id", "client_id"], observed=True):
         present = set(client["model"])
         first = next((model for model in MODELS if model in present), "")
-        chosen = (models or {}).get(client["method"].iloc[0], first)
+        chosen = (models or {}).get(str(run_id), first)
         chosen = chosen if chosen in present else first  # a site that took no part has no model of its own
         kept.append(client[client["model"] == chosen])
     return pd.concat(kept) if kept else rows
@@ -42,17 +42,17 @@ def deployed_cases(cases: pd.DataFrame, models: Mapping[str, str] | None = None)
 
 def evaluated_cases(cases: pd.DataFrame, models: Mapping[str, str]) -> pd.DataFrame:
     """The rows that say how a method fared in every round: test cases of the clients, of the model that is deployed in the end, or
-    of the shared one in rounds before there are others.
+    of the first of `MODELS` that was evaluated at a client in that round where the deployed one was not.
 
     Args:
         cases: the `cases` table of one or several runs.
         models: run_id to the model that is deployed in the end; global where it is silent.
     """
-    names = cases["model"].astype(str)
-    is_deployed = names == cases["run_id"].astype(str).map(models).fillna("global")
-    has_deployed = is_deployed.groupby([cases["run_id"], cases["client_id"], cases["round"]], observed=True).transform("any")
-    is_shown = is_deployed | (~has_deployed & (names == "global"))
-    return cases[(cases["split"] == "test") & (cases["client_id"] >= 0) & is_shown]
+    rows = cases[(cases["split"] == "test") & (cases["client_id"] >= 0)]
+    names = rows["model"].astype(str)
+    place = names.map({name: number for number, name in enumerate(MODELS, start=1)}).astype(int)
+    place = place.mask(names == rows["run_id"].astype(str).map(models).fillna("global"), 0)
+    return rows[place == place.groupby([rows["run_id"], rows["client_id"], rows["round"]], observed=True).transform("min")]
 
 
 def patient_class_scores(cases: pd.DataFrame, clients: pd.DataFrame, models: Mapping[str, str]) -> pd.DataFrame:
@@ -62,9 +62,7 @@ def patient_class_scores(cases: pd.DataFrame, clients: pd.DataFrame, models: Map
         cases, clients: the tables of one or several runs.
         models: run_id to the model that is deployed, where the run says so.
     """
-    methods = cases["method"].astype(str)
-    by_run = cases.assign(method=cases["run_id"].astype(str))
-    rows = deployed_cases(by_run, models).assign(method=methods)
+    rows = deployed_cases(cases, models)
     rows = rows.assign(patient_id=rows["patient_id"].astype(object).fillna(rows["case_id"]).astype(str))
     keys = ["run_id", "scenario", "method", "seed", "client_id", "patient_id", "model", "class_index", "class_name"]
     means = rows.groupby(keys, observed=True)[list(HIGHER_IS_BETTER)].mean().reset_index()

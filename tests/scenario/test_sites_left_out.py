@@ -67,6 +67,17 @@ def test_what_leaves_nobody_to_train_or_to_test_is_refused(changes: dict[str, An
     assert part in str(refused.value)
 
 
+def test_the_validation_cases_of_a_site_that_is_held_out_are_none() -> None:
+    """It tests on all that it has, so a target would never be judged."""
+    groups = [{"group": name, "source": PHANTOM, "num_test": 1, "num_validation": int(name == "b")} for name in ("a", "b")]
+    target: dict[str, Any] = {"clients": groups, "federation": {"rounds": 2, "stop": {"dsc": 0.8}}}
+    assert _scenario(**target).federation.stop.dsc == 0.8
+    with pytest.raises(
+        ScenarioError, match=r"federation\.stop\.dsc: is judged on validation cases, and no client that trains has any"
+    ):
+        _scenario(**target, held_out="b")
+
+
 def test_a_federation_may_be_tested_at_the_site_that_is_held_out_alone() -> None:
     assert [member.group.num_test for member in _scenario(**_untested(held_out="b")).members()] == [0, 0]
 
