@@ -181,6 +181,8 @@ def test_a_key_of_the_source_can_be_set_and_a_wrong_one_is_refused() -> None:
     assert [case["case_id"] for case in check_json("b", "--set", "suffix=FLAIR")["cases"]] == ["sub-0", "sub-1"]
     with pytest.raises(RaykdError, match="sufix: unknown key; did you mean 'suffix'"):
         raise check("b", "--set", "sufix=FLAIR").exception
+    with pytest.raises(RaykdError, match="unknown source 'None'"):
+        raise check("b", "--set", "name=null").exception
 
 
 def test_notes_are_no_problems_and_ct_becomes_part_of_the_block() -> None:

@@ -81,7 +81,8 @@ class Slice:
 
 def series_files(folder: Path) -> tuple[Path, ...]:
     """The files of a series folder by name; hidden ones and `DICOMDIR` are none of a series."""
-    return tuple(sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != "." and path.name != "DICOMDIR"))
+    there = folder.iterdir() if folder.is_dir() else ()
+    return tuple(sorted(path for path in there if path.is_file() and path.name[0] != "." and path.name != "DICOMDIR"))
 
 
 def read_slice(path: Path, case_id: str) -> Slice:
