@@ -213,6 +213,23 @@ def test_patterns_given_by_hand_are_taken() -> None:
     assert told["source"]["images"] == "d/*_t2.nii.gz" and len(told["cases"]) == 3 and told["problems"] == []
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"Image,Label,Patient\n0_t1.nii.gz,0_seg.nii.gz,p\n", ""),
+        (b"image;patient\n0_t1.nii.gz;p\n", "separated by commas"),
+        ("image,患者\n0_t1.nii.gz,山\n".encode("cp932"), "Shift-JIS"),
+        ("image,patient\n0_t1.nii.gz,p\n".encode("utf-16"), "UTF-16"),
+    ],
+)
+def test_a_table_that_names_patients_is_never_passed_over(content: bytes, told: str) -> None:
+    sound()
+    Path("d/rows.csv").write_bytes(content)
+    found = check_json("d")
+    assert found["guess"] == "guessed: --manifest rows.csv" and all(told in problem for problem in found["problems"])
+    assert len(found["problems"]) == bool(told)
+
+
 def test_a_manifest_names_patients() -> None:
     sound()
     Path("d/rows.csv").write_text("image,label,patient\n0_t1.nii.gz,0_seg.nii.gz,p\n1_t1.nii.gz,1_seg.nii.gz,p\n")
