@@ -192,7 +192,7 @@ def test_notes_are_no_problems_and_ct_becomes_part_of_the_block() -> None:
     result = check("d", "--json")
     told = json.loads(result.stdout)
     assert result.exit_code == 0 and told["problems"] == [] and told["source"]["modality"] == "ct"
-    assert len(told["notes"]) == 2 and "look like CT" in told["notes"][0] and "nothing but background in 0;" in told["notes"][1]
+    assert len(told["notes"]) == 2 and "look like CT" in told["notes"][0] and "every class in 1 of 3 (0);" in told["notes"][1]
     shown = check("d")
     assert shown.exit_code == 0 and shown.stderr.count("note: d: ") == 2
     assert check_json("d", "--set", "modality=ct")["notes"] == told["notes"][1:]

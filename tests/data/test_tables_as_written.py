@@ -194,7 +194,22 @@ def test_a_known_column_beside_a_synonym_leaves_that_a_trait(root: Path) -> None
 
 @pytest.mark.parametrize(
     "name",
-    "age sex site scanner patient_age inpatient outpatient image_quality label_type stage kl_grade outlier outline_by present".split(),
+    [
+        *(
+            "age",
+            "sex",
+            "site",
+            "scanner",
+            "patient_age",
+            "inpatient",
+            "outpatient",
+            "image_quality",
+            "label_type",
+            "stage",
+            "kl_grade",
+        ),
+        *("outlier", "outline_by", "present"),
+    ],
 )
 def test_traits_are_not_taken_for_known_columns(name: str) -> None:
     assert not any(looks_like(name, column) for column in COLUMNS)
