@@ -65,10 +65,11 @@ def _grouped(notes: Iterable[FileNote]) -> list[str]:
     by_what: dict[str, list[FileNote]] = {}
     for note in notes:
         by_what.setdefault(note.what, []).append(note)
-    return [
-        f"{own[0].path}: case {own[0].case_id!r}{f' and {len(own) - 1} more files' if len(own) > 1 else ''}: {what}: {own[0].got}"
-        for what, own in by_what.items()
-    ]
+    return [f"{own[0].path}: case {own[0].case_id!r}{_more(len(own) - 1)}: {what}: {own[0].got}" for what, own in by_what.items()]
+
+
+def _more(num: int) -> str:
+    return f" and {num} more file{'s' if num > 1 else ''}" if num else ""
 
 
 def problems_of(source: Source) -> list[str]:
