@@ -49,7 +49,7 @@ def main() -> NoReturn:
 
     _print_anything()
     try:
-        _refuse_removed_directory()
+        _refuse_places()
         app(prog_name="raykd")
     except RaykdError as error:
         _end(str(error), REFUSED)
@@ -60,15 +60,28 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _refuse_removed_directory() -> None:
-    """Raises `RaykdError` where the current directory, from which relative paths start, is not there any more."""
+def _refuse_places() -> None:
+    """Raises `RaykdError` where the current directory, from which relative paths start, is not there any more, and where it, an
+    argument or the cache has a name that is no text: tables and JSON could not hold it.
+    """
     from raykd.scenario.errors import RaykdError
 
     try:
-        Path.cwd()
+        here = str(Path.cwd())
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise RaykdError(f"the current directory cannot be used ({reason}); change to one that is there") from None
+    for name in (*sys.argv[1:], here, os.environ.get("RAYKD_CACHE", "")):
+        if not _is_text(name):
+            raise RaykdError(f"names of files and directories must be text in UTF-8, got {name!r}; rename it, or give another path")
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _print_anything() -> None:

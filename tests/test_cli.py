@@ -129,6 +129,21 @@ def test_a_current_directory_that_was_removed_is_a_sentence(raykd: Raykd, tmp_pa
     _refused(raykd("list", "sources"), "the current directory cannot be used", "change to one that is there")
 
 
+@pytest.mark.parametrize("place", ["argument", "cache", "directory"])
+def test_a_place_whose_name_is_no_text_is_refused(
+    raykd: Raykd, scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    if place == "cache":
+        monkeypatch.setenv("RAYKD_CACHE", name)
+    elif place == "directory":
+        Path(name).mkdir()
+        monkeypatch.chdir(name)
+    out = Path(name if place == "argument" else tmp_path / "o")
+    _refused(raykd("run", scenario, *IN_PROCESS, "--out", out), "text in UTF-8", "udcff")
+    assert not out.exists()
+
+
 def test_a_user_without_a_home_is_told_to_set_the_cache(raykd: Raykd, scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")

@@ -130,7 +130,7 @@ def _source(block: dict[str, Any], owner: str) -> FileSource:
     from raykd.scenario.problems import problems_of
     from raykd.scenario.registry import SOURCES
 
-    cls = SOURCES.get(block["name"])
+    cls = SOURCES.get(str(block.get("name")))
     if not issubclass(cls, FileSource):
         raise RaykdError(f"source {block['name']}: must be one that reads files, got one that makes its cases")
     try:

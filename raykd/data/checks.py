@@ -42,6 +42,7 @@ def _inspect(source: Source, *, has_labels: bool) -> Inspection:
         return Inspection(problems=problems_of(source))
     found = inspect_source(source, source.load, {name: (index,) for index, name in enumerate(source.classes, start=1)})
     if has_labels and not found.problems:
-        found.problems.extend(unmatched(source, found.facts))
+        if refused := unmatched(source, found.facts):
+            return Inspection(found.facts, refused)
         found.notes.extend(outline_notes(source, found.facts))
     return found

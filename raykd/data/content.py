@@ -8,7 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 MAX_NAMED = 5
-"""Cases named in one note."""
+"""Cases, or classes, named in one note."""
+EVERY_CLASS = "every class"
+SAY_SO = (
+    "if nobody looked for a class in a case, say so in a manifest's column 'outlined', and if it is known not to be there, in its "
+    "column 'absent'"
+)
 MIN_CASES = 5
 """Cases with a class from which its volumes are compared."""
 MIN_VOXELS = 30
@@ -56,15 +61,18 @@ def content_notes(facts: Sequence[CaseFacts], classes: Classes | None = None, mo
 
     Args:
         facts: of the cases that could be read.
-        classes: whose volumes are compared; absent: every value found is a class.
+        classes: whose volumes are compared, in the order in which `outlined` and `absent` number them; None: every value found is
+            a class, and a label is empty where it has none.
         modality: that the source is told to have; "": it has no such setting.
     """
     labelled = [case for case in facts if case.voxels is not None]
-    classes = _values_found(labelled) if classes is None else classes
+    found = _values_found(labelled)
     return [
         *_modality_notes(facts, modality),
-        *_empty_notes(labelled),
-        *(note for name, values in classes.items() for note in _volume_notes(labelled, name, values)),
+        *_empty_notes(
+            labelled, {EVERY_CLASS: tuple(value for own in found.values() for value in own)} if classes is None else classes
+        ),
+        *(note for name, values in (classes or found).items() for note in _volume_notes(labelled, name, values)),
     ]
 
 
@@ -84,15 +92,22 @@ def _modality_notes(facts: Sequence[CaseFacts], modality: str) -> Iterator[str]:
         yield f"{facts[0].owner}: images look like CT (voxels down to {got:.0f}), got modality: mr; set modality: ct"
 
 
-def _empty_notes(labelled: Sequence[CaseFacts]) -> Iterator[str]:
-    if empty := [case for case in labelled if not any(value for value in case.voxels or ())]:
-        hint = "remove labels that nobody drew; keep those of patients without the structure"
-        yield f"{empty[0].owner}: labels should mark a voxel, got nothing but background in {_named(empty)}; {hint}"
+def _empty_notes(labelled: Sequence[CaseFacts], classes: Classes) -> Iterator[str]:
+    """One sentence for the classes that some labels lack, though their annotators were to look for them."""
+    told, never = list[str](), list[str]()
+    for number, (name, values) in enumerate(classes.items(), start=1):
+        expected = [case for case in labelled if (case.outlined is None or number in case.outlined) and number not in case.absent]
+        empty = [case for case in expected if not any((case.voxels or {}).get(value) for value in values)]
+        told += [f"{name} in {len(empty)} of {len(expected)} ({_named(empty)})"] if empty else []
+        never += [name] if empty and len(empty) == len(expected) and name != EVERY_CLASS else []
+    if told:
+        nowhere = f"; for what no case has, write [] in label_values ({_listed(never)})" if never else ""
+        yield f"{labelled[0].owner}: some labels have no voxel of a class: {_listed(told)}; {SAY_SO}{nowhere}"
 
 
 def _volume_notes(labelled: Sequence[CaseFacts], name: str, values: Sequence[int]) -> Iterator[str]:
-    """Cases whose volume of a class is unlike the others': by the median and the median absolute deviation of log volumes, the
-    latter scaled to the standard deviation of a normal distribution (Leys et al., J Exp Soc Psychol 49:764, 2013).
+    """One sentence for the cases whose volume of a class is unlike the others': by the median and the median absolute deviation of
+    log volumes, the latter scaled to the standard deviation of a normal distribution (Leys et al., J Exp Soc Psychol 49:764, 2013).
     """
     volumes_ml = [(case, case.volume_ml(values)) for case in labelled if case.volume_ml(values) > 0]
     if len(volumes_ml) < MIN_CASES:
@@ -102,15 +117,20 @@ def _volume_notes(labelled: Sequence[CaseFacts], name: str, values: Sequence[int
     centre = statistics.median(logs)
     spread = 1.4826 * statistics.median(abs(log - centre) for log in logs)
     limit = max(math.log(OUTLIER_FACTOR), OUTLIER_SPREADS * spread)
-    if num_voxels < MIN_VOXELS:
-        return
-    for (case, volume_ml), log in zip(volumes_ml, logs, strict=True):
-        if abs(log - centre) > limit:
-            got = f"{volume_ml:,.3g} mL" if volume_ml < 100 else f"{volume_ml:,.0f} mL"
-            rule = f"{name} should be about as large as in other cases (median {math.exp(centre):,.3g} mL of {len(volumes_ml)})"
-            yield f"{case.owner}: case {case.case_id!r}: {rule}, got {got}; look at it"
+    unlike = [found for found, log in zip(volumes_ml, logs, strict=True) if abs(log - centre) > limit]
+    if unlike and num_voxels >= MIN_VOXELS:
+        got = _listed([f"{_millilitres(volume_ml)} in {case.case_id}" for case, volume_ml in unlike])
+        rule = f"{name} should be about as large as in other cases (median {math.exp(centre):,.3g} mL of {len(volumes_ml)})"
+        yield f"{unlike[0][0].owner}: {rule}, got {got}; look at {'it' if len(unlike) == 1 else 'them'}"
+
+
+def _millilitres(volume_ml: float) -> str:
+    return f"{volume_ml:,.3g} mL" if volume_ml < 100 else f"{volume_ml:,.0f} mL"
 
 
 def _named(cases: Sequence[CaseFacts]) -> str:
-    more = f" and {len(cases) - MAX_NAMED} more" if len(cases) > MAX_NAMED else ""
-    return ", ".join(case.case_id for case in cases[:MAX_NAMED]) + more
+    return _listed([case.case_id for case in cases])
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words[:MAX_NAMED]) + (f" and {len(words) - MAX_NAMED} more" if len(words) > MAX_NAMED else "")

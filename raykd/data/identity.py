@@ -93,6 +93,6 @@ def unnamed_patients(source: Source) -> str:
         return ""
     names = next(iter(several.values()))
     return (
-        f"{source.owner}: {len(several)} beginnings of names have several cases, as {listed(names)}, and each counts as a patient "
-        "of its own; if one patient has them, say so (patient_pattern, or a column patient), or a patient is trained and tested on"
+        f"{source.owner}: names of cases that begin alike, as {listed(names)}, count as different patients ({len(several)} such "
+        "groups); if they are of one patient, say so (patient_pattern, or a column patient), or a patient is trained and tested on"
     )

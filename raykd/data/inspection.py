@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from raykd.data.case import Case
-from raykd.data.content import MAX_NAMED, CaseFacts, Classes, content_notes
+from raykd.data.content import CaseFacts, Classes, content_notes
 from raykd.data.integrity import DamagedFile, digest
-from raykd.data.sources._base import CaseKey, Source
+from raykd.data.sources._base import CaseKey, FileNote, Source
 from raykd.scenario.errors import DataError
 
 
@@ -40,7 +40,7 @@ def inspect_source(source: Source, load: Callable[[CaseKey], Case], classes: Cla
         load: reads a case.
         classes: the values of each class in what `load` gives; None: every value is a class.
     """
-    facts, problems, of_cases = list[CaseFacts](), list[str](), list[str]()
+    facts, problems, of_cases = list[CaseFacts](), list[str](), list[FileNote]()
     try:
         keys = source.keys()
         images = Counter(path for key in keys for path in source.files(key)[:1])
@@ -55,10 +55,21 @@ def inspect_source(source: Source, load: Callable[[CaseKey], Case], classes: Cla
                 problems += str(error).splitlines()
     except DataError as error:
         problems = str(error).splitlines()
-    more = [f"{source.owner}: {len(of_cases) - MAX_NAMED} more notes on single files"] if len(of_cases) > MAX_NAMED else []
-    notes = [*of_cases[:MAX_NAMED], *more, *content_notes(facts, classes, getattr(source.settings, "modality", ""))]
+    notes = [*_grouped(of_cases), *content_notes(facts, classes, getattr(source.settings, "modality", ""))]
     # A check says all that is wrong with a case, where loading ends with the first.
     return Inspection(facts, (problems_of(source) or problems) if problems else [], notes)
+
+
+def _grouped(notes: Iterable[FileNote]) -> list[str]:
+    """One sentence for everything that is told of files, with the first of them."""
+    by_what: dict[str, list[FileNote]] = {}
+    for note in notes:
+        by_what.setdefault(note.what, []).append(note)
+    return [f"{own[0].path}: case {own[0].case_id!r}{_more(len(own) - 1)}: {what}: {own[0].got}" for what, own in by_what.items()]
+
+
+def _more(num: int) -> str:
+    return f" and {num} more file{'s' if num > 1 else ''}" if num else ""
 
 
 def problems_of(source: Source) -> list[str]:

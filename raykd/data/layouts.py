@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -87,8 +87,8 @@ def _decathlon(folder: Path) -> Guess | None:
 
 def _dataset_json(folder: Path) -> dict[str, Any]:
     try:
-        content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        content = json.loads((folder / "dataset.json").read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -128,7 +128,7 @@ def _oai(folder: Path) -> Guess | None:
 
 
 def _manifest(folder: Path) -> Guess | None:
-    """A table with a column `image`."""
+    """A table with a column `image`, whatever its encoding and its separator: the source says what is wrong with them."""
     tables = [path for ending in ("csv", "json") for path in visible(folder, f"*.{ending}") if "image" in _columns(path)]
     others = tuple((path.name, 1) for path in tables[1:])
     return (
@@ -140,13 +140,16 @@ def _manifest(folder: Path) -> Guess | None:
 
 def _columns(path: Path) -> Iterable[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".csv":
-            return next(csv.reader(text.splitlines()), [])
-        rows = json.loads(text)
-        return rows[0].keys() if isinstance(rows, list) and rows and isinstance(rows[0], dict) else []
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error):
+        content = path.read_bytes()
+        encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+        text = content.decode(encoding, "replace")
+        rows = json.loads(text) if path.suffix == ".json" else []
+    except (OSError, json.JSONDecodeError, RecursionError):
         return []
+    if path.suffix == ".csv":
+        line = next(filter(str.strip, text.splitlines()), "")
+        return [name.strip().strip('"').casefold() for name in re.split(r"[,;\t|]", line)]
+    return [name.casefold() for name in rows[0]] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else []
 
 
 def _dicom(folder: Path) -> Guess | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from raykd.data.integrity import DamagedFile
 
 TOLERANCE_MM, TOLERANCE_EDGE = 0.03, 0.03
 """How far apart two grids that count as one may lie at any corner of a volume: in mm, and as a share of the smallest voxel edge."""
+SAME_SPACING = 0.005
+"""The difference of two spacings, relative to one of them, above which they are two and not one that was rounded."""
 SHEAR_EDGE = 0.25
 """How far a volume's corner may lie from that of the nearest volume with right angles, as a share of the smallest voxel edge."""
 NIFTI_UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
@@ -23,6 +25,8 @@ NRRD_SPACES = ("right-anterior-superior", "ras", "left-anterior-superior", "las"
 """Spaces of an NRRD file that say which way a patient's right, front and head are."""
 
 Affine = NDArray[np.float64]
+Told = tuple[str, str]
+"""What is unusual of a file, in words that hold for every such file, and what is written in this one."""
 
 
 def distance_mm(one: Affine, other: Affine, shape: tuple[int, ...]) -> float:
@@ -54,7 +58,7 @@ def check_right_angles(affine: Affine, shape: tuple[int, ...]) -> None:
         )
 
 
-def nifti_affine(header: Any, shape: tuple[int, ...]) -> tuple[Affine, list[str]]:
+def nifti_affine(header: Any, shape: tuple[int, ...]) -> tuple[Affine, list[Told]]:
     """The affine of a NIfTI header in mm, and what a user should know of it.
 
     The sform counts where its code is above 0, else the qform, else the voxel edges alone.
@@ -66,19 +70,18 @@ def nifti_affine(header: Any, shape: tuple[int, ...]) -> tuple[Affine, list[str]
     Raises:
         DamagedFile: the unit is none of length; sform and voxel edges differ in spacing; sform and qform mirror one another.
     """
-    scale, notes = np.diag([*[nifti_unit_mm(header)] * 3, 1.0]), []
+    scale, notes = np.diag([*[nifti_unit_mm(header)] * 3, 1.0]), list[Told]()
     (sform, has_sform), (qform, has_qform) = _sform(header), _qform(header)
     told = f"sform {_text(sform, has_sform)}, qform {_text(qform, has_qform)}"
     if has_sform:
-        _check_poses(header, sform, qform if has_qform else None, shape, told)
+        _check_poses(header, sform, qform if has_qform else None, told)
+        notes += _sform_notes(header, sform, has_qform, shape)
     if has_sform and has_qform and (off := distance_mm(scale @ sform, scale @ qform, shape)) > tolerance_mm(scale @ sform):
-        notes.append(f"sform and qform place it {off:.1f} mm apart, and the sform counts: {told}")
+        notes.append(("sform and qform differ, and the sform counts", f"{off:.1f} mm apart, {told}"))
     if not has_sform and not has_qform:
-        notes.append(f"its pose is not known, and its axes are taken to run to the left, to the front and upwards: {told}")
-    if int(header["xyzt_units"]) & 7 in (1, 3):
-        notes.append(
-            f"its unit of length is the {'metre' if int(header['xyzt_units']) & 7 == 1 else 'micron'}, and is read as such"
-        )
+        notes.append(("the pose is not known, and the axes are taken to run to the left, to the front and upwards", told))
+    if unit := {1: "metre", 3: "micron"}.get(int(header["xyzt_units"]) & 7):
+        notes.append(("the unit of length is not the millimetre, and is read as it is", unit))
     affine = sform if has_sform else qform if has_qform else header.get_base_affine()
     return scale @ np.asarray(affine, dtype=np.float64), notes
 
@@ -99,20 +102,35 @@ def _qform(header: Any) -> tuple[Affine, bool]:
     try:
         return np.asarray(header.get_qform(), dtype=np.float64), int(header["qform_code"]) > 0
     except ValueError as error:
-        if int(header["qform_code"]) > 0:
+        if int(header["qform_code"]) > 0 and int(header["sform_code"]) <= 0:
             raise DamagedFile("the qform must be a rotation", str(error), "set the qform of the file") from None
         return np.full((4, 4), np.nan), False
 
 
-def _check_poses(header: Any, sform: Affine, qform: Affine | None, shape: tuple[int, ...], told: str) -> None:
+def _check_poses(header: Any, sform: Affine, qform: Affine | None, told: str) -> None:
     """Raises `DamagedFile` where a header holds two spacings, or two handednesses."""
     hint = "find out which of the two is right, and write it to both"
-    edges, written = np.linalg.norm(sform[:3, :3], axis=0), np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
-    if np.abs(edges - written).max() * max(shape) > tolerance_mm(sform) and np.linalg.matrix_rank(sform[:3, :3]) == 3:
+    edges, written = _spacings(header, sform)
+    if (np.abs(edges - written) > SAME_SPACING * edges).any() and np.linalg.matrix_rank(sform[:3, :3]) == 3:
         got = f"{edges.round(4).tolist()} and {written.round(4).tolist()}; {told}"
         raise DamagedFile("spacing must be the same in sform and pixdim", got, hint)
     if qform is not None and np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
         raise DamagedFile("sform and qform must not mirror one another", told, hint)
+
+
+def _sform_notes(header: Any, sform: Affine, has_qform: bool, shape: tuple[int, ...]) -> Iterator[Told]:
+    """What in a header does not agree with its sform, and counts for nothing, where its qform does not tell."""
+    edges, written = _spacings(header, sform)
+    if int(header["qform_code"]) > 0 and not has_qform:
+        yield "the qform is no rotation, and the sform counts", f"quaternion {[float(header[f'quatern_{axis}']) for axis in 'bcd']}"
+    elif not has_qform and np.abs(edges - written).max() * max(shape) > tolerance_mm(sform):
+        got = f"{edges.round(4).tolist()} and {written.round(4).tolist()}"
+        yield "spacings of sform and pixdim differ as by rounding, and the sform counts", got
+
+
+def _spacings(header: Any, sform: Affine) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The voxel edges of an sform, and those that stand in the header."""
+    return np.linalg.norm(sform[:3, :3], axis=0), np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
 
 
 def _text(affine: Affine, is_set: bool) -> str:
@@ -146,20 +164,15 @@ def itk_unit_mm(name: str, fields: Mapping[str, str]) -> float:
     return UNITS_MM[units.pop()]
 
 
-def itk_notes(name: str, fields: Mapping[str, str]) -> list[str]:
+def itk_notes(name: str, fields: Mapping[str, str]) -> list[Told]:
     """What a user should know of the pose of an NRRD or MetaImage file."""
     if name.endswith(".nrrd"):
         space = fields.get("space", "none").lower()
-        is_known, told = space in NRRD_SPACES and "space directions" in fields, f"space {space}"
+        is_known, got = space in NRRD_SPACES and "space directions" in fields, f"space {space}"
     else:
         is_known = any(key in fields for key in ("transformmatrix", "rotation", "orientation"))
-        told = f"AnatomicalOrientation {fields.get('anatomicalorientation', 'none')}, no TransformMatrix"
+        got = f"AnatomicalOrientation {fields.get('anatomicalorientation', 'none')}, no TransformMatrix"
+    unknown = ("the pose is not known, and the axes are taken to run to the left, to the back and upwards", got)
     unit_mm = itk_unit_mm(name, fields)
-    return [
-        *(
-            []
-            if is_known
-            else [f"its pose is not known ({told}), and its axes are taken to run to the left, to the back and upwards"]
-        ),
-        *([] if unit_mm == 1 else [f"its unit of length is {unit_mm:g} mm, and is read as such"]),
-    ]
+    other_unit = ("the unit of length is not the millimetre, and is read as it is", f"{unit_mm:g} mm")
+    return [*([] if is_known else [unknown]), *([] if unit_mm == 1 else [other_unit])]

@@ -7,16 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 
 from raykd.data.case import LABEL_UNKNOWN, Case
-from raykd.data.inspection import CaseFacts
+from raykd.data.content import SAY_SO, CaseFacts
+from raykd.data.identity import listed
 from raykd.data.sources._base import CaseKey, Source
 from raykd.data.sources._files import FileSource
 from raykd.data.sources._labels import as_label_values
 from raykd.scenario.errors import DataError
-
-SAY_SO = (
-    "if nobody looked for a class in a case, say so in a manifest's column 'outlined', and if it is known not to be there, in its "
-    "column 'absent'"
-)
 
 
 def union(outlined: Iterable[tuple[int, ...] | None], num_classes: int) -> tuple[int, ...] | None:
@@ -109,16 +105,11 @@ def _values_as_written(source: Source) -> dict[int, int]:
 
 
 def outline_notes(source: Source, facts: Sequence[CaseFacts]) -> Iterator[str]:
-    """A sentence for the classes that a source does not outline, and one for those that some of its labels lack: who reads these
-    cannot know whether somebody looked for the class there."""
-    labelled = [case for case in facts if case.voxels is not None]
-    counts = [_counts(case, source.classes) for case in labelled]
-    looked_for = union((case.outlined for case in labelled), len(source.classes))
-    found = {name: [own[i] for own in counts if i in own] for i, name in enumerate(source.classes, start=1)}
+    """A sentence for the classes that a source does not outline, and one for the values that its labels have beside its classes."""
+    looked_for = union((case.outlined for case in facts if case.voxels is not None), len(source.classes))
     if looked_for is not None and (unseen := [name for i, name in enumerate(source.classes, start=1) if i not in looked_for]):
         yield f"{source.owner}: nobody outlined {', '.join(unseen)} in any case; nothing is learnt or scored of that there"
-    if empty := {name: voxels for name, voxels in found.items() if 0 in voxels}:
-        told = ", ".join(f"{name} in {voxels.count(0)} of {len(voxels)}" for name, voxels in empty.items())
-        never = [name for name, voxels in empty.items() if not any(voxels)]
-        nowhere = f"; for what no case has, write [] in label_values ({', '.join(never)})" if never else ""
-        yield f"{source.owner}: classes are empty in some cases: {told}; {SAY_SO}{nowhere}"
+    if isinstance(source, FileSource) and source.unnamed:
+        told = "; ".join(f"{value} in cases {listed(sorted(case_ids))}" for value, case_ids in sorted(source.unnamed.items()))
+        rule = f"labels have values of no class, which count as background: {told}"
+        yield f"{source.owner}: {rule}; where one of them marks a class, list the values of every class in label_values"

@@ -18,7 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from raykd.data.integrity import DamagedFile, FileDigest, digest, header_fields
-from raykd.data.pose import check_right_angles, itk_notes, itk_unit_mm, nifti_affine, nifti_unit_mm
+from raykd.data.pose import Told, check_right_angles, itk_notes, itk_unit_mm, nifti_affine, nifti_unit_mm
 from raykd.scenario.errors import DataError, Problem
 
 MAX_VOXELS = 2**30
@@ -87,8 +87,8 @@ def read_volume(path: Path, case_id: str = "", kind: Kind = "image", channel: in
         return (as_label(array), affine) if kind == "label" else (as_image(array), affine)
 
 
-def pose_notes(path: Path, case_id: str = "") -> list[str]:
-    """What a user should know of where a NIfTI, NRRD or MetaImage file lies in space, a sentence each. Raises `DataError`."""
+def pose_notes(path: Path, case_id: str = "") -> list[Told]:
+    """What a user should know of where a NIfTI, NRRD or MetaImage file lies in space. Raises `DataError`."""
     with blaming(path, case_id or path.name):
         if not path.name.endswith((".nii", ".nii.gz")):
             return itk_notes(path.name, header_fields(path))

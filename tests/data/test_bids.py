@@ -49,6 +49,15 @@ def test_images_are_paired_with_their_derivatives(tmp_path: Path) -> None:
     made.check()
 
 
+def test_a_table_of_other_labels_names_none_of_those_that_are_read(tmp_path: Path) -> None:
+    """fMRIPrep has desc-aseg_dseg.tsv and desc-aparcaseg_dseg.tsv beside one another."""
+    folder = _dataset(tmp_path)
+    (folder / "derivatives/manual/desc-two_dseg.tsv").write_text("index\tname\n5\tThalamus\n")
+    assert classes_at(_source(tmp_path, label_entities={"desc": "one"}), ENTITIES[0], (0, 0, 0), (1, 0, 0)) == [2, 1]
+    with pytest.raises(DataError, match="tables must agree"):
+        _source(tmp_path).keys()
+
+
 def test_a_table_beside_a_label_says_what_was_outlined_in_it(tmp_path: Path) -> None:
     folder = _dataset(tmp_path)
     stem = f"{ENTITIES[0]}_space-orig_desc-one_dseg"

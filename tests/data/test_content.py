@@ -25,8 +25,13 @@ def test_a_cord_of_a_litre_beside_others_of_millilitres_is_told() -> None:
     (note,) = content_notes(cords(31, 38, 35, 1049, 33, 40), CORD)
     # The median of 31, 33, 35, 38, 40, 1049 is the geometric mean of 35 and 38, as logarithms are averaged: 36.5.
     assert note == (
-        "basel: case '3': spinal_cord should be about as large as in other cases (median 36.5 mL of 6), got 1,049 mL; look at it"
+        "basel: spinal_cord should be about as large as in other cases (median 36.5 mL of 6), got 1,049 mL in 3; look at it"
     )
+
+
+def test_several_volumes_of_a_class_are_one_note() -> None:
+    (note,) = content_notes(cords(30, 30, 30, 30, 30, 1000, 5), CORD)
+    assert note.endswith("got 1,000 mL in 5, 5 mL in 6; look at them")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +48,8 @@ def test_a_cord_of_a_litre_beside_others_of_millilitres_is_told() -> None:
 )
 def test_a_volume_is_unlike_the_others_by_factor_and_by_spread(volumes: tuple[int, ...], told: list[str]) -> None:
     notes = content_notes(cords(*volumes), CORD)
-    assert [note.split("'")[1] for note in notes] == told
+    told_of = [note for note in notes if "about as large" in note]
+    assert [note.rpartition(" mL in ")[2].removesuffix("; look at it") for note in told_of] == told
 
 
 def test_volumes_are_of_all_values_of_a_class_and_of_every_value_where_classes_are_not_known() -> None:
@@ -52,11 +58,20 @@ def test_volumes_are_of_all_values_of_a_class_and_of_every_value_where_classes_a
     assert ["value 1" in note and "2,000 mL" in note for note in content_notes(cases)] == [True]
 
 
-def test_labels_that_mark_nothing_are_told() -> None:
+def test_classes_that_labels_lack_are_one_note_whoever_knows_the_classes() -> None:
     cases = [case("a", voxels={0: 900, 1: 50}), case("b", voxels={0: 1000}), case("c")]
-    (empty,) = content_notes(cases, {"tibia": (1,), "femur": (2, 3)})
-    assert "nothing but background in b;" in empty
+    (known,) = content_notes(cases, {"tibia": (1,), "femur": (2, 3)})
+    assert "basel: some labels have no voxel of a class: tibia in 1 of 2 (b), femur in 2 of 2 (a, b);" in known
+    assert known.endswith("for what no case has, write [] in label_values (femur)")
+    (unknown,) = content_notes(cases)
+    assert "no voxel of a class: every class in 1 of 2 (b);" in unknown
     assert content_notes(cases[:1] + cases[2:], {"tibia": (1,)}) == []
+
+
+def test_a_class_that_nobody_looked_for_or_that_is_absent_is_not_empty() -> None:
+    cases = [case("a", voxels={1: 50}, outlined=(1,)), case("b", voxels={1: 50}, absent=(2,)), case("c", voxels={2: 50})]
+    (note,) = content_notes(cases, {"tibia": (1,), "femur": (2,)})
+    assert "no voxel of a class: tibia in 1 of 3 (c);" in note
 
 
 def test_ct_read_as_mr_is_told() -> None:

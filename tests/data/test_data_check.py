@@ -181,6 +181,8 @@ def test_a_key_of_the_source_can_be_set_and_a_wrong_one_is_refused() -> None:
     assert [case["case_id"] for case in check_json("b", "--set", "suffix=FLAIR")["cases"]] == ["sub-0", "sub-1"]
     with pytest.raises(RaykdError, match="sufix: unknown key; did you mean 'suffix'"):
         raise check("b", "--set", "sufix=FLAIR").exception
+    with pytest.raises(RaykdError, match="unknown source 'None'"):
+        raise check("b", "--set", "name=null").exception
 
 
 def test_notes_are_no_problems_and_ct_becomes_part_of_the_block() -> None:
@@ -190,7 +192,7 @@ def test_notes_are_no_problems_and_ct_becomes_part_of_the_block() -> None:
     result = check("d", "--json")
     told = json.loads(result.stdout)
     assert result.exit_code == 0 and told["problems"] == [] and told["source"]["modality"] == "ct"
-    assert len(told["notes"]) == 2 and "look like CT" in told["notes"][0] and "nothing but background in 0;" in told["notes"][1]
+    assert len(told["notes"]) == 2 and "look like CT" in told["notes"][0] and "every class in 1 of 3 (0);" in told["notes"][1]
     shown = check("d")
     assert shown.exit_code == 0 and shown.stderr.count("note: d: ") == 2
     assert check_json("d", "--set", "modality=ct")["notes"] == told["notes"][1:]
@@ -209,6 +211,23 @@ def test_patterns_given_by_hand_are_taken() -> None:
         write(Path(f"d/{index}_t2.nii.gz"), 10 + index)
     told = check_json("d", "--images", "*_t2.nii.gz", "--labels", "*_seg.nii.gz")
     assert told["source"]["images"] == "d/*_t2.nii.gz" and len(told["cases"]) == 3 and told["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"Image,Label,Patient\n0_t1.nii.gz,0_seg.nii.gz,p\n", ""),
+        (b"image;patient\n0_t1.nii.gz;p\n", "separated by commas"),
+        ("image,患者\n0_t1.nii.gz,山\n".encode("cp932"), "Shift-JIS"),
+        ("image,patient\n0_t1.nii.gz,p\n".encode("utf-16"), "UTF-16"),
+    ],
+)
+def test_a_table_that_names_patients_is_never_passed_over(content: bytes, told: str) -> None:
+    sound()
+    Path("d/rows.csv").write_bytes(content)
+    found = check_json("d")
+    assert found["guess"] == "guessed: --manifest rows.csv" and all(told in problem for problem in found["problems"])
+    assert len(found["problems"]) == bool(told)
 
 
 def test_a_manifest_names_patients() -> None:

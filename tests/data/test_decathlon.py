@@ -152,3 +152,10 @@ def test_a_label_or_an_image_of_two_cases_is_refused(tmp_path: Path) -> None:
     first, second = str(refused.value).splitlines()
     assert "case 'a': a case's name must be its own" in first
     assert "case 'b': a label must belong to one case, got that of case 'a' too" in second
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    folder = _task(tmp_path / "msd", "a")
+    write_json(folder / "dataset.json", {"labels": {"1": "Anterior", "2": "Posterior"}, "training": [{"image": "imagesTr/a\0b"}]})
+    with pytest.raises(DataError, match="must be text in UTF-8"):
+        _source(tmp_path, allow_unlabelled=True).keys()

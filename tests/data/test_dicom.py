@@ -191,6 +191,18 @@ def test_positions_make_the_grid_and_no_other_tag(tmp_path: Path) -> None:
     assert affine[2, 3] == -9
 
 
+@pytest.mark.parametrize(("missing", "is_fine"), [(None, True), (7, False)])
+def test_places_that_a_scanner_rounded_to_a_tenth_are_even(tmp_path: Path, missing: int | None, is_fine: bool) -> None:
+    """0, 0.6, 1.2, 1.9, ... for gaps of 0.625 mm; a missing slice is found all the same."""
+    places = [round(0.625 * k, 1) for k in range(21) if k != missing]
+    changes = {k: {"ImagePositionPatient": [0, 0, place]} for k, place in enumerate(places)}
+    folder = _slices(tmp_path / "a", len(places), changes=changes)
+    if is_fine:
+        assert np.linalg.norm(read_series(folder, "a")[1][:3, 2]) == pytest.approx(0.625)
+    else:
+        assert "evenly spaced" in _refusal(folder)
+
+
 def test_gaps_that_grow_slowly_are_no_even_grid(tmp_path: Path) -> None:
     # Each gap is within 5 % of the usual one, and in the middle a slice is 0.3 mm from its place.
     places = np.cumsum([0, *np.linspace(2.88, 3.12, 20)])

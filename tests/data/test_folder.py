@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -272,13 +273,25 @@ def test_upper_case_endings_are_read_as_what_they_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.load(source.keys()[0]).image_CIJK[0].numpy(), _image("a"))
 
 
-def test_two_names_of_one_file_are_one_image_and_a_link_into_nothing_is_none(tmp_path: Path) -> None:
+def test_two_names_of_one_file_are_one_image_and_a_link_into_nothing_is_refused(tmp_path: Path) -> None:
     _write_pairs(tmp_path, "a")
     (tmp_path / "data/b_t1.nii.gz").symlink_to("a_t1.nii.gz")
     _refused(_source(tmp_path, labels=None), "case 'b'", "an image must belong to one case, got that of case 'a' too")
     (tmp_path / "data/b_t1.nii.gz").unlink()
     (tmp_path / "data/b_t1.nii.gz").symlink_to("gone.nii.gz")
-    assert [key.case_id for key in _keys(_source(tmp_path, labels=None))] == ["a"]
+    _refused(_source(tmp_path, labels=None), "b_t1.nii.gz", "the file must exist")
+
+
+def test_accents_may_be_encoded_in_two_ways(tmp_path: Path) -> None:
+    """As macOS and Linux write the same name; where both are there, they are two cases."""
+    composed, apart = (unicodedata.normalize(form, "ガ") for form in ("NFC", "NFD"))
+    write_nifti(tmp_path / apart / f"{apart}_t1.nii.gz", _image("a"), AFFINE)
+    write_nifti(tmp_path / apart / f"{composed}_seg.nii.gz", _label(), AFFINE)
+    patterns = {"images": f"{composed}/*_t1.nii.gz", "labels": f"{composed}/*_seg.nii.gz"}
+    (key,) = _keys(_source(tmp_path, **patterns))
+    assert key.case_id == composed and _source(tmp_path, **patterns).load(key).label_IJK is not None
+    write_nifti(tmp_path / apart / f"{composed}_t1.nii.gz", _image("b"), AFFINE)
+    assert {key.case_id for key in _keys(_source(tmp_path, **patterns, allow_unlabelled=True))} == {composed, apart}
 
 
 @pytest.mark.slow

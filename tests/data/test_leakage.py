@@ -259,7 +259,7 @@ def test_raykd_check_shows_notes_on_content_and_ends_with_0(tmp_path: Path, writ
     nibabel.save(nibabel.Nifti1Image(np.zeros(SHAPE, np.uint8), image.affine), tmp_path / "north/1_seg.nii.gz")
     (tmp_path / "s.yaml").write_text(dump_scenario(scenario(tmp_path, {"north": folder("north")})))
     told = CliRunner().invoke(app, ["check", str(tmp_path / "s.yaml")])
-    assert told.exit_code == 0 and "note: north: labels should mark a voxel, got nothing but background in 1;" in told.stderr
+    assert told.exit_code == 0 and told.stderr.count("note: north: some labels have no voxel of a class: ") == 1
     rows = json.loads(CliRunner().invoke(app, ["check", str(tmp_path / "s.yaml"), "--json"]).stdout)
     assert {(row["level"], row["file"]) for row in rows} == {("note", str(tmp_path / "s.yaml"))}
     shutil.copy(tmp_path / "north/0_im.nii.gz", tmp_path / "north/1_im.nii.gz")

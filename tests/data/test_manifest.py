@@ -96,6 +96,9 @@ def test_a_broken_json_or_missing_file_is_refused_with_its_line(tmp_path: Path) 
     write_json(tmp_path / "lists/all.json", [{"image": "scans/a.nii.gz"}, {"imge": "b"}])
     with pytest.raises(DataError, match="row 2: a row must name an image"):
         _source(tmp_path, manifest="lists/all.json").keys()
+    (tmp_path / "lists/deep.json").write_text("[" * 5000)
+    with pytest.raises(DataError, match="brackets in brackets"):
+        _source(tmp_path, manifest="lists/deep.json").keys()
     with pytest.raises(DataError, match="readable CSV or JSON"):
         _source(tmp_path, manifest="lists/none.csv").keys()
 

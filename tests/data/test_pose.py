@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from layout_files import image, source, write
 
+from raykd.data import volume_io
+from raykd.data.inspection import inspect_source
 from raykd.data.integrity import DamagedFile
 from raykd.data.pose import check_right_angles, distance_mm, tolerance_mm
-from raykd.data.volume_io import pose_notes, read_volume
+from raykd.data.volume_io import read_volume
 from raykd.scenario.errors import DataError
 
 AFFINE = np.array([[1.0, 0, 0, -10], [0, 2.0, 0, 20], [0, 0, 3.0, 5], [0, 0, 0, 1]])
@@ -42,6 +44,10 @@ def _mha(path: Path, *lines: str) -> Path:
     header += ["DimSize = 3 4 5", "ElementType = MET_SHORT", "ElementDataFile = LOCAL", ""]
     path.write_bytes("\n".join(header).encode() + np.arange(60, dtype="<i2").tobytes())
     return path
+
+
+def pose_notes(path: Path) -> list[str]:
+    return [f"{what} {got}" for what, got in volume_io.pose_notes(path)]
 
 
 def _refusal(path: Path) -> str:
@@ -100,6 +106,36 @@ def test_two_spacings_are_refused_with_both(tmp_path: Path, qform_code: int) -> 
     assert "spacing must be the same in sform and pixdim" in told and "[1.02, 2.0, 3.0] and [1.0, 2.0, 3.0]" in told
 
 
+@pytest.mark.parametrize(("factor", "is_fine"), [(1.0045, True), (1.0055, False)])
+@pytest.mark.parametrize("qform_code", [0, 1])
+def test_a_spacing_that_was_rounded_is_told_and_the_sform_counts(
+    tmp_path: Path, factor: float, is_fine: bool, qform_code: int
+) -> None:
+    """As pixdim 0.98 beside an sform of 0.9766."""
+    path = _nifti(tmp_path / "a.nii", (AFFINE @ np.diag([1, 1, factor, 1]), 1), (AFFINE, qform_code))
+    if not is_fine:
+        assert "spacing must be the same in sform and pixdim" in _refusal(path)
+        return
+    assert np.linalg.norm(read_volume(path)[1][:3, 2]) == pytest.approx(3 * factor)
+    (note,) = pose_notes(path)
+    assert "and the sform counts" in note
+
+
+def test_a_qform_that_is_no_rotation_is_told_where_the_sform_counts_and_else_refused(tmp_path: Path) -> None:
+    for code in (1, 0):
+        path = _nifti(tmp_path / "a.nii", (AFFINE, 1), (AFFINE, 1))
+        content = bytearray(path.read_bytes())
+        content[256:260] = np.float32(1.001).tobytes()  # quatern_b
+        content[254:256] = np.int16(code).tobytes()  # sform_code
+        path.write_bytes(content)
+        if code:
+            np.testing.assert_allclose(read_volume(path)[1], AFFINE)
+            (note,) = pose_notes(path)
+            assert "the qform is no rotation, and the sform counts" in note and "1.001" in note
+        else:
+            assert "readable as NIfTI" in _refusal(path)
+
+
 def test_poses_that_mirror_one_another_are_refused_with_both(tmp_path: Path) -> None:
     told = _refusal(_nifti(tmp_path / "a.nii", (AFFINE, 1), (AFFINE @ MIRROR, 1)))
     assert "must not mirror one another" in told and "[-1.0, " in told and "[1.0, " in told
@@ -118,7 +154,15 @@ def test_what_is_told_names_case_and_file(tmp_path: Path) -> None:
     write(tmp_path / "b_t1.nii", image("b"), AFFINE)
     made = source(tmp_path, ("liver",), name="folder", images="*_t1.nii")
     (note,) = [note for key in made.keys() for note in made.notes(key)]  # noqa: SIM118 (not a mapping)
-    assert "case 'a'" in note and "a_t1.nii" in note
+    assert (note.case_id, note.path.name) == ("a", "a_t1.nii")
+
+
+def test_what_is_told_of_many_files_is_one_sentence(tmp_path: Path) -> None:
+    for name in "abc":
+        _nifti(tmp_path / f"{name}_t1.nii", (AFFINE, 0), (AFFINE, 0))
+    made = source(tmp_path, ("liver",), name="folder", images="*_t1.nii")
+    (note,) = inspect_source(made, made.load, {}).notes
+    assert "a_t1.nii: case 'a' and 2 more files: the pose is not known" in note and "(code 0)" in note
 
 
 @pytest.mark.parametrize(
@@ -190,7 +234,7 @@ def test_what_a_metaimage_says_that_itk_does_not_is_refused(tmp_path: Path, line
 
 def test_a_metaimage_without_pose_is_told(tmp_path: Path) -> None:
     (note,) = pose_notes(_mha(tmp_path / "a.mha", "ElementSpacing = 1 2 3", "AnatomicalOrientation = RAS"))
-    assert "pose is not known (AnatomicalOrientation RAS" in note
+    assert "pose is not known" in note and "AnatomicalOrientation RAS" in note
     assert pose_notes(_mha(tmp_path / "b.mha", "ElementSpacing = 1 2 3", MATRIX)) == []
 
 

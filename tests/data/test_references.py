@@ -190,12 +190,22 @@ def test_notes_say_what_only_the_annotator_can_know(tmp_path: Path) -> None:
     remarks = inspect_cases(scenario(tmp_path, folder("r"), folder("s", label_values=values)), tmp_path).notes
     assert [remark.split(";")[0] for remark in remarks] == [
         "site: nobody outlined spleen in any case",
-        "repository: classes are empty in some cases: larynx in 1 of 2",
+        "repository: some labels have no voxel of a class: larynx in 1 of 2 (b)",
     ]
     assert "column 'outlined'" in remarks[1] and "label_values" not in remarks[1]
     cases(tmp_path, "r", a=label(1, 2))
     (remark,) = inspect_cases(scenario(tmp_path, folder("r"), folder("s", label_values=values)), tmp_path).notes[1:]
     assert "larynx in 2 of 2" in remark and remark.endswith("for what no case has, write [] in label_values (larynx)")
+
+
+def test_values_that_nobody_named_are_told_where_the_order_of_classes_maps_them(tmp_path: Path) -> None:
+    """As 4 in BraTS, whose classes are 1, 2 and 4."""
+    cases(tmp_path, "r", a=label(1, 2, 4), b=label(1, 2, 3))
+    cases(tmp_path, "s", a=label(1, 2, 3, 4), b=label(1, 2, 3), c=label(1, 2, 3))
+    values = {"liver": [1], "spleen": [2], "larynx": [3]}
+    notes = inspect_cases(scenario(tmp_path, folder("r"), folder("s", label_values=values)), tmp_path).notes
+    (told,) = [note for note in notes if "values of no class" in note]
+    assert told.startswith("repository: labels have values of no class, which count as background: 4 in cases a;")
 
 
 @pytest.mark.parametrize(
@@ -285,4 +295,4 @@ def test_a_check_prints_notes_and_ends_well(tmp_path: Path) -> None:
     (tmp_path / "outlines.yaml").write_text(dump_scenario(built))
     told = CliRunner().invoke(app, ["check", str(tmp_path / "outlines.yaml")])
     assert told.exit_code == 0 and "fine, 1 run of 1 client" in told.stdout
-    assert "note: repository: classes are empty in some cases: larynx in 1 of 2;" in told.stderr
+    assert "note: repository: some labels have no voxel of a class: larynx in 1 of 2 " in told.stderr

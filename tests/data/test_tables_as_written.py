@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from layout_files import image, label, problems, source, write, write_json
 
-from raykd.data.sources._columns import looks_like
+from raykd.data.sources._columns import COLUMNS, looks_like
 from raykd.data.sources._persons import canonical
 from raykd.scenario.errors import DataError
 
@@ -133,7 +133,7 @@ ROW = "a.nii.gz,a_seg.nii.gz"
         (_with("image,lable", ROW), ["rename 'lable' to 'label'"]),
         (_with("img,label", ROW), ["rename 'img' to 'image'"]),
         (_with("image,label,image", f"{ROW},b.nii.gz"), ["1:1", "a column must be there once, got 'image', 'image'"]),
-        (_with("image,label,Patient,patient", f"{ROW},1,2"), ["a column must be there once, got 'patient', 'patient'"]),
+        (_with("image,label,Patient,patient", f"{ROW},1,2"), ["a column must be there once, got 'Patient', 'patient'"]),
         (_with("image,label,Site,site", f"{ROW},1,2"), ["a column must be there once, got 'Site', 'site'"]),
         (_with("image,label,mask", "a.nii.gz,,a_seg.nii.gz", "b.nii.gz,b_seg.nii.gz,"), ["2:1", "label", "from 'mask' to 'label'"]),
         (_with("image,label,patient,subject", f"{ROW},,p1"), ["rename 'subject' to 'patient'"]),
@@ -194,10 +194,26 @@ def test_a_known_column_beside_a_synonym_leaves_that_a_trait(root: Path) -> None
 
 @pytest.mark.parametrize(
     "name",
-    ["age", "sex", "site", "scanner", "patient_age", "inpatient", "outpatient", "image_quality", "label_type", "stage", "kl_grade"],
+    [
+        *(
+            "age",
+            "sex",
+            "site",
+            "scanner",
+            "patient_age",
+            "inpatient",
+            "outpatient",
+            "image_quality",
+            "label_type",
+            "stage",
+            "kl_grade",
+        ),
+        *("outlier", "outline_by", "present"),
+    ],
 )
 def test_traits_are_not_taken_for_known_columns(name: str) -> None:
-    assert not any(looks_like(name, column) for column in ("image", "label", "case", "patient"))
+    assert not any(looks_like(name, column) for column in COLUMNS)
+    assert looks_like("outlned", "outlined") and looks_like("absnt", "absent")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,22 @@ class CaseKey:
     patient_id: str
 
 
+@dataclass(frozen=True)
+class FileNote:
+    """What a user should know of a file.
+
+    Attributes:
+        what: is unusual: the same words for all files of which the same is told.
+        got: what is written in this one.
+        path, case_id: of the file.
+    """
+
+    what: str
+    got: str
+    path: Path
+    case_id: str
+
+
 class Source(ABC):
     """Where cases come from. A subclass is registered with `SOURCES.register(name)` and has a `Settings` model with that `name`.
 
@@ -64,10 +80,8 @@ class Source(ABC):
         """The files that a case is read from, the image's first; none where cases are made, not read."""
         return ()
 
-    def notes(self, key: CaseKey) -> list[str]:
-        """What a user should know of how a case is read, a sentence each, as a pose that its file does not tell. Raises
-        `DataError`.
-        """
+    def notes(self, key: CaseKey) -> list[FileNote]:
+        """What a user should know of how a case is read, as a pose that its file does not tell. Raises `DataError`."""
         return []
 
     def population(self) -> str | None:

@@ -21,15 +21,16 @@ SYNONYMS = {
     "absent": "absentclasses absentstructures",
 }
 """What other tables call a known column, in lower case and without blanks, hyphens and underscores."""
-LIKENESS = 0.78
-"""Of two names, from 0 to 1, above which one may be a misspelling of the other."""
+LIKENESS = {"image": 0.78, "label": 0.78, "patient": 0.78, "outlined": 0.9, "absent": 0.9}
+"""From 0 to 1, above which a name may be a misspelling of a known column; `outlier` is none of `outlined`, and a short word as
+`case` is like too many."""
 
 
 def looks_like(name: str, column: str) -> bool:
     """Whether a name is a synonym of a known column, or almost its name."""
     bare = re.sub(r"[\s_-]+", "", name.casefold())
     is_longer = column in bare and len(bare) > len(column) + 1  # patient_age is another word
-    is_near = difflib.SequenceMatcher(None, bare, column).ratio() > LIKENESS and not is_longer and column != "case"
+    is_near = difflib.SequenceMatcher(None, bare, column).ratio() > LIKENESS.get(column, 1.0) and not is_longer
     return bare == column or bare in SYNONYMS[column].split() or is_near
 
 

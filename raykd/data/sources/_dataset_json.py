@@ -37,7 +37,7 @@ def read_dataset_json(folder: Path) -> Mapping[str, Any]:
     try:
         text = (folder / NAMES_FILE).read_text(encoding="utf-8-sig")
         content = json.loads(text, object_pairs_hook=functools.partial(_without_repeats, folder))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise refused(folder, "must be a readable JSON file", str(error), "set folder to where the data set was unpacked") from None
     if not isinstance(content, dict):
         raise refused(folder, "must be an object", type(content).__name__)

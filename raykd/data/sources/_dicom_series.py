@@ -28,9 +28,11 @@ SHARED = {
 """What all slices of a folder must have in common, by tag."""
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", BIG_ENDIAN)
-UNEVEN, OFF_LINE_MM = 0.05, 0.05
+UNEVEN, OFF_LINE_MM = 0.05, 0.1
 """How far a slice may be from its place on an even grid, and a gap from the usual one, relative to that gap; and how far a slice
 may drift away from the common normal."""
+ROUNDED_MM, ROUNDED = 0.05, 0.2
+"""How far a slice may be from its place because scanners write places to 0.1 mm, if that is no more than this share of the gap."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ class Slice:
 
 def series_files(folder: Path) -> tuple[Path, ...]:
     """The files of a series folder by name; hidden ones and `DICOMDIR` are none of a series."""
-    return tuple(sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != "." and path.name != "DICOMDIR"))
+    there = folder.iterdir() if folder.is_dir() else ()
+    return tuple(sorted(path for path in there if path.is_file() and path.name[0] != "." and path.name != "DICOMDIR"))
 
 
 def read_slice(path: Path, case_id: str) -> Slice:
@@ -195,6 +198,7 @@ def in_order(slices: list[Slice]) -> list[Slice]:
     positions_mm = np.array([found.position_mm for found in ordered])
     gaps_mm = np.diff(positions_mm @ normal)
     usual_mm = float(np.median(gaps_mm))
+    rounded_mm = min(ROUNDED_MM, ROUNDED * usual_mm)
     pairs = list(zip(gaps_mm.tolist(), ordered[:-1], ordered[1:], strict=True))
     twins = [f"{below.path.name} and {above.path.name}" for gap, below, above in pairs if gap <= UNEVEN * usual_mm]
     if twins:
@@ -202,14 +206,14 @@ def in_order(slices: list[Slice]) -> list[Slice]:
     uneven = [
         f"{gap:.2f} mm between {below.path.name} and {above.path.name}"
         for gap, below, above in pairs
-        if abs(gap - usual_mm) > UNEVEN * usual_mm
+        if abs(gap - usual_mm) > max(UNEVEN * usual_mm, 2 * rounded_mm + 1e-6)
     ]
     if uneven:
         rule = f"slices must be evenly spaced, here {usual_mm:.2f} mm apart"
         raise DamagedFile(rule, "; ".join(uneven), "find the missing slices")
     even_mm = np.linspace(0, float((positions_mm[-1] - positions_mm[0]) @ normal), len(ordered))
     off_mm = np.abs((positions_mm - positions_mm[0]) @ normal - even_mm)
-    if off_mm.max() > UNEVEN * usual_mm:
+    if off_mm.max() > max(UNEVEN * usual_mm, 2 * rounded_mm):
         got = f"{off_mm.max():.2f} mm from its place at {ordered[int(off_mm.argmax())].name}"
         raise DamagedFile("slices must be evenly spaced from the first to the last", got, "resample the series to an even grid")
     drift_mm = np.linalg.norm(positions_mm - positions_mm[0] - np.outer((positions_mm - positions_mm[0]) @ normal, normal), axis=1)

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from raykd.data.case import Case
 from raykd.data.pose import distance_mm, tolerance_mm
 from raykd.data.remote import localised
-from raykd.data.sources._base import CaseKey, Source
+from raykd.data.sources._base import CaseKey, FileNote, Source
 from raykd.data.sources._label_map import Coding, class_map
 from raykd.data.sources._labels import LabelNames, Values, check_listed, values_by_name
 from raykd.data.sources._listing import CaseFiles, check_listing
@@ -76,6 +76,8 @@ class FileSource(Source):
     def __init__(self, settings: Any, classes: tuple[str, ...], seed: int, owner: str, root: Path):
         super().__init__(settings, classes, seed, owner, root)
         self._written, self.settings = self.settings, localised(self.settings)
+        self.unnamed: dict[int, set[str]] = {}
+        """The values, other than 0, that neither the scenario nor the layout names, with the cases loaded so far that have them."""
         if self.settings.label_values is not None:
             check_listed(owner, classes, self.settings.label_values)
 
@@ -137,10 +139,10 @@ class FileSource(Source):
         files = self._cases[key.case_id]
         return (*self.image_parts(files), *([files.label] if files.label else []))
 
-    def notes(self, key: CaseKey) -> list[str]:
+    def notes(self, key: CaseKey) -> list[FileNote]:
         files = self._cases[key.case_id]
         volumes = [path for path in (files.image, files.label) if path is not None and path.name.endswith(READABLE)]
-        return [f"{path}: case {key.case_id!r}: {note}" for path in volumes for note in pose_notes(path, key.case_id)]
+        return [FileNote(what, got, path, key.case_id) for path in volumes for what, got in pose_notes(path, key.case_id)]
 
     def population(self) -> str | None:
         return str((self.root / self.place()).resolve())
@@ -262,7 +264,10 @@ class FileSource(Source):
         """The label on the image's grid, with classes as the scenario numbers them: uint8 (I, J, K)."""
         assert files.label is not None
         values_IJK = self.read_label(files, image)
-        return torch.from_numpy(class_map(values_IJK, self._coding, files.label, files.case_id, files.outlined, files.absent))
+        label_IJK, foreign = class_map(values_IJK, self._coding, files.label, files.case_id, files.outlined, files.absent)
+        for value in foreign:
+            self.unnamed.setdefault(value, set()).add(files.case_id)
+        return torch.from_numpy(label_IJK)
 
     @cached_property
     def _coding(self) -> Coding:

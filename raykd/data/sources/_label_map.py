@@ -43,8 +43,8 @@ def class_map(
     case_id: str,
     outlined: tuple[int, ...] | None = None,
     absent: tuple[int, ...] = (),
-) -> NDArray[np.uint8]:
-    """The class of every voxel, 0 where it is of no outlined class, 255 where nobody knows.
+) -> tuple[NDArray[np.uint8], list[int]]:
+    """The class of every voxel, 0 where it is of no outlined class, 255 where nobody knows; and the values that nobody named.
 
     Args:
         values_IJK: as they stand in the file.
@@ -76,7 +76,7 @@ def class_map(
     if outlined is not None:
         label_IJK[~np.isin(label_IJK, outlined)] = 0
     label_IJK[np.isin(values_IJK, coding.unknown)] = LABEL_UNKNOWN
-    return label_IJK
+    return label_IJK, foreign
 
 
 def value_counts(values_IJK: NDArray[np.int32]) -> str:

@@ -79,10 +79,10 @@ def _unwritable(files: CaseFiles) -> DataError | None:
     texts = [files.case_id, files.patient_id, files.issuer, str(files.image), str(files.label or ""), *files.traits]
     texts += [value for value in files.traits.values() if isinstance(value, str)]
     for text in texts:
-        if printable(text) != text:
+        if printable(text) != text or "\0" in text:
             return refusal(
                 "names of files, patients and traits must be text in UTF-8",
-                path=Path(printable(str(files.image))),
+                path=Path(printable(str(files.image)).replace("\0", "\\0")),
                 case_id=printable(files.case_id),
                 got=repr(text),
                 hint="rename it, or correct the encoding that the file declares",

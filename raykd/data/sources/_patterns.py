@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from raykd.data.volume_io import refusal
 from raykd.scenario.errors import DataError
+from raykd.scenario.labels import normal
 
 
 def _one_wildcard(pattern: str) -> str:
@@ -44,28 +46,51 @@ def visible(folder: Path, pattern: str) -> list[Path]:
 
 def folder_of(root: Path, pattern: str) -> Path:
     """The folder in which the wildcard of a pattern is looked for."""
-    return root / pattern.split("*")[0].rpartition("/")[0]
+    return as_stored(root / pattern.split("*")[0].rpartition("/")[0])
 
 
 def matches(root: Path, pattern: str, is_wanted: Callable[[Path], bool] = Path.is_file) -> Iterator[tuple[str, Path]]:
     """The paths that a pattern names, by what its first `*` stands for; further ones stand for the same, as in `*/*_t1.nii.gz`, and
-    every other character means itself. Hidden files are none of a pattern that does not begin with a dot.
+    every other character means itself, however its accents are encoded. Hidden files are none of a pattern that does not begin with
+    a dot. A link to nothing is one of its paths, so that no case is lost without a word.
     """
-    before, _, after = pattern.partition("*")
+    before, _, after = normal(pattern).partition("*")
     prefix = before.rpartition("/")[2]
     suffix, _, tail = after.partition("/")
     folder = folder_of(root, pattern)
-    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-        case_id = entry.name[len(prefix) : len(entry.name) - len(suffix)]
-        path = entry / tail.replace("*", case_id) if tail else entry
-        is_hidden = entry.name.startswith(".") and not prefix.startswith(".")
-        if case_id and not is_hidden and entry.name == f"{prefix}{case_id}{suffix}" and is_wanted(path):
+    for name, entry in _by_name(folder.iterdir() if folder.is_dir() else ()).items():
+        case_id = name[len(prefix) : len(name) - len(suffix)]
+        path = as_stored(entry / tail.replace("*", case_id)) if tail else entry
+        is_hidden = name.startswith(".") and not prefix.startswith(".")
+        is_there = is_wanted(path) or (path.is_symlink() and not path.exists())
+        if case_id and not is_hidden and name == f"{prefix}{case_id}{suffix}" and is_there:
             yield case_id, path
+
+
+def by_case(paths: Iterable[Path], ending: str) -> dict[str, Path]:
+    """Files by their names without an ending, however the accents of these are encoded."""
+    return {name.removesuffix(ending): path for name, path in _by_name(paths).items()}
+
+
+def _by_name(paths: Iterable[Path]) -> dict[str, Path]:
+    """Paths in order, by their names with accents composed, or as they are where that would make two names one."""
+    ordered = sorted(paths)
+    num = Counter(normal(path.name) for path in ordered)
+    return {normal(path.name) if num[normal(path.name)] == 1 else path.name: path for path in ordered}
+
+
+def as_stored(path: Path) -> Path:
+    """A path as the file system writes it, where that differs in how accents are encoded; else the path."""
+    if path.exists() or path == path.parent:
+        return path
+    above = as_stored(path.parent)
+    there = above.iterdir() if above.is_dir() else ()
+    return next((other for other in there if normal(other.name) == normal(path.name)), above / path.name)
 
 
 def misspelt(root: Path, pattern: str, known: Collection[Path]) -> Iterator[DataError]:
     """The refusal of each file that a pattern would name if upper and lower case did not count, and that no pattern names."""
-    before, after = pattern.split("*")
+    before, _, after = pattern.partition("*")
     prefix, (suffix, _, tail) = before.rpartition("/")[2], after.partition("/")
     folder = folder_of(root, pattern)
     for entry in sorted(folder.iterdir()) if folder.is_dir() and not tail else ():

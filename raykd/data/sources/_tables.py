@@ -18,6 +18,9 @@ from raykd.scenario.errors import DataError, Problem
 LEGACY_ENCODINGS = {"cp932": "Shift-JIS", "cp1252": "Western European"}
 """What tables are often written in that are not in UTF-8, by the name that Python gives it."""
 
+LISTS = ("outlined", "absent")
+"""Columns whose value may be a list in JSON."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -110,9 +113,8 @@ def _columns(path: Path, line: int, fields: Sequence[str], known: Collection[str
         if len(fields) == 1 and other != delimiter and other in fields[0]:
             rule = f"fields must be separated by {_named(delimiter)}"
             raise table_problem(path, line, rule, f"{_named(other)} in the first line", f"save it with {_named(delimiter)}")
-    names = [column_name(field, known) for field in fields]
-    _refuse_twice(path, line, names)
-    return names
+    _refuse_twice(path, line, fields)
+    return [column_name(field, known) for field in fields]
 
 
 def _named(delimiter: str) -> str:
@@ -120,10 +122,15 @@ def _named(delimiter: str) -> str:
 
 
 def _refuse_twice(path: Path, line: int, names: Sequence[str]) -> None:
-    twice = [name for name, num in Counter(name.casefold() for name in names if name).items() if num > 1]
+    counts = Counter(_bare(name) for name in names)
+    twice = ", ".join(repr(name.strip()) for name in names if _bare(name) and counts[_bare(name)] > 1)
     if twice:
-        written = ", ".join(repr(name) for name in names if name.casefold() in twice)
-        raise table_problem(path, line, "a column must be there once", written, "remove or rename all but one")
+        hint = "remove or rename all but one; upper and lower case do not count"
+        raise table_problem(path, line, "a column must be there once", twice, hint)
+
+
+def _bare(name: str) -> str:
+    return column_name(name, ()).casefold()
 
 
 def _text(path: Path) -> str:
@@ -156,19 +163,20 @@ def _fits(content: bytes, encoding: str) -> bool:
 
 def _json_rows(path: Path, known: Collection[str]) -> list[Row]:
     def of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [column_name(key, known) for key, _ in pairs]
-        _refuse_twice(path, 0, names)
-        return dict(zip(names, (value for _, value in pairs), strict=True))
+        _refuse_twice(path, 0, [key for key, _ in pairs])
+        return {column_name(key, known): value for key, value in pairs}
 
     try:
         rows = json.loads(_text(path), object_pairs_hook=of_pairs)
     except json.JSONDecodeError as error:
         rule, got = "a table must be a readable CSV or JSON file", str(error)
         raise DataError(str(Problem("", rule, got, str(path), error.lineno, error.colno))) from None
+    except RecursionError:
+        raise table_problem(path, 0, "a JSON manifest must be a list of objects", "brackets in brackets without end") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise table_problem(path, 0, "a JSON manifest must be a list of objects", type(rows).__name__)
     for line, row in enumerate(rows, start=1):
         for name, value in row.items():
-            if isinstance(value, list | dict):
+            if isinstance(value, dict) or (isinstance(value, list) and name not in LISTS):
                 raise table_problem(path, line, "a value must be text or a number", f"{value!r} in {name!r}")
     return [Row(line, {name: value for name, value in row.items() if text_of(value)}) for line, row in enumerate(rows, start=1)]

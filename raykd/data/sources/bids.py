@@ -110,7 +110,10 @@ class BidsSource(FileSource):
         return tuple(i for i, values in enumerate(self._values, start=1) if not listed.isdisjoint(map(str, values)))
 
     def label_names(self) -> LabelNames | None:
-        tables = visible(self._derivative, f"**/*{self.settings.label_suffix}.tsv") if self._derivative else []
+        every = visible(self._derivative, f"**/*{self.settings.label_suffix}.tsv") if self._derivative else []
+        wanted = self.settings.label_entities
+        fitting = [path for path in every if all(wanted.get(key, value) == value for key, value in _entities(path).items())]
+        tables = fitting or every  # a data set may have one table for labels of all kinds
         found: dict[str, tuple[str, tuple[int, ...]]] = {}
         for table in tables:
             for row in _tsv(table, ("index", "name")):
@@ -134,11 +137,15 @@ def _volumes(folder: Path, suffix: str, wanted: Mapping[str, str]) -> Iterator[t
     """The volumes of all subjects with a suffix and wanted entities, with their entities in order."""
     for path in visible(folder, "sub-*/**/*"):
         ending = next((ending for ending in ENDINGS if path.name.endswith(f"_{suffix}{ending}")), None)
-        parts = path.name.removesuffix(f"_{suffix}{ending}").split("_")
-        entities = dict(part.split("-", 1) for part in parts if "-" in part)
+        entities = _entities(path)
         is_hidden = path.name[0] == "."  # as macOS leaves them
         if ending and not is_hidden and "sub" in entities and wanted.items() <= entities.items():
             yield path, entities
+
+
+def _entities(path: Path) -> dict[str, str]:
+    """The entities in a file's name, in order."""
+    return dict(part.split("-", 1) for part in path.name.split("_")[:-1] if "-" in part)
 
 
 def _misspelt(folder: Path, suffix: str) -> Iterator[Path]:

@@ -16,9 +16,10 @@ from raykd.data.sources._dataset_json import NAMES_FILE, ChannelSettings, channe
 from raykd.data.sources._files import FileSource
 from raykd.data.sources._labels import LabelNames, Values
 from raykd.data.sources._listing import CaseFiles
-from raykd.data.sources._patterns import no_image, no_label, patient_in, visible
+from raykd.data.sources._patterns import by_case, no_image, no_label, patient_in, visible
 from raykd.data.volume_io import refusal
 from raykd.scenario.errors import DataError
+from raykd.scenario.labels import normal
 from raykd.scenario.registry import SOURCES
 
 
@@ -68,8 +69,8 @@ class NnunetSource(FileSource):
             raise refused(self._folder, "file_ending must be that of a volume", ending, "convert the files to .nii.gz")
         suffix = f"_{channel_index(self._folder, self._dataset.get('channel_names'), self.settings.channel):04d}{ending}"
         images_folder, labels_folder = self._folder / f"images{part}", self._folder / f"labels{part}"
-        images = {path.name.removesuffix(suffix): path for path in visible(images_folder, f"*{suffix}")}
-        labels = {path.name.removesuffix(ending): path for path in visible(labels_folder, f"*{ending}")}
+        images = by_case(visible(images_folder, f"*{suffix}"), suffix)
+        labels = by_case(visible(labels_folder, f"*{ending}"), ending)
         if not images:
             raise refused(self._folder, f"its folder must hold images{part}/*{suffix}", "none", "set folder, subset or channel")
         problems += _unread(images_folder, ending, {*images, *labels}, suffix)
@@ -96,5 +97,5 @@ def _unread(folder: Path, ending: str, known: Set[str], suffix: str) -> Iterator
         if match is None:
             hint = f"rename it to CASE_0000{ending}"
             yield refusal("an image must end in the number of its channel", path=path, case_id=path.name, got=path.name, hint=hint)
-        elif match[1] not in known:
+        elif normal(match[1]) not in known:
             yield refusal("a case must have the channel that is read", path=path, case_id=match[1], got=f"no {match[1]}{suffix}")
