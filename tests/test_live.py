@@ -95,15 +95,16 @@ def test_what_is_no_run_is_refused(run_dir: Path, watch: Watch) -> None:
 
 
 def test_a_study_is_told_run_by_run(run_dir: Path, watch: Watch) -> None:
-    """Of three runs one is going on, one is done and one has not begun."""
+    """Of three runs one is going on, one is done, though its process still holds it, and one has not begun."""
     study, done = run_dir.parent, run_dir.parent / "done"
     shutil.copytree(run_dir, done)
     manifest = json.loads((done / "manifest.json").read_text())
     (done / "manifest.json").write_text(json.dumps({**manifest, "status": "done"}))
     cells = [{"cell": name} for name in ("done", "run", "later")]
     (study / "study.yaml").write_text(json.dumps({"name": "knees-study", "cells": cells}))
-    with (run_dir / "run.lock").open("wb") as held:
+    with (run_dir / "run.lock").open("wb") as held, (done / "run.lock").open("wb") as ending:
         fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.flock(ending, fcntl.LOCK_EX)
         code, out, _ = watch(study, "--once")
         told = json.loads(watch(study, "--once", "--json")[1])
     assert code == 0 and out.splitlines()[:2] == [

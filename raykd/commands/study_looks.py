@@ -56,7 +56,7 @@ def look_at_study(folder: Path) -> StudyLook:
     except (ScenarioError, KeyError, TypeError):
         raise RaykdError(f"{record}: is damaged; see one of the runs beside it") from None
     looks = {cell: look(folder / cell) for cell in names if (folder / cell / "manifest.json").is_file()}
-    running = next((seen for seen in looks.values() if seen.state["is_written"]), None)
+    running = next((seen for seen in looks.values() if seen.state["status"] == "running"), None)
     is_done = all(cell in looks and looks[cell].state["status"] == "done" for cell in names)
     is_left = running is None and time.time() - _changed_s(folder, names) > BETWEEN_RUNS_S
     return StudyLook(name, [_cell(cell, looks.get(cell)) for cell in names], running, is_done or is_left)

@@ -92,17 +92,3 @@ def reliability_bins(probs_LN: NDArray[np.floating], ref_N: NDArray[np.integer])
         Bin(index, int(counts[index]), float(sums[0][index]), int(sums[1][index]), float(sums[2][index]), float(sums[3][index]))
         for index in np.flatnonzero(counts).tolist()
     ]
-
-
-def expected_calibration_error(
-    num_voxels: NDArray[np.number], sum_confidence: NDArray[np.floating], num_correct: NDArray[np.number]
-) -> NDArray[np.float64]:
-    """The mean over voxels of how far their bin's accuracy is from its confidence, 0 to 1; NaN without a voxel.
-
-    Args:
-        num_voxels, sum_confidence, num_correct: by bin, along the last axis.
-    """
-    apart = np.abs(np.asarray(sum_confidence, np.float64) - np.asarray(num_correct, np.float64)).sum(axis=-1)
-    total = np.asarray(num_voxels, np.float64).sum(axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(total > 0, apart / total, np.nan), np.float64)

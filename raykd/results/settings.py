@@ -130,14 +130,6 @@ class Conditions:
         return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="run_id"), columns=columns)
 
 
-def label_runs(runs: Sequence[Run]) -> dict[str, str]:
-    """run_id to the method as its tables call it, followed by the settings in which runs differ.
-
-    Seeds, names, descriptions and resources are not differences; a method's own settings are, between runs that go by its name.
-    """
-    return Conditions.of(runs).labels
-
-
 def _method_of(run: Run) -> str:
     clients = run.clients
     return str(clients["method"].iloc[0]) if len(clients) else str((run.scenario.get("method") or {}).get("name", "unnamed method"))

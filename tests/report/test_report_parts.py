@@ -19,7 +19,7 @@ from raykd.report.views import spacing_words
 from raykd.report.wording import data_size, duration, interval, number, plural, probability, short, signed
 from raykd.results.questions import work_of
 from raykd.results.reader import Run
-from raykd.results.settings import label_runs
+from raykd.results.settings import Conditions
 from raykd.results.statistics import Estimate
 from raykd.results.writer import RunWriter
 
@@ -123,19 +123,19 @@ def run_of(path: Path, run_id: str, **changes: object) -> Run:
 
 
 def test_labels_tell_only_what_differs(tmp_path: Path) -> None:
-    same = label_runs([run_of(tmp_path, "a", seed=0), run_of(tmp_path, "b", seed=1, name="other")])
+    same = Conditions.of([run_of(tmp_path, "a", seed=0), run_of(tmp_path, "b", seed=1, name="other")]).labels
     assert same == {"a": "dual_kd", "b": "dual_kd"}
     rounds = {"participation": 1.0, "client_dropout": 0.1}
-    varied = label_runs([run_of(tmp_path, str(n), federation={**rounds, "rounds": n}) for n in (5, 10)])
+    varied = Conditions.of([run_of(tmp_path, str(n), federation={**rounds, "rounds": n}) for n in (5, 10)]).labels
     assert varied == {"5": "dual_kd, rounds 5", "10": "dual_kd, rounds 10"}
-    settings = label_runs([run_of(tmp_path, str(t), method={"temperature": t}) for t in (1, 4)])
+    settings = Conditions.of([run_of(tmp_path, str(t), method={"temperature": t}) for t in (1, 4)]).labels
     assert settings == {"1": "dual_kd, temperature 1", "4": "dual_kd, temperature 4"}
 
 
 def test_a_setting_of_one_method_is_no_difference_to_another(tmp_path: Path) -> None:
     a = run_of(tmp_path, "a", method={"temperature": 2})
     b = Run(tmp_path, {"run_id": "b", "status": "done"}, scenario("fedavg", 0))
-    assert label_runs([a, b]) == {"a": "dual_kd", "b": "fedavg"}
+    assert Conditions.of([a, b]).labels == {"a": "dual_kd", "b": "fedavg"}
 
 
 def test_a_method_that_pools_data_is_a_yardstick_not_the_winner(tmp_path: Path) -> None:

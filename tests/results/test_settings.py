@@ -10,7 +10,7 @@ import yaml
 
 from raykd.results.questions import Comparison
 from raykd.results.reader import Run
-from raykd.results.settings import Conditions, label_runs
+from raykd.results.settings import Conditions
 
 
 def run_of(path: Path, run_id: str, *, method: dict[str, Any] | None = None, **scenario: Any) -> Run:
@@ -135,8 +135,8 @@ def test_a_study_knows_which_distributions_it_varied(tmp_path: Path) -> None:
 
 def test_methods_of_one_label_are_told_apart_by_all_their_settings(tmp_path: Path) -> None:
     runs = [run_of(tmp_path, f"{a}{b}", method={"student": {"t": a}, "teacher": {"t": b}}) for a in (1, 2) for b in (1, 2)]
-    assert label_runs(runs)["12"] == "m, student.t 1, teacher.t 2"
-    assert len(set(label_runs(runs).values())) == 4
+    assert Conditions.of(runs).labels["12"] == "m, student.t 1, teacher.t 2"
+    assert len(set(Conditions.of(runs).labels.values())) == 4
     others = [run_of(tmp_path, "p"), run_of(tmp_path, "q", method={"name": "n"})]
     assert Conditions.of(others).table()["method"].tolist() == ["m", "n"]
 

@@ -51,7 +51,7 @@ def evaluated_cases(cases: pd.DataFrame, models: Mapping[str, str]) -> pd.DataFr
     rows = cases[(cases["split"] == "test") & (cases["client_id"] >= 0)]
     names = rows["model"].astype(str)
     place = names.map({name: number for number, name in enumerate(MODELS, start=1)}).astype(int)
-    place = place.mask(names == rows["run_id"].astype(str).map(models).fillna("global"), 0)
+    place = place.mask(names == rows["run_id"].astype(str).map(lambda run_id: models.get(run_id, "global")), 0)
     return rows[place == place.groupby([rows["run_id"], rows["client_id"], rows["round"]], observed=True).transform("min")]
 
 
