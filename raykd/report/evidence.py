@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from raykd.results.questions import Comparison
-from raykd.results.reader import Run, find_run_dirs, open_run
+from raykd.results.reader import Run, find_run_dirs, open_run, told_apart
 from raykd.results.schema import TABLES
 from raykd.results.statistics import deployed_cases
 from raykd.scenario.errors import RaykdError
@@ -98,20 +98,16 @@ def collect(paths: Iterable[str | Path]) -> Evidence:
     Raises:
         RaykdError: a path holds no run at all, or not a single run can be read.
     """
-    opened: dict[str, Run] = {}
+    opened: list[Run] = []
     notes: list[str] = []
     for directory in find_run_dirs(paths):
         try:
-            run = _checked(open_run(directory))
+            opened.append(_checked(open_run(directory)))
         except RaykdError as error:
             notes.append(f"Left out, because it cannot be read: {error}.")
-            continue
-        if run.run_id in opened:
-            notes.append(f"Left out, because another run has its run_id '{run.run_id}': {directory.name}.")
-        opened.setdefault(run.run_id, run)
     if not opened:
         raise RaykdError("no run could be read, so there is nothing to report on: " + " ".join(notes))
-    runs = list(opened.values())
+    runs = told_apart(opened)
     try:
         return _assemble(runs, notes)
     except RaykdError:
