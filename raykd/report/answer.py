@@ -17,13 +17,13 @@ from raykd.report.compared import (
     evidence_of,
     gains,
     intervals_are,
-    signed_interval,
     size,
 )
 from raykd.report.contenders import COLD_ALONE, Contenders, contenders
 from raykd.report.costs import Cost
 from raykd.report.material import Material
-from raykd.report.wording import data_size, duration, interval, plural
+from raykd.report.wording import data_size, duration, interval, plural, signed_interval
+from raykd.report.work import unequal_work
 from raykd.results.statistics import BETTER, FEW_CLIENTS, NO_VERDICT, OPEN, WORSE, Score
 
 WORDS = {BETTER: "Yes", WORSE: "No"}
@@ -66,7 +66,7 @@ def answer(material: Material) -> Answer:
         Question("For whom?", tuple(_for_whom(material, found))),
         Question("At what cost?", tuple(_cost_sentences(material.costs[found.best.method]))),
     )
-    return Answer(_lead(material, found), questions, tuple(_caveats(material, found.best)))
+    return Answer(_lead(material, found), questions, tuple(_caveats(material, found)))
 
 
 def _lead(material: Material, found: Contenders) -> Markup:
@@ -255,8 +255,8 @@ def _cost_sentences(cost: Cost) -> Iterator[Markup]:
         yield Markup("Simulating its rounds took <strong>{}</strong>{}.").format(duration(cost.wall_s), tail)
 
 
-def _caveats(material: Material, best: Score) -> Iterator[str]:
-    evidence, ranking = material.evidence, material.rankings["dsc"]
+def _caveats(material: Material, found: Contenders) -> Iterator[str]:
+    evidence, ranking, best = material.evidence, material.rankings["dsc"], found.best
     yield f"In brackets: {intervals_are(score.num_seeds for score in ranking)}"
     if len(best.per_client) <= FEW_CLIENTS:
         yield "Intervals are about these very sites."
@@ -267,5 +267,6 @@ def _caveats(material: Material, best: Score) -> Iterator[str]:
     ]  # fmt: skip
     if any((block.get("source") or {}).get("name") == "phantom" for block in sources):
         yield "The images are simulated phantoms: the ranking of methods may carry over to real scans, the numbers do not."
+    yield from unequal_work(material, best.method, found.yardsticks)
     if len(ranking) > 2:
         yield "The best method was picked on the scans it is judged on, which flatters it where methods are close."

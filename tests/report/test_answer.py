@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from raykd.report.answer import Answer, answer
 from raykd.report.compared import intervals_are
 from raykd.report.evidence import collect
 from raykd.report.material import Material
+from raykd.results.writer import RunWriter
 
 SKIPPED = ["previews", "calibration", "events", "teachers"]
 
@@ -65,6 +67,17 @@ def test_sites_alone_are_named_by_what_they_started_from_and_both_are_shown(tmp_
     assert "p-values are adjusted after Holm over 2 comparisons (DSC, federated methods against yardsticks)" in worth[-1]
     whom = said(found, "For whom?")
     assert whom[1].startswith("Beside local, ") and whom[3].startswith("Beside dual_kd, ")
+
+
+def test_a_lead_after_longer_training_is_a_caveat_beside_it(tmp_path: Path) -> None:
+    """Sites alone have rows of training of half the steps of fedavg's: 20 rounds of 16."""
+    study = write_study(tmp_path / "s", methods=["local", "fedavg"], seeds=[7], skip=SKIPPED)
+    local = study / "local-seed7"
+    shutil.rmtree(local / "tables/training")
+    writer = RunWriter(local, {"run_id": "local-7", "scenario": "two-shot-knees", "method": "local", "seed": 7})
+    writer.write("training", [{"round": r, "client_id": c, "num_steps": 8} for r in range(20) for c in range(4)], "all")
+    (caveat,) = (caveat for caveat in answer_of(study).caveats if caveat.startswith("Work is unequal"))
+    assert "320 optimiser steps under fedavg and 160 under local, 2 times as many" in caveat
 
 
 def test_a_warm_student_alone_is_not_called_sites_on_their_own_labels(tmp_path: Path) -> None:
