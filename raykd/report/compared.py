@@ -65,8 +65,8 @@ def evidence_of(found: Compared) -> str:
 
 
 def gains(macro: Estimate) -> str:
-    """Whether a difference is a gain."""
-    return "gains" if macro.value >= 0 else "loses"
+    """Whether a difference is a gain, a loss, or none at all."""
+    return "gains" if macro.value > 0 else "loses" if macro.value < 0 else "gains or loses"
 
 
 def size(macro: Estimate) -> str:
