@@ -118,7 +118,7 @@ def test_a_script_says_what_it_needs(
     assert _ended(name) == 2 and f"usage: python analysis/{name}.py runs/DIR" in capsys.readouterr().err
     further = [tmp_path / "table"] if name == "paper_table" else []
     assert _ended(name, tmp_path / "nowhere", *further) == 2 and "no such directory" in capsys.readouterr().err
-    assert _ended(name, small_study / "fedavg-1", *further) == (2 if name in NEEDS else 0)
+    assert _ended(name, small_study / "fedavg-1-0", *further) == (2 if name in NEEDS else 0)
     told = capsys.readouterr()
     assert NEEDS.get(name, "") in told.err and bool(told.out) == (name not in NEEDS)
 
@@ -126,7 +126,7 @@ def test_a_script_says_what_it_needs(
 def test_one_label_budget_is_not_enough_for_a_curve(
     small_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("dual_kd-1", "local-1"):
+    for name in ("dual_kd-1-0", "local-1-0"):
         (tmp_path / name).symlink_to(small_study / name)
     monkeypatch.setattr(sys, "argv", [])
     assert _ended("label_efficiency", tmp_path) == 2 and "two label budgets or more" in capsys.readouterr().err
