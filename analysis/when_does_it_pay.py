@@ -33,7 +33,10 @@ needs(len(table) > 0, f"runs of a pair of methods, one of {pairs}, got {', '.joi
 words = {"wins": "**wins**", "harms": "**harms**"}
 table["pair"] = table["method"] + " - " + table["baseline"]
 bounds = zip(table["outcome"], table["difference"], table["difference_low"], table["difference_high"], strict=True)
-table["said"] = [f"{words.get(word, word)} {value:+.3f} [{low:+.3f}, {high:+.3f}]" for word, value, low, high in bounds]
+table["said"] = [
+    f"{words.get(word, word)} {value:+.3f}" + (f" [{low:+.3f}, {high:+.3f}]" if low < high else "")
+    for word, value, low, high in bounds
+]
 pairs = [f"{a} - {b}" for a, b in PAIRS if f"{a} - {b}" in set(table["pair"])]
 known = table.fillna(dict.fromkeys(comparison.varied, ""))
 grid = known.pivot(index=["condition", *comparison.varied], columns="pair", values="said")

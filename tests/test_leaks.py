@@ -114,3 +114,23 @@ def test_a_rate_of_false_alarms_is_judged_where_so_many_cases_were_held_back(num
     rows = {row["metric"]: row for row in membership_rows("membership_loss", groups, 0, (0, -2))}
     assert {metric for metric, row in rows.items() if row.get("is_leaking")} == judged
     assert {row["value"] for row in rows.values()} == {1.0} and {row["num_others"] for row in rows.values()} == {100 + num_others}
+
+
+@pytest.mark.parametrize(
+    ("num_members", "num_others", "is_leaking"),
+    [(3, 3, None), (3, 4, None), (3, 5, True), (4, 4, True)],  # 1 labelling of 20, 35, 56 and 70 is a perfect split
+)
+def test_a_perfect_split_leaks_where_chance_would_split_one_in_forty_at_most(
+    num_members: int, num_others: int, is_leaking: bool | None
+) -> None:
+    groups = {0: ([200.0 + n for n in range(num_members)], [float(n) for n in range(num_others)])}
+    (row,) = (row for row in membership_rows("membership_loss", groups, 0, (0, 0)) if row["metric"] == "auc")
+    assert row.get("is_leaking") is is_leaking and row["value"] == 1.0
+    assert is_leaking is None or (0.5 < row["low"] < 0.7 and row["high"] == 1.0)
+
+
+def test_an_interval_ends_at_chance_where_the_test_that_holds_for_few_cases_does_not_leave_it_out() -> None:
+    """One of 16 pairs is the wrong way round: two labellings of 70 reach as much, 2.9%. The score interval alone ends above 0.5."""
+    groups = {0: ([10.0, 11.0, 12.0, 3.5], [0.0, 1.0, 2.0, 4.0])}
+    (row,) = (row for row in membership_rows("membership_loss", groups, 0, (0, 0)) if row["metric"] == "auc")
+    assert row["value"] == 15 / 16 and row["low"] == 0.5 and row["is_leaking"] is False

@@ -12,13 +12,12 @@ import pandas as pd
 from raykd.commands.run_state import state_of
 from raykd.results.reader import Run, deployed_models, find_run_dirs, open_run
 from raykd.results.sites import Sites
-from raykd.results.statistics import case_scores, evaluated_cases, patient_scores
+from raykd.results.statistics import site_scores_by_round
 from raykd.scenario.errors import RaykdError
 
 PACE_ROUNDS = 10
 """Of so many last rounds the median length is the pace."""
 NUM_EVENTS, NUM_ROUNDS = 5, 8
-_NO_SCORES = pd.Series(dtype=float, name="dsc", index=pd.MultiIndex.from_arrays([[], []], names=["round", "client_id"]))
 
 
 @dataclass(frozen=True)
@@ -91,14 +90,8 @@ def _left_s(run_dir: Path, state: dict[str, Any]) -> float | None:
 
 
 def _test_scores(run: Run) -> pd.Series:
-    """The DSC of every site on its test cases, by round and client: of the deployed model, or of the shared one before there are
-    others."""
-    scores = {
-        number: patient_scores(case_scores(rows)).iloc[:, 0].groupby("client_id").mean()
-        for number, rows in evaluated_cases(run.cases, deployed_models([run])).groupby("round")
-        if rows["dsc"].notna().any()
-    }
-    return pd.concat(scores, names=["round"]).rename("dsc") if scores else _NO_SCORES
+    """The DSC of every site on its test cases, by round and client."""
+    return site_scores_by_round(run.cases, deployed_models([run]).get(run.run_id))
 
 
 def _rounds(run: Run) -> list[dict[str, Any]]:

@@ -33,7 +33,9 @@ def outcome(folder: Path, place: str) -> str:
         return ""
     ranking = material.rankings["dsc"]
     if not ranking:
-        return f"no test case was evaluated; next: raykd report {place}"
+        is_judged = len(material.evidence.deployed) > 0
+        reason = "no reference of its test cases holds a class" if is_judged else "no test case was evaluated"
+        return f"{reason}; next: raykd report {place}"
     rows = list(_rows(material))
     more = len(ranking) - (len(rows) - 1)
     note = f"and {more} more; " if more else ""

@@ -11,6 +11,7 @@ import pandas as pd
 
 from raykd.results.reader import Run
 from raykd.results.sites import Sites
+from raykd.results.statistics import site_scores_by_round
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Point:
     """One value of a curve.
 
     Attributes:
-        tag: its name, in folders: `dsc/global`, `dsc_by_site/university`.
+        tag: its name, in folders: `score/dsc` (that of the report), `dsc/global`, `dsc_by_site/university`.
         step: rounds done, 0 before the first; of the teacher's curves, optimiser steps.
         value: finite.
     """
@@ -54,6 +55,8 @@ def _curves(run: Run) -> Iterator[tuple[str, pd.Series]]:
         yield f"bytes/{direction}", _by_round(rows, "num_bytes", "sum")
     for kind, rows in events.groupby("kind", observed=True):
         yield f"events/{kind}", _by_round(rows.assign(count=1), "count", "sum")
+    score = site_scores_by_round(run.cases, run.manifest.get("deployed")).groupby(level="round").mean()
+    yield "score/dsc", score.set_axis(score.index.astype(int) + 1)
     yield from _scores(run.cases, names)
     for role, rows in run.teachers.groupby("role", observed=True):
         yield f"repository/loss_{role}", rows.set_index("step")["loss"]

@@ -16,7 +16,19 @@ from raykd.leaks.evidence import Evidence
 from raykd.leaks.inversion import Row, is_whole
 from raykd.methods._base import supervised_loss
 from raykd.models._base import SegmentationNetwork
-from raykd.numerics.membership import Measure, Scores, auc, interval, pooled, true_positive_rate
+from raykd.numerics.membership import (
+    Measure,
+    Scores,
+    Variance,
+    auc,
+    auc_variance,
+    interval,
+    least_p,
+    p_of_chance,
+    pooled,
+    rate_variance,
+    true_positive_rate,
+)
 from raykd.numerics.params import Payload, load_state, select
 from raykd.numerics.rng import generator, numpy_generator
 
@@ -24,12 +36,14 @@ NUM_BATCHES = 4
 """Of two patches, by which a case is judged."""
 MIN_CASES = 3
 """Members and others that an interval needs at least, over all sites that it is of."""
-METRICS: dict[str, tuple[Measure, float, int]] = {
-    "auc": (auc, 0.5, 1),
-    "tpr_at_fpr_1pct": (functools.partial(true_positive_rate, false_positive_rate=0.01), 0.01, 100),
-    "tpr_at_fpr_10pct": (functools.partial(true_positive_rate, false_positive_rate=0.1), 0.1, 10),
+FALSE_ALARMS = 0.025
+"""Of verdicts where nothing leaks, at most."""
+METRICS: dict[str, tuple[Measure, Variance, float, int]] = {
+    "auc": (auc, auc_variance, 0.5, 1),
+    "tpr_at_fpr_1pct": (functools.partial(true_positive_rate, false_positive_rate=0.01), rate_variance, 0.01, 100),
+    "tpr_at_fpr_10pct": (functools.partial(true_positive_rate, false_positive_rate=0.1), rate_variance, 0.1, 10),
 }
-"""How success is measured, what chance reaches, and the held-out cases of a site that a verdict needs."""
+"""How success is measured, its variance, what chance reaches, and the held-out cases of a site that a verdict needs."""
 KNOWS = {"membership_loss": "uploaded model", "membership_calibrated": "received and uploaded model"}
 
 
@@ -67,7 +81,9 @@ def _as_outlined(client: Client, case: Case) -> Case:
 def membership_rows(attack: str, groups: dict[int, Scores], seed: int, address: tuple[int, int]) -> list[Row]:
     """Success of an attack on one client, or on several taken together without comparing cases of different sites: a row a metric.
 
-    A true positive rate at a low false positive rate has no verdict where a site held back fewer cases than one over that rate.
+    A true positive rate at a low false positive rate has no verdict where a site held back fewer cases than one over that rate, and
+    no metric has one where a perfect split would come about by chance too often: three members and three others. It leaks where
+    both the interval and a test that holds for few cases leave out chance; where the test does not, the interval ends there.
 
     Args:
         attack: which.
@@ -79,14 +95,18 @@ def membership_rows(attack: str, groups: dict[int, Scores], seed: int, address: 
 
 
 def _row(attack: str, metric: str, groups: dict[int, Scores], seed: int, address: tuple[int, int]) -> Row:
-    measure, by_chance, least = METRICS[metric]
+    measure, variance, by_chance, least = METRICS[metric]
     num_members, num_others = (sum(len(scores[side]) for scores in groups.values()) for side in (0, 1))
     row: Row = {"attack": attack, "knows": KNOWS[attack], "metric": metric, "value": pooled(groups, measure), "blind": by_chance}
     row |= {"num_members": num_members, "num_others": num_others}
-    if min(num_members, num_others) < MIN_CASES or any(len(others) < least for _, others in groups.values()):
-        return row  # a single case resampled is itself again: an interval would say nothing
+    is_small = min(num_members, num_others) < MIN_CASES or any(len(others) < least for _, others in groups.values())
+    if is_small or least_p(groups) > FALSE_ALARMS:
+        return row  # not even a perfect split would tell
     purpose = f"leaks-{attack}" if metric == "auc" else f"leaks-{attack}-{metric}"
-    low, high = interval(groups, measure, numpy_generator(seed, purpose, *address))
+    rng = numpy_generator(seed, purpose, *address)
+    low, high = interval(groups, measure, variance, rng)
+    if p_of_chance(groups, measure, rng) > FALSE_ALARMS:
+        low = min(low, by_chance)
     return row | {"low": low, "high": high, "is_leaking": low > by_chance}
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 
+from raykd.report.caveats import caveats
 from raykd.report.compared import (
     UNKNOWN_LUCK,
     Compared,
@@ -16,18 +17,18 @@ from raykd.report.compared import (
     compared,
     evidence_of,
     gains,
-    intervals_are,
-    signed_interval,
     size,
 )
-from raykd.report.contenders import COLD_ALONE, Contenders, contenders, not_compared
+from raykd.report.contenders import ALONE, COLD_ALONE, Contenders, contenders, not_compared
 from raykd.report.costs import Cost
 from raykd.report.evidence import REPOSITORY
 from raykd.report.material import Material
-from raykd.report.wording import data_size, duration, interval, plural
-from raykd.results.statistics import BETTER, FEW_CLIENTS, NO_VERDICT, OPEN, WORSE, Score
+from raykd.report.wording import data_size, duration, interval, plural, signed_interval
+from raykd.results.statistics import BETTER, NO_VERDICT, OPEN, WORSE, Score
 
 WORDS = {BETTER: "Yes", WORSE: "No"}
+NO_DIFFERENCE = 1e-12
+"""Between means: what is below it is rounding."""
 FEW_SITES = 6
 """Sites told one by one; of more, how many gain and lose."""
 
@@ -59,7 +60,11 @@ def answer(material: Material) -> Answer:
     """The answer of the runs."""
     found = contenders(material)
     if found is None:
-        lead = Markup("These runs hold no evaluated test case yet, so there is no answer.")
+        lead = Markup(
+            "These runs hold no evaluated test case yet, so there is no answer."
+            if material.evidence.deployed.empty
+            else "No class occurs in the reference of any test case, so no case has a score and there is no answer."
+        )
         cost = tuple(_cost_sentences(material.costs[material.labels[0]]))
         return Answer(lead, (Question("What it has cost so far", cost),), ())
     questions = (
@@ -67,7 +72,7 @@ def answer(material: Material) -> Answer:
         Question("For whom?", tuple(_for_whom(material, found))),
         Question("At what cost?", (*_cost_sentences(material.costs[found.best.method]), *_repository_sentences(material, found))),
     )
-    return Answer(_lead(material, found), questions, tuple(_caveats(material, found.best)))
+    return Answer(_lead(material, found), questions, tuple(caveats(material, found)))
 
 
 def _lead(material: Material, found: Contenders) -> Markup:
@@ -75,8 +80,10 @@ def _lead(material: Material, found: Contenders) -> Markup:
     if missing := not_compared(material, found):
         best += Markup(" Not compared: {}.").format("; ".join(missing))
     if not found.alone:
-        words = Markup("{best} Whether a federation is worth it stays <strong>open</strong>: no run to compare has {alone}.")
-        return words.format(alone=COLD_ALONE, best=best)
+        is_alone = material.name_of(found.best.method) == ALONE
+        lacking = "no federated method was run" if is_alone else f"no run to compare has {COLD_ALONE}"
+        words = Markup("{best} Whether a federation is worth it stays <strong>open</strong>: {lacking}.")
+        return words.format(best=best, lacking=lacking)
     several = _is_over_conditions(found)
     clause, judged = (_clause_over_conditions, _by_condition(material, found)) if several else (_clause, _beside(material, found))
     clauses = [clause(material, found, meaning, judged) for meaning in found.alone]
@@ -115,7 +122,7 @@ def _clause(material: Material, found: Contenders, meaning: str, judged: dict[tu
     if one.difference.num_patients == 0:
         return Markup("<strong>Open</strong>: {} shares no test scan of a seed with {}.").format(label, meaning)
     if one.verdict == NO_VERDICT:
-        start = Markup("<strong>One training</strong> (seed {}): ").format(_seed_of(material, label))
+        start = Markup("<strong>One training</strong> (seed {}): ").format(_common_seed(material, label, alone))
         scans = plural(one.difference.num_patients, "test scan")
         end = Markup(" over its {}; {}.").format(scans, UNKNOWN_LUCK)
     else:
@@ -126,9 +133,10 @@ def _clause(material: Material, found: Contenders, meaning: str, judged: dict[tu
     return start + words.format(method=label, gains=gains(macro), size=size(macro), meaning=meaning) + end
 
 
-def _seed_of(material: Material, label: str) -> str:
-    seeds = material.scores["dsc"].loc[material.scores["dsc"]["method"] == label, "seed"].unique()
-    return ", ".join(str(seed) for seed in sorted(seeds))
+def _common_seed(material: Material, *labels: str) -> str:
+    scores = material.scores["dsc"]
+    seeds = [set(scores.loc[scores["method"] == label, "seed"]) for label in labels]
+    return ", ".join(str(seed) for seed in sorted(set.intersection(*seeds)))
 
 
 def _clause_over_conditions(
@@ -165,7 +173,8 @@ def _best_sentence(material: Material, found: Contenders) -> Markup:
     best = found.best
     num_federated = sum(material.condition(label) == found.condition for label in found.federated)
     num = len(found.rivals) + 1 if found.is_best else num_federated
-    claim = f"has the highest mean of {num} {'' if found.is_best else 'federated '}methods:" if num > 1 else "reaches"
+    has = "shares" if any(_is_as_good(material, best, label) for label in found.rivals) else "has"
+    claim = f"{has} the highest mean of {num} {'' if found.is_best else 'federated '}methods:" if num > 1 else "reaches"
     used = material.used(best.method)
     return Markup(
         "<strong>{method}</strong>{used} {claim} a mean Dice score of <strong>{value}</strong> over {sites} and {trainings}, "
@@ -181,6 +190,11 @@ def _best_sentence(material: Material, found: Contenders) -> Markup:
     )
 
 
+def _is_as_good(material: Material, best: Score, label: str) -> bool:
+    values = {score.method: score.macro.value for score in material.rankings["dsc"]}
+    return bool(np.isclose(values[label], best.macro.value, rtol=0, atol=NO_DIFFERENCE))
+
+
 def _worth(material: Material, found: Contenders) -> Iterator[Markup]:
     if _is_over_conditions(found):
         yield _best_sentence(material, found)
@@ -190,13 +204,15 @@ def _worth(material: Material, found: Contenders) -> Iterator[Markup]:
                 yield Markup("{}: {}").format(condition, _comparison(alone, meaning, judged[found.labels[condition], alone]))
         return
     if not found.yardsticks:
-        yield Markup("No other method was run, so whether it is worth its cost is still open.")
+        yield Markup("No other method was run {}, so whether it is worth its cost is still open.").format(
+            "under this condition" if len(material.conditions) > 1 else "beside it"
+        )
         return
     judged = _beside(material, found)
     for label, meaning in found.yardsticks.items():
         yield _comparison(label, meaning, judged[found.best.method, label])
     one = next(iter(judged.values()))
-    if one.verdict != NO_VERDICT:
+    if any(not np.isnan(each.p_holm) for each in judged.values()):
         yield Markup("p-values are adjusted after Holm over {} ({}), because the best was picked from them.").format(
             one.family.rpartition(": ")[2], one.family.rpartition(": ")[0]
         )
@@ -222,8 +238,11 @@ def _for_whom(material: Material, found: Contenders) -> Iterator[Markup]:
 def _by_site(material: Material, best: Score, alone: str) -> Iterator[Markup]:
     """At how many sites it gains and loses, and by how much."""
     scores = material.scores["dsc"]
-    found = [compare(scores[scores["client_id"] == client_id], best.method, alone) for client_id in best.per_client]
-    sites = dict(zip(best.per_client, compared(found, "DSC, sites"), strict=True))
+    by_site = {site: compare(scores[scores["client_id"] == site], best.method, alone) for site in best.per_client}
+    found = {site: difference for site, difference in by_site.items() if difference.num_patients}
+    if not found:
+        return
+    sites = dict(zip(found, compared(list(found.values()), "DSC, sites"), strict=True))
     said = [one.verdict for one in sites.values()]
     num_better, num_worse = said.count(BETTER), said.count(WORSE)
     if NO_VERDICT in said:
@@ -269,19 +288,3 @@ def _repository_sentences(material: Material, found: Contenders) -> Iterator[Mar
     scans = f"{plural(int(num.iloc[0]), 'outlined scan')} there" if len(num) else "outlined scans there"
     took = "" if np.isnan(cost.teacher_s) else f", and {duration(cost.teacher_s)} of training on them before the rounds"
     yield Markup("Its {} asks for {}{}.").format(material.used(label), scans, took)
-
-
-def _caveats(material: Material, best: Score) -> Iterator[str]:
-    evidence, ranking = material.evidence, material.rankings["dsc"]
-    yield f"In brackets: {intervals_are(score.num_seeds for score in ranking)}"
-    if len(best.per_client) <= FEW_CLIENTS:
-        yield "Intervals are about these very sites."
-    else:
-        yield "Intervals are about sites like these: sites are taken for a draw, with their scans."
-    sources: Sequence[dict[str, dict[str, object]]] = [
-        evidence.scenario.get("repository") or {}, *(evidence.scenario.get("clients") or [])
-    ]  # fmt: skip
-    if any((block.get("source") or {}).get("name") == "phantom" for block in sources):
-        yield "The images are simulated phantoms: the ranking of methods may carry over to real scans, the numbers do not."
-    if len(ranking) > 2:
-        yield "The best method was picked on the scans it is judged on, which flatters it where methods are close."

@@ -27,7 +27,7 @@ from raykd.report.svg import (
     text,
     vertical_axis,
 )
-from raykd.report.wording import interval, number, signed
+from raykd.report.wording import digits_for, interval, number, signed, signed_interval
 from raykd.results.statistics import Estimate
 
 STEP = 34.0
@@ -161,17 +161,15 @@ def differences(deltas: Sequence[Delta], title: str, better: str) -> Markup:
     marks.append(text(RIGHT, bottom + 31, f"{better} →", "end", class_="small"))
     for row, delta in enumerate(deltas):
         y, estimate = STEP * row + 30, delta.estimate
-        said = _signed(estimate)
-        own = [text(LEFT, y - 12, shorten(delta.label)), text(RIGHT, y - 12, signed(estimate.value), "end", class_="strong")]
+        said = signed_interval(estimate)
+        own = [
+            text(LEFT, y - 12, shorten(delta.label)),
+            text(RIGHT, y - 12, signed(estimate.value, digits_for(estimate, is_signed=True)), "end", class_="strong"),
+        ]
         if np.isfinite(estimate.low):
             own.append(line(scale(estimate.low), y, scale(estimate.high), y, f"whisker {colour(delta.colour)}"))
         if np.isfinite(estimate.value):
             own.append(marker(delta.colour, scale(estimate.value), y, f"{delta.label}: {said}"))
         marks.append(group(own, delta.keys))
-    words = "; ".join(f"{delta.label} {_signed(delta.estimate)}" for delta in deltas)
+    words = "; ".join(f"{delta.label} {signed_interval(delta.estimate)}" for delta in deltas)
     return figure(bottom + 36, f"{title}: {words}.", marks)
-
-
-def _signed(estimate: Estimate) -> str:
-    bounds = "" if np.isnan(estimate.low) else f" ({signed(estimate.low)} to {signed(estimate.high)})"
-    return signed(estimate.value) + bounds

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from raykd.report.wording import interval, plural, probability, signed
+from raykd.report.wording import digits_for, interval, plural, probability
 from raykd.results.statistics import NO_VERDICT, OPEN, Difference, Estimate, judge, paired_difference
 
 UNKNOWN_LUCK = "another training may differ by more, so there is no p-value and no verdict"
@@ -65,17 +65,11 @@ def evidence_of(found: Compared) -> str:
 
 
 def gains(macro: Estimate) -> str:
-    """Whether a difference is a gain."""
-    return "gains" if macro.value >= 0 else "loses"
+    """Whether a difference is a gain, a loss, or none at all."""
+    return "gains" if macro.value > 0 else "loses" if macro.value < 0 else "gains or loses"
 
 
 def size(macro: Estimate) -> str:
     """How large a gain or loss is."""
     low, high = (-macro.high, -macro.low) if macro.value < 0 else (macro.low, macro.high)
-    return interval(Estimate(abs(macro.value), low, high))
-
-
-def signed_interval(macro: Estimate) -> str:
-    """A difference with its sign and interval."""
-    bounds = "" if np.isnan(macro.low) else f" ({signed(macro.low)} to {signed(macro.high)})"
-    return signed(macro.value) + bounds
+    return interval(Estimate(abs(macro.value), low, high), digits_for(macro, is_signed=True))

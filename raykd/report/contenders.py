@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ class Contenders:
 
     Attributes:
         method: the best that is federated: it pools no data and leaves no site alone, unless that is all that was run.
-        condition: where it does best; "" where conditions do not differ.
+        condition: where it does best, of those under which most methods were run; "" where conditions do not differ.
         best: its score there.
         labels: condition to its label.
         alone: what sites training alone used (see `MEANINGS`), cold before warm, to the label by condition, the best of its kind.
@@ -58,7 +59,8 @@ def contenders(material: Material) -> Contenders | None:
     federated = [label for label in fair if material.name_of(label) != ALONE] or fair
     method = _best_method(material, scored, federated)
     labels = {material.condition(label): label for label in fair if material.method(label) == method}
-    best = next(scored[label] for label in fair if label in labels.values())
+    shared = _shared_conditions(material, fair) & labels.keys() or labels.keys()
+    best = next(scored[label] for label in fair if label in labels.values() and material.condition(label) in shared)
     condition = material.condition(best.method)
     alone: dict[str, dict[str, str]] = {}
     for label in sorted(fair, key=lambda label: material.starts_warm(label)):
@@ -70,6 +72,12 @@ def contenders(material: Material) -> Contenders | None:
         federated=tuple(federated),
         is_best=all(scored[label].macro.value <= best.macro.value for label in rivals),
     )  # fmt: skip
+
+
+def _shared_conditions(material: Material, labels: list[str]) -> set[str]:
+    """The conditions under which most methods were run."""
+    nums = Counter(material.condition(label) for label in labels)
+    return {condition for condition, num in nums.items() if num == max(nums.values())}
 
 
 def _best_method(material: Material, scored: dict[str, Score], fair: list[str]) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from raykd.results.questions import Comparison
-from raykd.results.reader import Run, deployed_models, find_run_dirs, open_run
+from raykd.results.reader import Run, deployed_models, find_run_dirs, open_run, told_apart
 from raykd.results.schema import TABLES
+from raykd.results.sites import named_shortly
 from raykd.results.statistics import deployed_cases
 from raykd.scenario.errors import RaykdError
 
@@ -98,20 +99,16 @@ def collect(paths: Iterable[str | Path]) -> Evidence:
     Raises:
         RaykdError: a path holds no run at all, or not a single run can be read.
     """
-    opened: dict[str, Run] = {}
+    opened: list[Run] = []
     notes: list[str] = []
     for directory in find_run_dirs(paths):
         try:
-            run = _checked(open_run(directory))
+            opened.append(_checked(open_run(directory)))
         except RaykdError as error:
             notes.append(f"Left out, because it cannot be read: {error}.")
-            continue
-        if run.run_id in opened:
-            notes.append(f"Left out, because another run has its run_id '{run.run_id}': {directory.name}.")
-        opened.setdefault(run.run_id, run)
     if not opened:
         raise RaykdError("no run could be read, so there is nothing to report on: " + " ".join(notes))
-    runs = list(opened.values())
+    runs = told_apart(opened)
     try:
         return _assemble(runs, notes)
     except RaykdError:
@@ -177,6 +174,13 @@ def _assemble(readable: Sequence[Run], notes: Sequence[str]) -> Evidence:
     return replace(evidence, notes=(*notes, *unfinished, *comparison.notes, *_gaps(evidence)))
 
 
+def _without_score(evidence: Evidence) -> Iterator[str]:
+    """A sentence on sites whose test cases have no score at all: means are over the others."""
+    has_score = evidence.deployed.groupby("client_id")["dsc"].count() > 0
+    if silent := [evidence.name(int(site)) for site in has_score.index[~has_score]]:
+        yield f"Sites without a score, and so in no mean, as no reference of theirs holds a class: {named_shortly(silent)}."
+
+
 def _gaps(evidence: Evidence) -> Iterator[str]:
     """A sentence for whatever a reader may look for and not find."""
     tables = evidence.tables
@@ -184,20 +188,21 @@ def _gaps(evidence: Evidence) -> Iterator[str]:
         yield "No test case has been evaluated yet, so nothing can be said about quality."
     elif evidence.deployed["nsd"].isna().all():
         yield "Surface distances (NSD, HD95) were not computed in the last evaluated round."
+    yield from _without_score(evidence)
     judged = tables["cases"][tables["cases"]["nsd"].notna()]
     if counted := sorted(set(judged.loc[judged["nsd_tolerance_mm"].isna(), "method"])):
-        yield f"NSD and HD95 of an earlier raykd count voxels of surfaces, not area, and do not compare: {', '.join(counted)}."
+        yield f"NSD and HD95 of an earlier raykd count voxels of surfaces, not area, and do not compare: {named_shortly(counted)}."
     if tables["clients"].empty:
         yield "The table of clients is missing, so sites go by their numbers."
     silent = sorted(set(evidence.methods) - set(evidence.deployed["method"]))
     if silent and not evidence.deployed.empty:
-        yield f"Without an evaluated test case, and so absent from comparisons: {', '.join(silent)}."
+        yield f"Without an evaluated test case, and so absent from comparisons: {named_shortly(silent)}."
     seeds = tables["cases"].groupby("method")["seed"].agg(frozenset)
     if seeds.nunique() > 1:
         yield "Methods were run with different seeds; differences between two methods use the seeds that both have."
     events = tables["events"]
     weak = events[events["kind"] == "weak_start"]
     for detail, rows in weak.groupby("detail", sort=False):
-        yield f"Beware: {detail} ({', '.join(dict.fromkeys(rows['method']))})."
+        yield f"Beware: {detail} ({named_shortly(tuple(dict.fromkeys(rows['method'])))})."
     if events["kind"].isin(["worker_lost"]).any():
         yield "Workers were lost in a run; their updates were repeated with the same draws, see the events."

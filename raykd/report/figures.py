@@ -44,6 +44,9 @@ class Bar:
     keys: Keys
 
 
+JOINER = "\N{ZERO WIDTH JOINER}"
+
+
 def shorten(words: str, length: int = 44) -> str:
     """Words that take the room of at most `length` Latin letters, of which the middle is left out: labels of a study differ at
     their ends.
@@ -51,13 +54,15 @@ def shorten(words: str, length: int = 44) -> str:
     if display_width(words) <= length:
         return words
     end = length // 2
-    return f"{_beginning(words, length - 1 - end)}…{_beginning(words[::-1], end)[::-1]}"
+    ending = _beginning(words[::-1], end)[::-1]
+    whole = "".join(itertools.dropwhile(lambda letter: letter == JOINER or not display_width(letter), ending))
+    return f"{_beginning(words, length - 1 - end)}…{whole}"
 
 
 def _beginning(words: str, width: int) -> str:
     """As many letters as take the room of so many Latin ones."""
     ends = itertools.accumulate(map(display_width, words))
-    return "".join(letter for letter, end in zip(words, ends, strict=True) if end <= width).rstrip("\u200d")
+    return "".join(letter for letter, end in zip(words, ends, strict=True) if end <= width).rstrip(JOINER)
 
 
 def forest(scores: Sequence[Score], material: Material) -> Markup:

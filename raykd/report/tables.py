@@ -11,7 +11,7 @@ import pandas as pd
 
 from raykd.report.blocks import Cell, Row, Table
 from raykd.report.material import Material
-from raykd.report.wording import NONE, data_size, duration, number, probability, readable, signed
+from raykd.report.wording import NONE, bounds, data_size, digits_for, duration, number, probability, readable, signed
 from raykd.results.statistics import Estimate
 
 METRICS = {"dsc": "DSC", "nsd": "NSD", "hd95_mm": "HD95 (mm)"}
@@ -25,8 +25,8 @@ def digits_of(metric: str) -> int:
 
 def estimate_cell(estimate: Estimate, digits: int = 2, is_signed: bool = False) -> Cell:
     """A value above its interval."""
-    say = signed if is_signed else number
-    return with_interval(estimate, lambda value: say(value, digits))
+    say, shown = signed if is_signed else number, digits_for(estimate, digits, is_signed=is_signed)
+    return with_interval(estimate, lambda value: say(value, shown))
 
 
 def with_interval(estimate: Estimate, say: Callable[[float], str]) -> Cell:
@@ -37,8 +37,7 @@ def with_interval(estimate: Estimate, say: Callable[[float], str]) -> Cell:
 
     if np.isnan(estimate.value):
         return Cell(NONE)
-    detail = "" if np.isnan(estimate.low) or estimate.low == estimate.high else f"{words(estimate.low)} to {words(estimate.high)}"
-    return Cell(words(estimate.value), float(estimate.value), detail)
+    return Cell(words(estimate.value), float(estimate.value), bounds(estimate, words))
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Column:
         heading: as printed.
         name: the frame's column; an estimate has NAME, NAME_low, NAME_high.
         say: words, class (a structure's name), number, signed, share, size, seconds, p or count.
-        digits: decimals of number and signed.
+        digits: decimals of number and signed, more where an interval is narrow.
         leads_to: the frame's column with the id of the place on the page that a cell leads to.
     """
 
@@ -68,13 +67,13 @@ class Column:
             words = readable(str(value)) if self.say == "class" else str(value)
             return Cell(words, leads_to=str(row[self.leads_to]) if self.leads_to else "")
         low, high = (float(row.get(f"{self.name}_{end}", np.nan)) for end in ("low", "high"))
-        return with_interval(Estimate(float(value), low, high), self._words)
+        estimate = Estimate(float(value), low, high)
+        if self.say in ("number", "signed"):
+            return estimate_cell(estimate, self.digits, is_signed=self.say == "signed")
+        return with_interval(estimate, self._words)
 
     def _words(self, value: float) -> str:
-        if self.say == "number":
-            return number(value, self.digits)
         says: dict[str, Callable[[float], str]] = {
-            "signed": lambda v: signed(v, self.digits),
             "share": lambda v: f"{100 * v:.0f}%",
             "size": data_size,
             "seconds": duration,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 from raykd.results.statistics import Estimate
@@ -13,6 +14,10 @@ NONE = "–"
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
 """Keeps a number and its unit on one line."""
+MOST_DIGITS = 4
+"""Decimals of an estimate with an interval."""
+ROUNDING = 1e-9
+"""Of a logarithm."""
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -23,11 +28,43 @@ def number(value: float, digits: int = 2) -> str:
     return text.replace("-", MINUS) if float(text) else text.lstrip("-")
 
 
+def digits_for(estimate: Estimate, least: int = 2, *, is_signed: bool = False) -> int:
+    """Decimals, at most `MOST_DIGITS`, at which half the interval shows a digit that is not zero.
+
+    Args:
+        estimate: with its interval; without one, and where it is endless or has no width, `least` decimals will do.
+        least: decimals in any case.
+        is_signed: whether signs count: then no end prints as zero that is not zero.
+    """
+    half = (estimate.high - estimate.low) / 2
+    if not (math.isfinite(half) and half > 0):
+        return least
+    shown = [half, *(abs(end) for end in (estimate.low, estimate.high) if is_signed)]
+    needed = [math.ceil(-math.log10(value) - ROUNDING) for value in shown if value > 0]
+    return max([least, *(digits for digits in needed if digits <= MOST_DIGITS)])
+
+
+def bounds(estimate: Estimate, say: Callable[[float], str]) -> str:
+    """The ends of an interval in words, as `0.75 to 0.85`; "" where there is none, or where both ends read the same."""
+    if math.isnan(estimate.low):
+        return ""
+    low, high = say(estimate.low), say(estimate.high)
+    return "" if low == high else f"{low} to {high}"
+
+
 def interval(estimate: Estimate, digits: int = 2) -> str:
-    """A value with its interval in brackets, or alone where there is no interval, or one of no width."""
-    if math.isnan(estimate.low) or estimate.low == estimate.high:
-        return number(estimate.value, digits)
-    return f"{number(estimate.value, digits)} ({number(estimate.low, digits)} to {number(estimate.high, digits)})"
+    """A value with its interval in brackets, all with the same decimals, at least so many; alone where there is no interval."""
+    return _with_bounds(estimate, number, digits_for(estimate, digits))
+
+
+def signed_interval(estimate: Estimate, digits: int = 2) -> str:
+    """A difference with its interval, the signs of all three told."""
+    return _with_bounds(estimate, signed, digits_for(estimate, digits, is_signed=True))
+
+
+def _with_bounds(estimate: Estimate, say: Callable[[float, int], str], digits: int) -> str:
+    ends = bounds(estimate, lambda value: say(value, digits))
+    return say(estimate.value, digits) + (f" ({ends})" if ends else "")
 
 
 def count_interval(estimate: Estimate) -> str:
@@ -36,9 +73,8 @@ def count_interval(estimate: Estimate) -> str:
     def words(value: float) -> str:
         return "more than tried" if value == math.inf else "none" if value == -math.inf else number(value, 1)
 
-    if math.isnan(estimate.low) or estimate.low == estimate.high:
-        return words(estimate.value)
-    return f"{words(estimate.value)} ({words(estimate.low)} to {words(estimate.high)})"
+    ends = bounds(estimate, words)
+    return words(estimate.value) + (f" ({ends})" if ends else "")
 
 
 def signed(value: float, digits: int = 2) -> str:

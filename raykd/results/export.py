@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from raykd.results.reader import load_runs, read_parts
+from raykd.results.reader import load_runs
 from raykd.results.schema import TABLES
 from raykd.scenario.errors import RaykdError
 
@@ -28,7 +28,7 @@ def export_tables(path: Path, out: Path, format_: str) -> dict[Path, int]:
         RaykdError: there is no run, a file of one is damaged, or nothing can be written in `out`.
     """
     runs = load_runs([path]).runs
-    tables = {name: pa.concat_tables([read_parts(run.path, name) for run in runs], promote_options="default") for name in TABLES}
+    tables = {name: pa.concat_tables([run.parts(name) for run in runs], promote_options="default") for name in TABLES}
     written = {}
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -59,6 +59,13 @@ def _as_now(name: str, part: pa.Table, written: int) -> pa.Table:
     return part
 
 
+def named(rows: pa.Table, run_id: str) -> pa.Table:
+    """The same rows as those of a run of this name."""
+    index = rows.schema.get_field_index("run_id")
+    field = rows.schema.field(index)
+    return rows.set_column(index, field, pa.repeat(pa.scalar(run_id, field.type), rows.num_rows))
+
+
 def read_schema(run_dir: Path, name: str) -> pa.Schema:
     """The columns of one table of a run, declared and added, with the words that its files have for them."""
     return read_parts(run_dir, name).schema

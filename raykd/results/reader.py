@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import yaml
 
+from raykd.results.access import TableAccess
 from raykd.results.dictionary import dictionary
-from raykd.results.parts import frame_of, read_parts, read_schema
+from raykd.results.parts import frame_of, named, read_parts, read_schema
 from raykd.results.schema import TABLES
 from raykd.results.summary import headline, tables_text
 from raykd.scenario.errors import RaykdError
@@ -29,93 +31,6 @@ NUM_SHOWN = 5
 """Runs that the text of `Tables` names; it tells how many more there are."""
 
 
-class TableAccess:
-    """The tables as attributes; each is a frame of its own, in the order in which rows were written."""
-
-    def table(self, name: str) -> pd.DataFrame:
-        """The table of this name: repeated texts as categoricals, integers and truths nullable, missing floats NaN.
-
-        Raises:
-            RaykdError: there is no such table, or a file of it cannot be read.
-        """
-        raise NotImplementedError
-
-    def scores(self) -> pd.DataFrame:
-        """The scores of the models that sites deploy in the end: test cases, last round, one row per run, patient and class.
-
-        Returns:
-            Columns run_id, scenario, method, seed, client_id, client_name, group, patient_id, model, class_name, dsc, nsd, hd95_mm
-            and assd_mm, each a mean over the patient's cases. The score of a federation is the mean over sites of the mean over
-            patients of the mean over classes (classes are averaged within a case first, where a patient's cases hold unlike ones).
-        """
-        raise NotImplementedError
-
-    @property
-    def clients(self) -> pd.DataFrame:
-        """One row a client of the federation."""
-        return self.table("clients")
-
-    @property
-    def rounds(self) -> pd.DataFrame:
-        """One row a round."""
-        return self.table("rounds")
-
-    @property
-    def training(self) -> pd.DataFrame:
-        """One row a client's local update."""
-        return self.table("training")
-
-    @property
-    def cases(self) -> pd.DataFrame:
-        """One row a case, class, model and evaluation."""
-        return self.table("cases")
-
-    @property
-    def calibration(self) -> pd.DataFrame:
-        """One row a case, model and bin of confidence."""
-        return self.table("calibration")
-
-    @property
-    def transfers(self) -> pd.DataFrame:
-        """One row a payload crossing a link."""
-        return self.table("transfers")
-
-    @property
-    def crossings(self) -> pd.DataFrame:
-        """One row a tensor that crossed between server and clients in a round."""
-        return self.table("crossings")
-
-    @property
-    def events(self) -> pd.DataFrame:
-        """One row a thing worth telling."""
-        return self.table("events")
-
-    @property
-    def privacy(self) -> pd.DataFrame:
-        """One row a client, mechanism and round: the epsilon spent so far."""
-        return self.table("privacy")
-
-    @property
-    def leaks(self) -> pd.DataFrame:
-        """One row an attack on a client's upload."""
-        return self.table("leaks")
-
-    @property
-    def previews(self) -> pd.DataFrame:
-        """One row a layer of a slice of a test case."""
-        return self.table("previews")
-
-    @property
-    def records(self) -> pd.DataFrame:
-        """One row a value drawn for a case."""
-        return self.table("records")
-
-    @property
-    def teachers(self) -> pd.DataFrame:
-        """One row a point of a training curve on the repository."""
-        return self.table("teachers")
-
-
 @dataclass(frozen=True, repr=False)
 class Run(TableAccess):
     """A run directory, finished or not.
@@ -125,17 +40,28 @@ class Run(TableAccess):
         manifest: the content of `manifest.json`.
         scenario: the content of `scenario.yaml`.
         without: tables that are taken to be empty, whatever their files hold.
+        own_id: the run's name where it stands beside another run of its `run_id`, as a reproduction does; "": the `run_id`.
     """
 
     path: Path
     manifest: dict[str, Any]
     scenario: dict[str, Any]
     without: frozenset[str] = frozenset()
+    own_id: str = ""
 
     @property
     def run_id(self) -> str:
-        """The run's name in every table."""
-        return str(self.manifest["run_id"])
+        """The run's name in every table that is read."""
+        return self.own_id or str(self.manifest["run_id"])
+
+    def parts(self, name: str) -> pa.Table:
+        """All rows of a table under the run's name.
+
+        Raises:
+            RaykdError: there is no such table, or a file of it cannot be read.
+        """
+        rows = read_parts(self.path, name)
+        return named(rows, self.own_id) if self.own_id else rows
 
     def table(self, name: str) -> pd.DataFrame:
         return Tables((self,)).table(name)
@@ -165,7 +91,7 @@ class Tables(TableAccess):
         return "\n".join([*lines, tables_text((run.path, _names(run)) for run in self.runs)])
 
     def table(self, name: str) -> pd.DataFrame:
-        return frame_of(name, [read_parts(run.path, name) for run in self.runs if name not in run.without])
+        return frame_of(name, [run.parts(name) for run in self.runs if name not in run.without])
 
     def scores(self) -> pd.DataFrame:
         from raykd.results.statistics.scores import patient_class_scores
@@ -231,20 +157,28 @@ def _cells_of(record: Path, written_ns: int) -> dict[str, dict[str, Any]]:
 def load_runs(paths: str | Path | Iterable[str | Path]) -> Tables:
     """Open every run in the given directories, each run once.
 
+    A run whose `run_id` another one has, as a reproduction has that of its original, goes by its `run_id` and its directory's name.
+
     Args:
         paths: one directory or several: run directories, URLs of such, or study directories with run directories at most three
             folders below.
 
     Raises:
-        RaykdError: a directory holds no run, a run cannot be opened, or two different ones have the same `run_id`.
+        RaykdError: a directory holds no run, or a run cannot be opened.
     """
-    runs: dict[str, Run] = {}
-    for directory in find_run_dirs(paths):
-        run = open_run(directory)
-        twin = runs.setdefault(run.run_id, run)
-        if twin is not run:
-            raise RaykdError(f"{run.path}: run_id '{run.run_id}' is also that of {twin.path}; leave one of the two out")
-    return Tables(tuple(runs.values()))
+    return Tables(told_apart(map(open_run, find_run_dirs(paths))))
+
+
+def told_apart(runs: Iterable[Run]) -> tuple[Run, ...]:
+    """The same runs, each with a `run_id` that no other has: from the second of a name on with the directory's name in brackets."""
+    taken: dict[str, Run] = {}
+    for run in runs:
+        first = run.run_id
+        placed = f"{first} ({run.path.resolve().name})"
+        names = itertools.chain([first, placed], (f"{placed} ({number})" for number in itertools.count(2)))
+        name = next(name for name in names if name not in taken)
+        taken[name] = run if name == first else replace(run, own_id=name)
+    return tuple(taken.values())
 
 
 def each_path(paths: str | Path | Iterable[str | Path]) -> tuple[str | Path, ...]:

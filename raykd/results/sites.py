@@ -78,12 +78,14 @@ class Sites:
         for missing, runs in lacking.items():
             if missing:
                 takes = "takes" if len(missing) == 1 else "take"
-                yield f"Sites differ between runs: {_listed(missing)} {takes} no part in {_listed(tuple(dict.fromkeys(runs)))}."
+                where = named_shortly(tuple(dict.fromkeys(runs)))
+                yield f"Sites differ between runs: {named_shortly(missing)} {takes} no part in {where}."
         if len(lacking) > 1:
             yield "Sites are matched by name: a difference between two methods is over sites that both have, a mean over its own."
 
 
-def _listed(names: Sequence[str]) -> str:
+def named_shortly(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
     more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
     return "; ".join([*names[:MOST_NAMED], *more])
 

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from raykd.numerics.image_similarity import correlation, psnr_db, ssim
 from raykd.numerics.inversion import Effort, cosine_distance, invert_gradient, invert_prototypes, total_variation
-from raykd.numerics.membership import auc, interval, pooled, true_positive_rate
+from raykd.numerics.membership import (
+    auc,
+    auc_variance,
+    interval,
+    least_p,
+    p_of_chance,
+    pooled,
+    rate_variance,
+    true_positive_rate,
+)
 from raykd.numerics.rng import generator, numpy_generator
 
 EFFORT = Effort(num_steps=60, learning_rate=0.2, smoothness=1e-3)
@@ -101,9 +112,34 @@ def test_members_found_at_a_rate_of_false_alarms(members: list[float], num_other
     assert true_positive_rate(members, [float(n) for n in range(num_others)][::-1], rate) == expected
 
 
-def test_the_interval_of_perfect_scores_is_a_point_and_that_of_equal_ones_holds_chance() -> None:
-    rng = numpy_generator(0, "test")
-    assert interval({0: ([5.0, 6.0, 7.0], [1.0, 2.0])}, auc, rng) == (1.0, 1.0)
-    draws = np.random.default_rng(0).normal(size=(2, 20))
-    low, high = interval({0: (draws[0].tolist(), draws[1].tolist())}, auc, rng)
-    assert low < 0.5 < high
+def newcombe(value: float, num_members: int, num_others: int) -> tuple[float, float]:
+    """Method 5 of Newcombe 2006 by a fine grid in place of bisection."""
+    true = np.linspace(0, 1, 200_001)[1:-1]
+    rest, pairs = (num_members + num_others) / 2 - 1, num_members * num_others
+    variances = true * (1 - true) * (1 + rest * (1 - true) / (2 - true) + rest * true / (1 + true)) / pairs
+    inside = true[(value - true) ** 2 <= stats.norm.isf(0.025) ** 2 * variances]
+    return float(inside[0]), float(inside[-1])
+
+
+def test_the_interval_of_a_perfect_split_of_few_cases_leaves_room() -> None:
+    """It was [1, 1]: cases that are resampled stay split. Of many cases it is that of resampling, within 0.02."""
+    perfect = {0: ([5.0, 6.0, 7.0], [1.0, 2.0, 3.0])}
+    low, high = interval(perfect, auc, auc_variance, numpy_generator(0, "test"))
+    assert (low, high) == pytest.approx((newcombe(1.0, 3, 3)[0], 1.0), abs=1e-4) and 0.49 < low < 0.51
+    wilson = 3 / (3 + stats.norm.isf(0.025) ** 2)
+    found = interval(perfect, partial(true_positive_rate, false_positive_rate=0.1), rate_variance, numpy_generator(0, "test"))
+    assert found == pytest.approx((wilson, 1.0))
+    draws = np.random.default_rng(0).normal(size=(2, 60))
+    many = {0: (draws[0].tolist(), (draws[1] - 0.5).tolist())}
+    found = interval(many, auc, auc_variance, numpy_generator(0, "test"))
+    assert found == pytest.approx(newcombe(auc(*many[0]), 60, 60), abs=0.02)
+
+
+def test_the_p_value_of_chance_is_the_share_of_relabellings() -> None:
+    """A perfect split of 3 and 4 is one of 35 labellings; of two sites with 1 and 2 each, one of 9."""
+    one, two = {0: ([5.0, 6.0, 7.0], [1.0, 2.0, 3.0, 4.0])}, {0: ([2.0], [0.0, 1.0]), 1: ([9.0], [7.0, 8.0])}
+    for groups, exact in ((one, 1 / 35), (two, 1 / 9)):
+        assert least_p(groups) == pytest.approx(exact)
+        assert p_of_chance(groups, auc, numpy_generator(0, "test"), 4000) == pytest.approx(exact, abs=0.015)
+    equal = {0: ([1.0, 1.0], [1.0, 1.0])}
+    assert p_of_chance(equal, auc, numpy_generator(0, "test"), 50) == 1.0

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from markupsafe import Markup
 from synthetic_runs import write_study
 
+from raykd.commands.outcome import outcome
 from raykd.report.answer import Answer, answer
 from raykd.report.compared import intervals_are
 from raykd.report.evidence import collect
 from raykd.report.material import Material
+from raykd.results.writer import RunWriter
 
 SKIPPED = ["previews", "calibration", "events", "teachers"]
 
@@ -67,6 +72,17 @@ def test_sites_alone_are_named_by_what_they_started_from_and_both_are_shown(tmp_
     assert whom[1].startswith("Beside local, ") and whom[3].startswith("Beside dual_kd, ")
 
 
+def test_a_lead_after_longer_training_is_a_caveat_beside_it(tmp_path: Path) -> None:
+    """Sites alone have rows of training of half the steps of fedavg's: 20 rounds of 16."""
+    study = write_study(tmp_path / "s", methods=["local", "fedavg"], seeds=[7], skip=SKIPPED)
+    local = study / "local-seed7"
+    shutil.rmtree(local / "tables/training")
+    writer = RunWriter(local, {"run_id": "local-7", "scenario": "two-shot-knees", "method": "local", "seed": 7})
+    writer.write("training", [{"round": r, "client_id": c, "num_steps": 8} for r in range(20) for c in range(4)], "all")
+    (caveat,) = (caveat for caveat in answer_of(study).caveats if caveat.startswith("Work is unequal"))
+    assert "320 optimiser steps under fedavg and 160 under local, 2 times as many" in caveat
+
+
 def test_a_warm_student_alone_is_not_called_sites_on_their_own_labels(tmp_path: Path) -> None:
     study = write_study(tmp_path / "s", methods=["local", "fedavg"], skip=SKIPPED)
     use(study, "local", name="local", is_warm=True)
@@ -115,3 +131,69 @@ def test_the_repository_counts_among_the_costs(tmp_path: Path) -> None:
     cost = said(answer_of(study), "At what cost?")
     assert cost[-1].startswith("Its teacher from the repository asks for outlined scans there, and ")
     assert cost[-1].endswith("of training on them before the rounds.")
+
+
+def level(study: Path, method: str, dsc: float | None, sites: tuple[int, ...] = (0, 1, 2, 3)) -> None:
+    """One Dice score for all cases of a method at some sites, in its last round; None: their references are empty."""
+    for path in study.glob(f"{method}-*/tables/cases/all.parquet"):
+        table = pq.read_table(path)
+        frame = table.to_pandas()
+        frame.loc[frame["client_id"].isin(sites), "dsc"] = dsc
+        pq.write_table(pa.Table.from_pandas(frame, schema=table.schema, preserve_index=False), path)
+
+
+def test_methods_that_do_equally_well_share_the_highest_mean(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "s", methods=["local", "fedavg"], seeds=[0, 1], skip=SKIPPED)
+    level(study, "*", 0.5)
+    lead = plain(answer_of(study).lead)
+    assert (
+        lead.startswith("Open: fedavg gains or loses 0.00 of Dice against")
+        and "fedavg shares the highest mean of 2 methods" in lead
+    )
+
+
+def test_references_without_a_class_are_told_from_cases_that_were_not_evaluated(tmp_path: Path) -> None:
+    """Of all sites, there is no answer; of one, it is in no mean. Both are said."""
+    study = write_study(tmp_path / "s", methods=["local", "fedavg"], seeds=[0], skip=SKIPPED)
+    level(study, "*", None, sites=(3,))
+    material = Material(collect([study]))
+    assert "over 3 sites" in plain(answer(material).lead)
+    assert any(note.endswith("as no reference of theirs holds a class: rural.") for note in material.evidence.notes)
+    level(study, "*", None)
+    assert plain(answer_of(study).lead).startswith("No class occurs in the reference of any test case")
+    assert "no reference of its test cases holds a class" in outcome(study, "d")
+
+
+def test_the_one_training_that_is_named_is_that_of_both_methods(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "s", methods=["fedavg"], seeds=[3, 4], skip=SKIPPED)
+    write_study(study, methods=["local"], seeds=[4], skip=SKIPPED)
+    assert plain(answer_of(study).lead).startswith("One training (seed 4): fedavg gains")
+
+
+def test_methods_without_a_common_seed_are_not_judged_site_by_site(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "s", methods=["fedavg"], seeds=[0, 1], skip=SKIPPED)
+    write_study(study, methods=["local"], seeds=[2, 3], skip=SKIPPED)
+    found = answer_of(study)
+    assert plain(found.lead).startswith("Open: fedavg shares no test scan of a seed with sites alone")
+    assert len(said(found, "For whom?")) == 1 and "p-values" not in " ".join(said(found, "Is it worth it?"))
+
+
+def test_the_answer_is_of_a_condition_that_methods_share(tmp_path: Path) -> None:
+    """fedavg does better with 4 labels a site, where nothing else was run; the answer is that with 2, beside sites alone."""
+    study = write_study(tmp_path / "s", methods=["local"], seeds=[0, 1], budgets=(2,), skip=SKIPPED)
+    write_study(study, methods=["fedavg"], seeds=[0, 1], budgets=(2, 4), skip=SKIPPED)
+    found = answer_of(study)
+    assert "No other method" not in " ".join(said(found, "Is it worth it?")) and "fedavg, num_shots 2" in plain(found.lead)
+
+
+def test_means_over_other_sites_are_no_fair_order_and_are_told(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "s", methods=["local", "fedavg"], seeds=[0], skip=SKIPPED)
+    assert not any(caveat.startswith("Means over other") for caveat in answer_of(study).caveats)
+    level(study, "local", None, sites=(3,))
+    (caveat,) = (caveat for caveat in answer_of(study).caveats if caveat.startswith("Means over other"))
+    assert "test scans than that of fedavg: local. Differences" in caveat
+
+
+def test_sites_alone_by_themselves_lack_a_federated_method(tmp_path: Path) -> None:
+    lead = plain(answer_of(write_study(tmp_path / "s", methods=["local"], seeds=[0], skip=SKIPPED)).lead)
+    assert lead.endswith("stays open: no federated method was run.")

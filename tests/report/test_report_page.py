@@ -262,8 +262,9 @@ def test_names_of_any_script_are_shown_as_they_are(any_script: Path, tmp_path: P
 
 
 def test_figures_and_tables_leave_the_terminal_s_and_the_page_s_room_to_wide_letters() -> None:
-    assert shorten("大" * 30, 20) == "大" * 9 + "…" and shorten("大" * 10, 20) == "大" * 10
-    assert shorten("x" * 21, 20) == "x" * 19 + "…" and shorten("e\u0301" * 20, 20) == "e\u0301" * 20
+    assert shorten("大" * 30, 20) == "大" * 4 + "…" + "大" * 5 and shorten("大" * 10, 20) == "大" * 10
+    assert shorten("x" * 21, 20) == "x" * 9 + "…" + "x" * 10 and shorten("e\u0301" * 20, 20) == "e\u0301" * 20
+    assert shorten("e\u0301" * 21, 20) == "e\u0301" * 9 + "…" + "e\u0301" * 10  # no accent on the ellipsis
     assert file_name("where", "大阪") != file_name("where", "京都") and file_name("Where, and who") == "where-and-who.csv"
 
 
@@ -315,7 +316,7 @@ def test_unfinished_and_broken_runs_are_left_out_and_named(tmp_path: Path) -> No
     assert "has the highest mean of 2 methods" in page.text
     assert "not finished: fedavg-seed0 (interrupted)" in page.text
     assert "cannot be read" in page.text and "all.parquet: the file is damaged" in page.text
-    assert "another run has its run_id 'local-0': local-seed0-copy" in page.text
+    assert "one training, of which scores and costs are means: local-0; local-0 (local-seed0-copy)." in page.text
 
 
 def test_seeds_that_differ_between_methods_are_told(tmp_path: Path) -> None:

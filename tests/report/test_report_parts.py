@@ -9,14 +9,16 @@ import pytest
 from synthetic_runs import CLIENTS, scenario, write_run
 
 from raykd.report import build_report
+from raykd.report.compared import size
 from raykd.report.costs import cost_of
 from raykd.report.evidence import collect
 from raykd.report.figures import shorten
-from raykd.report.pages.methods import unequal_work
 from raykd.report.pictures import area, marks_of, outline
 from raykd.report.svg import Scale, spanning
+from raykd.report.tables import Column, estimate_cell
 from raykd.report.views import spacing_words
-from raykd.report.wording import data_size, duration, interval, number, plural, probability, short, signed
+from raykd.report.wording import data_size, duration, interval, number, plural, probability, short, signed, signed_interval
+from raykd.report.work import unequal_work
 from raykd.results.questions import work_of
 from raykd.results.reader import Run
 from raykd.results.settings import Conditions
@@ -48,10 +50,53 @@ def test_data_size(size: float, words: str) -> None:
 def test_numbers() -> None:
     assert number(-0.004) == "0.00" and number(-0.126) == "−0.13" and number(math.nan) == "–"
     assert signed(0.126) == "+0.13" and signed(-0.126) == "−0.13" and signed(0.001) == "0.00"
-    assert interval(Estimate(0.8, 0.75, 0.85)) == "0.80 (0.75 to 0.85)"
-    assert interval(Estimate(0.8, math.nan, math.nan)) == "0.80" == interval(Estimate(0.8, 0.8, 0.8))
     assert plain(probability(0.0004)) == "p < 0.001" and plain(probability(0.0321)) == "p = 0.032"
     assert plural(1, "site") == "1 site" and plural(2, "site") == "2 sites"
+
+
+@pytest.mark.parametrize(
+    ("estimate", "words"),
+    [
+        ((0.8, 0.75, 0.85), "0.80 (0.75 to 0.85)"),
+        ((0.8, 0.79, 0.81), "0.80 (0.79 to 0.81)"),  # half of it is 0.01
+        ((0.8, 0.791, 0.809), "0.800 (0.791 to 0.809)"),
+        ((0.8, 0.7998, 0.8002), "0.8000 (0.7998 to 0.8002)"),
+        ((0.8, 0.79999, 0.80001), "0.80"),  # beyond four decimals there is no width
+        ((0.8, 0.8, 0.8), "0.80"),
+        ((0.8, math.nan, math.nan), "0.80"),
+        ((3.0, 1.0, math.inf), "3.00 (1.00 to inf)"),
+    ],
+)
+def test_an_interval_has_the_digits_that_show_its_width(estimate: tuple[float, float, float], words: str) -> None:
+    assert interval(Estimate(*estimate)) == words
+
+
+@pytest.mark.parametrize(
+    ("estimate", "words"),
+    [
+        ((0.0044, 0.0003, 0.0085), "+0.0044 (+0.0003 to +0.0085)"),  # two decimals would read 0.00 (0.00 to +0.01)
+        ((0.014, -0.002, 0.03), "+0.014 (−0.002 to +0.030)"),
+        ((-0.12, -0.2, -0.04), "−0.12 (−0.20 to −0.04)"),
+        ((0.001, -0.01, 0.012), "0.00 (−0.01 to +0.01)"),  # zero is inside, and seen to be
+        ((0.0, 0.0, 0.0), "0.00"),
+        ((0.126, math.nan, math.nan), "+0.13"),
+    ],
+)
+def test_the_interval_of_a_difference_shows_the_signs_that_its_verdict_rests_on(
+    estimate: tuple[float, float, float], words: str
+) -> None:
+    """Sentences, tables and charts alike."""
+    assert signed_interval(Estimate(*estimate)) == words
+    cell = estimate_cell(Estimate(*estimate), is_signed=True)
+    assert cell.words + (f" ({cell.detail})" if cell.detail else "") == words
+
+
+def test_ends_that_read_the_same_are_no_interval() -> None:
+    row = {"x": 31_800_000.0, "x_low": 31_799_000.0, "x_high": 31_801_000.0}
+    assert plain(Column("X", "x", "size").cell(row).words) == "31.8 MB" and not Column("X", "x", "size").cell(row).detail
+    assert Column("X", "x", "seconds").cell({"x": 9.0, "x_low": 8.99, "x_high": 9.01}).detail == ""
+    assert Column("X", "x", "size").cell(row | {"x_high": 41_801_000.0}).detail
+    assert size(Estimate(-0.0044, -0.0085, -0.0003)) == "0.0044 (0.0003 to 0.0085)"
 
 
 def test_settings_are_short() -> None:
@@ -181,24 +226,23 @@ def test_work_is_all_steps_and_unknown_where_a_row_is() -> None:
         (
             (480, 320),
             (9.4e12, 3e12),
-            "Work is unequal: a site took 480 optimiser steps under a, x 1 and 320 under b, x 1, the next method, 1.5 times as "
-            "many (9.4 TFLOP against 3). The lead may be due to longer training.",
+            "Work is unequal: a site took 480 optimiser steps under a and 320 under b, 1.5 times as many (9.4 TFLOP against 3). "
+            "The lead may be due to longer training.",
         ),
-        ((480, 0), (math.nan, 0.0), "Work is unequal: a site took 480 optimiser steps under a, x 1 and 0 under b, x 1, the next"),
+        ((480, 0), (math.nan, 0.0), "Work is unequal: a site took 480 optimiser steps under a and 0 under b. The lead"),
+        ((480, math.nan), (math.nan, math.nan), ""),
     ],
 )
-def test_a_winner_that_trained_longer_than_the_next_method_is_told(
+def test_a_winner_that_trained_longer_than_another_method_is_told(
     steps: tuple[float, float], flops: tuple[float, float], words: str
 ) -> None:
-    """The next method is that of the same condition, not the second of the list."""
-    labels = ["a, x 1", "c, x 2", "b, x 1"]
-    costs = {labels[0]: (steps[0], flops[0]), labels[1]: (1, 1.0), labels[2]: (steps[1], flops[1])}
+    """Of methods that it leads: c does better."""
+    costs = {"a": (steps[0], flops[0]), "b": (steps[1], flops[1]), "c": (1, 1.0)}
     material: Any = SimpleNamespace(
-        rankings={"dsc": [SimpleNamespace(method=label) for label in labels]},
-        condition=lambda label: label.partition(", ")[2],
+        rankings={"dsc": [SimpleNamespace(method=m, macro=Estimate(v, v, v)) for m, v in (("c", 0.9), ("a", 0.8), ("b", 0.7))]},
         costs={label: SimpleNamespace(steps=own[0], flops=own[1]) for label, own in costs.items()},
     )
-    told = " ".join(unequal_work(material))
+    told = " ".join(unequal_work(material, "a", ["b", "c"]))
     assert told.startswith(words) and bool(told) == bool(words)
 
 

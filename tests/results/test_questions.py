@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,17 @@ def write(folder: Path, method: str, shots: int, level: float, *, seed: int = 0,
         c}
                       for c in range(2)]  # fmt: skip
     writer.write("transfers", transfers, "all")
+
+
+def test_a_reproduction_is_no_other_training(tmp_path: Path) -> None:
+    """Of one seed, scores stay, and nothing is known of other trainings; the original's tables and its own are both kept."""
+    write(tmp_path, "fedavg", 2, 0.6)
+    shutil.copytree(next(tmp_path.iterdir()), tmp_path / "reproduced")
+    both, alone = (Comparison.of(load_runs(path)) for path in (tmp_path, tmp_path / "reproduced"))
+    assert len(both.table("cases")) == 2 * len(alone.table("cases")) and both.cells["num_seeds"].tolist() == [1]
+    assert both.scores()["score"].tolist() == pytest.approx(alone.scores()["score"].tolist())
+    (note,) = both.notes
+    assert note.endswith("(reproduced).") and alone.notes == ()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pandas as pd
 import pytest
 
 from raykd.commands.looks import look
+from raykd.exchange.curves import points_of
 from raykd.federation.score import SHARED, mean_dsc
 from raykd.results.questions import Comparison
 from raykd.results.reader import load_runs, open_run
-from raykd.results.statistics import MODELS, case_scores, deployed_cases, evaluated_cases, patient_scores
+from raykd.results.statistics import MODELS, case_scores, deployed_cases, evaluated_cases, patient_scores, score_methods
 from raykd.results.writer import RunWriter, new_manifest
 
 ROWS = (
@@ -113,11 +115,25 @@ def test_scores_are_those_of_the_deployed_model_on_test_cases_of_the_last_round(
     assert load_runs([run_dir]).scores().equals(scores)
 
 
-def test_the_line_of_a_run_and_watch_give_the_same_score(run_dir: Path) -> None:
+def test_the_line_of_a_run_watch_and_trackers_give_the_same_score(run_dir: Path) -> None:
     last = [row for row in rows() if row["round"] == 1]
     assert mean_dsc(last, "test", "personal") == pytest.approx(0.4)
     assert [row["dsc"] for row in look(run_dir).rounds] == [pytest.approx(0.2), pytest.approx(0.4)]
+    points = {point.step: point.value for point in points_of(open_run(run_dir)) if point.tag == "score/dsc"}
+    assert points == {1: pytest.approx(0.2), 2: pytest.approx(0.4)}
     assert [row["dsc"] for row in look(run_dir).clients] == [pytest.approx(0.7), pytest.approx(0.1)]
+
+
+def test_a_run_that_does_not_name_its_model_has_the_score_of_the_report(run_dir: Path) -> None:
+    """As earlier raykd wrote it: sites alone, whose only model is personal."""
+    manifest = json.loads((run_dir / "manifest.json").read_text())
+    (run_dir / "manifest.json").write_text(json.dumps({name: value for name, value in manifest.items() if name != "deployed"}))
+    (run_dir / "tables/cases/rounds.parquet").unlink()
+    common = {"run_id": manifest["run_id"], "scenario": "s", "method": "local", "seed": 0}
+    own = [row for row in rows() if row["round"] == 1 and row["model"] == "personal"]
+    RunWriter(run_dir, common).write("cases", own, "rounds")
+    (score,) = score_methods(case_scores(deployed_cases(open_run(run_dir).cases)))
+    assert look(run_dir).rounds[-1]["dsc"] == pytest.approx(0.4) == pytest.approx(score.macro.value)
 
 
 def test_a_run_without_a_test_case_has_no_scores(run_dir: Path) -> None:

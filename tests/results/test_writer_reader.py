@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raykd.results.columns import SCHEMA_VERSION, VERSION_KEY
+from raykd.results.export import export_tables
 from raykd.results.reader import find_run_dirs, load_runs, open_run
 from raykd.results.schema import TABLES, measured_columns
 from raykd.results.writer import RunWriter, create_run_dir, new_manifest
@@ -154,6 +155,19 @@ def test_runs_too_deep_are_not_found(tmp_path: Path) -> None:
         find_run_dirs([tmp_path])
 
 
+def test_a_run_beside_its_reproductions_keeps_every_row_under_a_name_of_its_own(tmp_path: Path) -> None:
+    """Two of them in directories of one name; files stay as they are."""
+    for place in ("run", "again", "other/again"):
+        start(tmp_path / place).write("rounds", [{"round": 0}], "p")
+    places = [tmp_path / place for place in ("run", "again", "other/again")]
+    tables, names = load_runs(places), ["run-1", "run-1 (again)", "run-1 (again) (2)"]
+    assert [run.run_id for run in tables.runs] == tables.rounds["run_id"].astype(str).tolist() == names
+    assert [run.rounds["run_id"].astype(str).tolist() for run in tables.runs] == [[name] for name in names]
+    assert open_run(places[1]).run_id == "run-1"
+    written = export_tables(tmp_path, tmp_path / "out", "parquet")
+    assert len(pq.read_table(next(iter(written)))["run_id"].unique()) == 3
+
+
 def test_directories_that_are_no_runs_are_refused_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(RaykdError, match="no such directory"):
         load_runs([tmp_path / "absent"])
@@ -161,8 +175,6 @@ def test_directories_that_are_no_runs_are_refused_with_a_sentence(tmp_path: Path
         open_run(tmp_path)
     start(tmp_path / "a")
     start(tmp_path / "b")
-    with pytest.raises(RaykdError, match="run_id 'run-1' is also that of"):
-        load_runs([tmp_path])
     (tmp_path / "a/manifest.json").write_text("{half")
     with pytest.raises(RaykdError, match=r"manifest\.json: the file is damaged"):
         open_run(tmp_path / "a")

@@ -13,7 +13,7 @@ from raykd.report.compared import intervals_are
 from raykd.report.contenders import references
 from raykd.report.material import Material
 from raykd.report.tables import Column, table
-from raykd.report.wording import NONE, number
+from raykd.report.wording import NONE, bounds, digits_for, number
 from raykd.results.questions import assumptions, running_costs, worth
 from raykd.results.statistics import NO_VERDICT, OPEN, Estimate
 
@@ -121,5 +121,10 @@ def _sentences(saved: pd.DataFrame, currency: str) -> Iterator[str]:
 
 def _said(row: pd.Series, name: str, digits: int) -> str:
     estimate = Estimate(*(float(row[f"{name}{end}"]) for end in ("", "_low", "_high")))
-    value, low, high = (number(v, digits) if np.isfinite(v) else NONE for v in (estimate.value, estimate.low, estimate.high))
-    return value if np.isnan(estimate.low) or estimate.low == estimate.high else f"{value} ({low} to {high})"
+    shown = digits_for(estimate, digits, is_signed=True)
+
+    def words(value: float) -> str:
+        return number(value, shown) if np.isfinite(value) else NONE
+
+    ends = bounds(estimate, words)
+    return words(estimate.value) + (f" ({ends})" if ends else "")

@@ -28,7 +28,7 @@ SPREADS = (
 
 def page(material: Material) -> list[Block]:
     """Who serves the worst site best, who is the most even, and all spreads."""
-    if material.evidence.deployed["client_id"].nunique() < 2:
+    if material.scores["dsc"]["client_id"].nunique() < 2:
         return []
     spread = fairness(material.comparison)
     worst, even = spread.iloc[int(spread["worst"].argmax())], spread.iloc[int(spread["gap"].argmin())]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 
@@ -12,6 +10,7 @@ from raykd.report.compared import compare, intervals_are
 from raykd.report.material import Material
 from raykd.report.tables import Column, digits_of, estimate_cell, table
 from raykd.report.wording import NONE, data_size, duration, number
+from raykd.report.work import TERA, unequal_work
 from raykd.results.statistics import Score, rank_methods, resampling_rng
 
 KEY = "methods"
@@ -33,9 +32,6 @@ COMPARED = (
     "Simulated time",
     "Seeds",
 )
-EQUAL_WORK = 1.1
-"""Times the steps of the next method, up to which the first is told to have done as much."""
-TERA = 1e12
 RANKED = (
     Column("Method", "method"),
     Column("Rank", "rank", "count"),
@@ -51,7 +47,8 @@ def page(material: Material) -> list[Block]:
     words = (
         f"The smaller lines are 95% intervals; differences to the first are described, not tested. {are} A heading sorts the table."
     )
-    blocks: list[Block] = [Text(" ".join([words, *unequal_work(material)]))]
+    best = material.rankings["dsc"][0].method if material.rankings["dsc"] else ""
+    blocks: list[Block] = [Text(" ".join([words, *unequal_work(material, best, _next(material, best))]))]
     if material.evidence.deployed["nsd"].notna().any():
         blocks.append(
             Text(
@@ -73,20 +70,10 @@ def page(material: Material) -> list[Block]:
     return blocks
 
 
-def unequal_work(material: Material) -> Iterator[str]:
-    """A sentence where the first method took over `EQUAL_WORK` times the optimiser steps of the next one under its condition."""
-    scored = [score.method for score in material.rankings["dsc"]]
-    rival = next((label for label in scored[1:] if material.condition(label) == material.condition(scored[0])), None)
-    if rival is None:
-        return
-    mine, theirs = material.costs[scored[0]], material.costs[rival]
-    if mine.steps > EQUAL_WORK * theirs.steps:
-        times = f", {mine.steps / theirs.steps:.2g} times as many" if theirs.steps else ""
-        flops = "" if np.isnan(mine.flops + theirs.flops) else f" ({mine.flops / TERA:.3g} TFLOP against {theirs.flops / TERA:.3g})"
-        yield (
-            f"Work is unequal: a site took {mine.steps:.0f} optimiser steps under {scored[0]} and {theirs.steps:.0f} under {rival},"
-            f" the next method{times}{flops}. The lead may be due to longer training."
-        )
+def _next(material: Material, best: str) -> list[str]:
+    """The next method under the condition of the best, where there is one."""
+    labels = (score.method for score in material.rankings["dsc"][1:])
+    return [label for label in labels if material.condition(label) == material.condition(best)][:1]
 
 
 def _comparison(material: Material) -> Table:

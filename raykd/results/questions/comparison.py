@@ -10,7 +10,7 @@ import pandas as pd
 
 from raykd.results.reader import Run, Tables, deployed_models
 from raykd.results.settings import Conditions, Setting
-from raykd.results.sites import Sites
+from raykd.results.sites import Sites, named_shortly
 from raykd.results.statistics import RANGES, Metric, Sample, case_scores, deployed_cases, evaluated_cases, patient_scores
 from raykd.scenario.errors import RaykdError, did_you_mean
 
@@ -126,8 +126,15 @@ class Comparison:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences on what differs between runs beside their settings: their sites."""
-        return tuple(self.sites.differences(self._conditions.labels))
+        """Sentences on what differs between runs beside their settings: their sites; and on runs of one training."""
+        return (*self.sites.differences(self._conditions.labels), *self._repeated())
+
+    def _repeated(self) -> Iterator[str]:
+        """A sentence where runs have the same method, settings and seed, as a run and its reproduction have."""
+        for _, rows in self.settings.groupby(["cell", "seed"], sort=False):
+            if len(rows) > 1:
+                names = named_shortly([str(run_id) for run_id in rows.index])
+                yield f"The same settings and seed, and so one training, of which scores and costs are means: {names}."
 
     @cached_property
     def deployed(self) -> pd.DataFrame:

@@ -39,6 +39,7 @@ from raykd.results.statistics.scores import (
     deployed_cases,
     evaluated_cases,
     patient_scores,
+    site_scores_by_round,
 )
 from raykd.results.statistics.uncertain import Uncertain, drawn, sure
 
@@ -79,6 +80,7 @@ __all__ = [
     "rank_methods",
     "resampling_rng",
     "score_methods",
+    "site_scores_by_round",
     "spreads",
     "sure",
     "verdict",

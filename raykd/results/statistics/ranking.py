@@ -9,10 +9,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from raykd.results.statistics.intervals import TAILS, Estimate, columns_of
+from raykd.results.statistics.intervals import NOTHING, TAILS, Estimate, columns_of
 from raykd.results.statistics.sample import Sample
 from raykd.results.statistics.scores import HIGHER_IS_BETTER, PATIENT, RANGES, Metric, patient_scores
 
+SPREADS = [
+    "method", *columns_of("macro", NOTHING), "worst_client", *columns_of("worst", NOTHING), *columns_of("gap", NOTHING), "sd_seeds",
+    "sd_patients", "sd_clients", "num_seeds", "num_clients", "num_patients", "clients_are",
+]  # fmt: skip
 DECIMALS = 12
 """Of a mean; what differs beyond is rounding."""
 
@@ -110,8 +114,9 @@ def spreads(scores: pd.DataFrame, *, metric: Metric = "dsc") -> pd.DataFrame:
         `num_clients`, `num_patients`, and `clients_are`: fixed (the statement is about these sites) or drawn (about sites like
         them).
     """
-    return pd.DataFrame([_spread(score, scores[scores["method"].astype(str) == score.method], metric)
-                         for score in score_methods(scores, metric=metric)])  # fmt: skip
+    scored = score_methods(scores, metric=metric)
+    rows = [_spread(score, scores[scores["method"].astype(str) == score.method], metric) for score in scored]
+    return pd.DataFrame(rows, columns=SPREADS)
 
 
 def _spread(score: Score, own: pd.DataFrame, metric: Metric) -> dict[str, object]:

@@ -55,6 +55,21 @@ def evaluated_cases(cases: pd.DataFrame, models: Mapping[str, str]) -> pd.DataFr
     return rows[place == place.groupby([rows["run_id"], rows["client_id"], rows["round"]], observed=True).transform("min")]
 
 
+def site_scores_by_round(cases: pd.DataFrame, deployed: str | None = None) -> pd.Series:
+    """The scores of the sites of one run by round and client: the mean over patients of the mean over a patient's cases of the mean
+    over classes, of the deployed model, or of the shared one in rounds before there are others. Their mean is the run's score.
+
+    Args:
+        cases: the `cases` table of the run.
+        deployed: the model that its sites use in the end; None: what most of them have in the last round.
+    """
+    last = deployed_cases(cases)["model"].astype(str)
+    model = deployed or (last.mode().iloc[0] if len(last) else "global")
+    rows = evaluated_cases(cases, dict.fromkeys(cases["run_id"].astype(str).unique(), model))
+    patients = case_scores(rows.assign(method=rows["round"])).groupby(["method", *PATIENT])["score"].mean()
+    return patients.groupby(["method", PATIENT[0]]).mean().rename_axis(["round", PATIENT[0]]).rename("dsc")
+
+
 def patient_class_scores(cases: pd.DataFrame, clients: pd.DataFrame, models: Mapping[str, str]) -> pd.DataFrame:
     """One row per run, patient and class: the scores of the models that sites deploy, each a mean over the patient's cases.
 
