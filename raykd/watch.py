@@ -99,7 +99,7 @@ class Lines:
             case "stage" if values["name"] != "evaluating":
                 text = f"  {values['name']}" + (f" of {values['total']} sites" if values["total"] > 1 else "")
             case "teacher_step" if values["step"] % 200 == 0 or values["step"] == values["total"]:
-                left = self._left(event, values["step"], values["total"])
+                left = self._left(f"{event} {values['network']}", values["step"], values["total"])
                 text = f"  {values['network']}: step {values['step']} of {values['total']}, loss {values['loss']:.3f}{left}"
             case "evaluated":
                 when = f"round {values['round'] + 1}" if values["round"] >= 0 else "before the first round"
@@ -131,7 +131,7 @@ class Lines:
             case "stage":
                 return str(values["name"])
             case "teacher_step":
-                left = self._left(event, values["step"], values["total"])
+                left = self._left(f"{event} {values['network']}", values["step"], values["total"])
                 return f"training {values['network']}: step {values['step']} of {values['total']}{left}"
             case "round":
                 # The first round also starts what later rounds find ready, so the pace is that of the others.

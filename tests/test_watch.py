@@ -38,6 +38,18 @@ def test_a_second_training_does_not_inherit_the_pace_of_the_first(clock: list[fl
     assert step(lines, 40) == "training unet 8: step 40 of 100, about 30 s left"
 
 
+def test_two_networks_that_are_trained_side_by_side_have_each_its_own_pace(clock: list[float]) -> None:
+    lines = Lines()
+
+    def told(network: str, number: int) -> str:
+        return str(lines.passing("teacher_step", {"network": network, "step": number, "total": 100, "loss": 0.5}))
+
+    told("unet 8", 20), told("unet 16", 20)
+    clock.append(10.0)
+    assert told("unet 8", 60) == "training unet 8: step 60 of 100, about 10 s left"
+    assert told("unet 16", 30) == "training unet 16: step 30 of 100, about 70 s left"
+
+
 def test_what_stays_is_told_with_the_time_since_the_start(clock: list[float]) -> None:
     lines = Lines()
     clock.append(12.0)

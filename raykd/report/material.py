@@ -111,8 +111,12 @@ class Material:
         return {str(label): frozenset(kinds.astype(str)) for label, kinds in before.groupby("method")["kind"]}
 
     def starts_warm(self, label: str) -> bool:
-        """Whether students start from a model that was trained on the repository."""
-        return "params" in self._handed_out.get(label, ()) or bool(self._method_settings[label].get("is_warm"))
+        """Whether students start from a model that was trained on the repository: one was trained there for them, they were handed
+        one, or the method says so."""
+        settings, teachers = self._method_settings[label], self.evidence.tables["teachers"]
+        has_own = bool(((teachers["method"] == label) & (teachers["role"] == "student")).any())
+        is_handed = "params" in self._handed_out.get(label, ())
+        return has_own or is_handed or bool(settings.get("is_warm")) or settings.get("name") == "finetune"
 
     def has_teacher(self, label: str) -> bool:
         """Whether sites received a teacher."""

@@ -17,6 +17,7 @@ from raykd.report.answer import Answer, answer
 from raykd.report.compared import intervals_are
 from raykd.report.evidence import collect
 from raykd.report.material import Material
+from raykd.results.reader import open_run
 from raykd.results.writer import RunWriter
 
 SKIPPED = ["previews", "calibration", "events", "teachers"]
@@ -39,6 +40,12 @@ def use(study: Path, method: str, **settings: object) -> None:
     for path in study.glob(f"{method}-*/scenario.yaml"):
         words = yaml.safe_load(path.read_text())
         path.write_text(yaml.safe_dump({**words, "method": settings}))
+
+
+def add_teacher_rows(run_dir: Path, role: str) -> None:
+    run = open_run(run_dir)
+    writer = RunWriter(run_dir, {name: run.clients[name].iloc[0] for name in ("run_id", "scenario", "method", "seed")})
+    writer.write("teachers", [{"role": role, "step": 10, "loss": 0.5}], "added")
 
 
 def test_one_training_is_described_and_not_judged(tmp_path: Path) -> None:
@@ -124,6 +131,17 @@ def test_controls_that_need_no_more_than_the_best_method_and_were_not_run_are_na
     )
     lead = plain(answer_of(write_study(tmp_path / "t", methods=["local", "fedavg"], skip=SKIPPED)).lead)
     assert "Not compared" not in lead, "fedavg has nothing from the repository, and sites alone were run"
+
+
+def test_a_student_that_was_trained_on_the_repository_is_warm_however_it_reached_the_sites(tmp_path: Path) -> None:
+    """`finetune` sends it with the first broadcast; a method whose run trained a student there has used it."""
+    study = write_study(tmp_path / "s", methods=["local", "fedavg", "dual_kd"], skip=SKIPPED)
+    use(study, "fedavg", name="finetune")
+    for path in study.glob("dual_kd-*"):
+        add_teacher_rows(path, "student")
+    found = answer_of(study)
+    assert "dual_kd (warm student and teacher from the repository)" in plain(found.lead)
+    assert "Against fedavg (federated averaging, warm student from the repository) it gains" in said(found, "Is it worth it?")[1]
 
 
 def test_the_repository_counts_among_the_costs(tmp_path: Path) -> None:
