@@ -122,9 +122,11 @@ def _clause(material: Material, found: Contenders, meaning: str, judged: dict[tu
     if one.difference.num_patients == 0:
         return Markup("<strong>Open</strong>: {} shares no test scan of a seed with {}.").format(label, meaning)
     if one.verdict == NO_VERDICT:
-        start = Markup("<strong>One training</strong> (seed {}): ").format(_common_seed(material, label, alone))
+        seed, first = _common_seed(material, label, alone), next(iter(found.alone))
+        is_told = meaning != first and seed == _common_seed(material, label, *found.alone[first].values())
+        start = Markup("" if is_told else "<strong>One training</strong> (seed {}): ").format(seed)
         scans = plural(one.difference.num_patients, "test scan")
-        end = Markup(" over its {}; {}.").format(scans, UNKNOWN_LUCK)
+        end = Markup(" in it." if is_told else " over its {}; {}.").format(scans, UNKNOWN_LUCK)
     else:
         start = Markup("<strong>{}</strong>: ").format(WORDS.get(one.verdict, "Open"))
         end = Markup(" ({}).").format(evidence_of(one))

@@ -60,6 +60,14 @@ def test_one_training_is_described_and_not_judged(tmp_path: Path) -> None:
     assert found.caveats[0].startswith("In brackets: One training: 95% intervals are over its test scans alone")
 
 
+def test_one_training_is_said_once(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "s", methods=["local", "fedavg", "dual_kd"], seeds=[7], skip=SKIPPED)
+    use(study, "dual_kd", name="local", is_warm=True)
+    lead = plain(answer_of(study).lead)
+    assert lead.count("One training (seed 7)") == lead.count("no verdict") == 1
+    assert "fedavg loses 0." in lead and "of Dice against local, warm student from the repository in it. " in lead
+
+
 def test_sites_alone_are_named_by_what_they_started_from_and_both_are_shown(tmp_path: Path) -> None:
     """Runs at the level of dual_kd (0.80) are those of sites alone with a warm student, above fedavg (0.70)."""
     study = write_study(tmp_path / "s", methods=["local", "fedavg", "dual_kd"], skip=SKIPPED)
