@@ -376,6 +376,17 @@ def test_check_of_what_needs_no_plug_in_imports_nothing_heavy(tmp_path: Path, te
     assert (done.returncode, done.stdout.strip()) == (2, "[]") and rule in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("name", ["quickstart", "scenarios/quickstart.yaml", "gallery/one-shot"])
+@pytest.mark.parametrize("command", ["check", "plan", "run", "study"])
+def test_a_shipped_name_that_is_no_file_says_how_to_get_the_file(
+    raykd: Raykd, command: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = raykd(command, name)
+    known = name.removeprefix("scenarios/").removesuffix(".yaml")
+    assert ended.code == 2 and ended.err.startswith(f"{name}: no such file; `raykd new --from {known}` writes")
+
+
 def test_check_lists_all_problems_of_all_files(raykd: Raykd, two_bad_files: tuple[Path, Path]) -> None:
     ended = raykd("check", *two_bad_files)
     assert ended.code == 2

@@ -19,8 +19,24 @@ SIGNALLED = 128
 PLUGIN_KEYS = {"repository", "pools", "proxy", "clients", "student", "method"}
 """Keys of a scenario whose blocks name plug-ins."""
 
-ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario's YAML file.", show_default=False)]
-StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study's YAML file.", show_default=False)]
+
+def shipped_is_copied(path: Path) -> Path:
+    """The path as it was given. Raises `RaykdError` where no file is there and a scenario that comes with raykd has this name."""
+    from raykd.commands.shipped import shipped
+    from raykd.scenario.errors import RaykdError
+
+    name = path.with_suffix("") if path.suffix == ".yaml" else path
+    if not path.exists() and (known := name.as_posix().removeprefix("scenarios/")) in {one.name for one in shipped()}:
+        raise RaykdError(f"{path}: no such file; `raykd new --from {known}` writes the one of this name that comes with raykd")
+    return path
+
+
+ScenarioPath = Annotated[
+    Path, typer.Argument(metavar="SCENARIO", help="A scenario's YAML file.", show_default=False, callback=shipped_is_copied)
+]
+StudyPath = Annotated[
+    Path, typer.Argument(metavar="STUDY", help="A study's YAML file.", show_default=False, callback=shipped_is_copied)
+]
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Replaces a key of the scenario; repeatable.", show_default=False)
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raykd.commands.options import REFUSED, AsJson, Set, plan_scenario, plan_study
+from raykd.commands.options import REFUSED, AsJson, Set, plan_scenario, plan_study, shipped_is_copied
 from raykd.commands.tables import aligned, bytes_text, seconds_text, wrapped
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ MEASURED = (
 
 
 def plan(
-    path: Annotated[Path, typer.Argument(metavar="SCENARIO|STUDY", help="A scenario or a study.", show_default=False)],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="SCENARIO|STUDY", help="A scenario or a study.", show_default=False, callback=shipped_is_copied),
+    ],
     set_: Set = [],  # noqa: B006 (typer reads the default and never changes it)
     address: Annotated[
         str | None, typer.Option("--address", metavar="ADDR", help="A Ray cluster; default: $RAY_ADDRESS, else this machine.")
@@ -121,8 +124,7 @@ def _traffic(cost: Forecast) -> str:
         sizes = " to ".join(dict.fromkeys(bytes_text(row[name]) for name in ("bytes_min", "bytes_max")))
         words = [row["stage"], row["direction"], row["kind"], row["codec"], sizes]
         rows.append([*words, str(row["num_messages"]), bytes_text(row["bytes_total"])])
-    down, up = (bytes_text(cost.bytes_crossing(direction)) for direction in ("down", "up"))
-    rows.append(["all", "", "", "", "", "", f"{down} down, {up} up"])
+    rows += [["all", direction, "", "", "", "", bytes_text(cost.bytes_crossing(direction))] for direction in ("down", "up")]
     return aligned(rows, left=(0, 1, 2, 3), num_keys=3)
 
 

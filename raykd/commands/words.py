@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raykd.commands.options import REFUSED, AsJson, Set, plan_scenario, plan_study
+from raykd.commands.options import REFUSED, AsJson, Set, plan_scenario, plan_study, shipped_is_copied
 from raykd.commands.tables import padded, wrapped
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def check(
     notes = [{"file": "", "message": sentence, "level": "note"} for sentence in refused_plugins()]
     for path in scenarios:
         try:
+            shipped_is_copied(path)
             plans = plan_study(path, set_, Path())[1] if is_study(path) else [plan_scenario(path, set_, Path())]
             inspections = list(_inspections(plans))
             notes += [_row(path, note, "note") for inspection in inspections for note in inspection.notes]

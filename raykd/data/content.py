@@ -89,7 +89,7 @@ def looks_like_ct(facts: Sequence[CaseFacts]) -> bool:
 def _modality_notes(facts: Sequence[CaseFacts], modality: str) -> Iterator[str]:
     if modality == "mr" and looks_like_ct(facts):
         got = min(case.darkest for case in facts)
-        yield f"{facts[0].owner}: images look like CT (voxels down to {got:.0f}), got modality: mr; set modality: ct"
+        yield f"{facts[0].owner}: images look like CT (voxels down to {got:.0f}), which needs modality: ct and else is read as mr"
 
 
 def _empty_notes(labelled: Sequence[CaseFacts], classes: Classes) -> Iterator[str]:

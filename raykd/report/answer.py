@@ -124,9 +124,9 @@ def _clause(material: Material, found: Contenders, meaning: str, judged: dict[tu
     if one.verdict == NO_VERDICT:
         seed, first = _common_seed(material, label, alone), next(iter(found.alone))
         is_told = meaning != first and seed == _common_seed(material, label, *found.alone[first].values())
-        start = Markup("" if is_told else "<strong>One training</strong> (seed {}): ").format(seed)
+        start = Markup("In the same training " if is_told else "<strong>One training</strong> (seed {}): ").format(seed)
         scans = plural(one.difference.num_patients, "test scan")
-        end = Markup(" in it." if is_told else " over its {}; {}.").format(scans, UNKNOWN_LUCK)
+        end = Markup("." if is_told else " over its {}; {}.").format(scans, UNKNOWN_LUCK)
     else:
         start = Markup("<strong>{}</strong>: ").format(WORDS.get(one.verdict, "Open"))
         end = Markup(" ({}).").format(evidence_of(one))
@@ -289,4 +289,4 @@ def _repository_sentences(material: Material, found: Contenders) -> Iterator[Mar
     num = own.groupby("run_id", observed=True)["case_id"].nunique()
     scans = f"{plural(int(num.iloc[0]), 'outlined scan')} there" if len(num) else "outlined scans there"
     took = "" if np.isnan(cost.teacher_s) else f", and {duration(cost.teacher_s)} of training on them before the rounds"
-    yield Markup("Its {} asks for {}{}.").format(material.used(label), scans, took)
+    yield Markup("For its {} it needs {}{}.").format(material.used(label), scans, took)

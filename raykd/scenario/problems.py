@@ -170,6 +170,8 @@ def _problem(finding: _Finding, document: Node, loader_keys: set[str]) -> Proble
     if finding.kind == "extra_forbidden":
         known = _known_keys(finding) | (loader_keys if len(finding.path) == 1 else set())
         hint = did_you_mean(str(finding.path[-1]), known)
+    elif isinstance(node.value, str) and finding.rule == _BLOCK and finding.path[:1] == ("methods",):
+        hint = f"write {{name: {node.value}}}"
     elif isinstance(node.value, dict) and finding.kind in _RULES:
         hint = _hint_at_draw(finding.path, node)
     return node.place.problem(finding.path, finding.rule, got, hint)

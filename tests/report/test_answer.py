@@ -65,7 +65,7 @@ def test_one_training_is_said_once(tmp_path: Path) -> None:
     use(study, "dual_kd", name="local", is_warm=True)
     lead = plain(answer_of(study).lead)
     assert lead.count("One training (seed 7)") == lead.count("no verdict") == 1
-    assert "fedavg loses 0." in lead and "of Dice against local, warm student from the repository in it. " in lead
+    assert "In the same training fedavg loses 0." in lead and "of Dice against local, warm student from the repository. " in lead
 
 
 def test_sites_alone_are_named_by_what_they_started_from_and_both_are_shown(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_student_that_was_trained_on_the_repository_is_warm_however_it_reached
 def test_the_repository_counts_among_the_costs(tmp_path: Path) -> None:
     study = write_study(tmp_path / "s", methods=["local", "dual_kd"], skip=[name for name in SKIPPED if name != "teachers"])
     cost = said(answer_of(study), "At what cost?")
-    assert cost[-1].startswith("Its teacher from the repository asks for outlined scans there, and ")
+    assert cost[-1].startswith("For its teacher from the repository it needs outlined scans there, and ")
     assert cost[-1].endswith("of training on them before the rounds.")
 
 
