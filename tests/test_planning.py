@@ -305,6 +305,16 @@ def test_the_command_prints_clients_traffic_machines_and_time(scenario: Path) ->
     assert "\x1b" not in ended.output
 
 
+def test_the_traffic_of_a_plan_is_one_block_at_80_columns(scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One shared model goes down and up in 2 rounds to 3 clients, so what goes down in all is what comes up."""
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = plan_command(scenario).output.split("\n\nTraffic ")[1].split("\n\n")[0].splitlines()
+    down, up = (line.split() for line in lines[-2:])
+    assert (down[:2], up[:2]) == (["all", "down"], ["all", "up"])
+    assert down[2:] == up[2:] == lines[-3].split()[-2:]
+    assert max(map(len, lines)) <= 80
+
+
 def test_the_command_prints_the_same_as_json(scenario: Path) -> None:
     plan = json.loads(plan_command(scenario, "--json", "--set", "federation.rounds=3").stdout)
     assert (plan["rounds"], plan["num_slots"], len(plan["clients"])) == (3, 3, 3)

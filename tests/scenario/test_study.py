@@ -144,7 +144,7 @@ def test_names_that_differ_only_by_what_a_folder_cannot_hold(write: Write) -> No
         ("seeds: [1, 2, 1]\n", ["shots.yaml:2:1: seeds: must differ from one another, got 1"]),
         ("seeds: []\n", ["shots.yaml:2:1: seeds: must have at least 1 element, got []"]),
         ("seeds: [-1]\n", ["shots.yaml:2:9: seeds[0]: must be at least 0, got -1"]),
-        ("methods: [average]\n", ['shots.yaml:2:11: methods[0]: must be a block of keys, got "average"']),
+        ("methods: [average]\n", ['shots.yaml:2:11: methods[0]: must be a block of keys, got "average"; write {name: average}']),
         ("methods: [{as: x}]\n", ["shots.yaml:2:11: methods[0].name: is required"]),
         (
             "methods: [{name: dual}, {name: dual, temperature: 3}]\n",
