@@ -89,6 +89,7 @@ def _to_target(material: Material) -> list[Block]:
         return []
     words = (
         "Time until a score is reached: the highest that all methods of a condition reach in the end. "
+        "The time at the sites holds what is sent before the first round, which the bars above leave out. "
         f"{intervals_are(reached['num_seeds'])}"
     )
     return [Text(words), table(material, "Time until a score is reached, with 95% intervals", reached, TARGET)]
