@@ -74,7 +74,8 @@ def test_a_failpoint_acts_at_its_passing_alone(disarmed: None) -> None:
 
 
 def test_every_site_is_somewhere_in_the_code() -> None:
-    text = "".join(path.read_text() for path in (faults.ROOT / "raykd").rglob("*.py") if path.name != "failpoints.py")
+    modules = (path for path in (faults.ROOT / "raykd").rglob("*.py") if path.name != "failpoints.py")
+    text = "".join(path.read_text(encoding="utf-8") for path in modules)
     assert [site for site in failpoints.SITES if f'failpoint("{site}")' not in text] == []
 
 

@@ -165,7 +165,7 @@ def test_a_run_goes_on_on_another_machine(
     _elsewhere()
     with monkeypatch.context() as patch:
         patch.setattr("raykd.resume.new_manifest", lambda *_: {"raykd": "another"})
-        with pytest.raises(RaykdError, match=f"^{url}: a run goes on only as it began"):
+        with pytest.raises(RaykdError, match=f"^{url}: a run goes on only with the raykd that began it"):
             resume_plan(Path(url))
     _elsewhere()
     plan = resume_plan(Path(url))
