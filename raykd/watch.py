@@ -65,6 +65,7 @@ def _plain_lines() -> Iterator[Progress]:
                 if time.monotonic() - written_s >= SILENCE_S:
                     put(lines.stamped(f"  at work: {doing}"))
 
+    put(lines.stamped(f"  {doing}"))
     keeper = threading.Thread(target=break_silence, daemon=True)
     keeper.start()
     try:

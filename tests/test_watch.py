@@ -116,4 +116,5 @@ def test_a_pipe_is_told_what_is_being_done_where_nothing_else_is_told(
     with watch.watch(quiet=False) as progress:
         progress("round", round=2, total=6, clients=2)
         time.sleep(1.3)
-    assert "  at work: round 3 of 6, 2 clients\n" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.splitlines()[0].endswith("]   starting") and "  at work: round 3 of 6, 2 clients\n" in told
