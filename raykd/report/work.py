@@ -14,21 +14,25 @@ TERA = 1e12
 
 
 def unequal_work(material: Material, best: str, others: Iterable[str]) -> Iterator[str]:
-    """A sentence for each method that another leads after more than `EQUAL_WORK` times its optimiser steps.
+    """A sentence for the methods that another leads after more than `EQUAL_WORK` times their optimiser steps. Methods of as much
+    work are told together.
 
     Args:
         material: the runs.
         best: the label of the method that leads.
         others: labels of methods that it is held against.
     """
-    values = {score.method: score.macro.value for score in material.rankings["dsc"]}
+    values, mine = {score.method: score.macro.value for score in material.rankings["dsc"]}, material.costs[best]
+    less: dict[tuple[float, str], list[str]] = {}
     for other in others:
-        mine, theirs = material.costs[best], material.costs[other]
-        if mine.steps <= EQUAL_WORK * theirs.steps or np.isnan(theirs.steps) or values[best] <= values[other]:
-            continue
-        times = f", {mine.steps / theirs.steps:.2g} times as many" if theirs.steps else ""
-        flops = "" if np.isnan(mine.flops + theirs.flops) else f" ({mine.flops / TERA:.3g} TFLOP against {theirs.flops / TERA:.3g})"
+        theirs = material.costs[other]
+        if mine.steps > EQUAL_WORK * theirs.steps and values[best] > values[other]:
+            is_counted = not np.isnan(mine.flops + theirs.flops)
+            flops = f" ({mine.flops / TERA:.3g} TFLOP against {theirs.flops / TERA:.3g})" if is_counted else ""
+            less.setdefault((theirs.steps, flops), []).append(other)
+    for (steps, flops), labels in less.items():
+        times = f", {mine.steps / steps:.2g} times as many" if steps else ""
         yield (
-            f"Work is unequal: a site took {mine.steps:.0f} optimiser steps under {best} and {theirs.steps:.0f} under {other}"
-            f"{times}{flops}. The lead may be due to longer training."
+            f"Work is unequal: a site took {mine.steps:.0f} optimiser steps under {best} and {steps:.0f} under "
+            f"{', '.join(labels)}{times}{flops}. The lead may be due to longer training."
         )

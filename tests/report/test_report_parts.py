@@ -242,6 +242,12 @@ def test_a_winner_that_trained_longer_than_another_method_is_told(
         rankings={"dsc": [SimpleNamespace(method=m, macro=Estimate(v, v, v)) for m, v in (("c", 0.9), ("a", 0.8), ("b", 0.7))]},
         costs={label: SimpleNamespace(steps=own[0], flops=own[1]) for label, own in costs.items()},
     )
+    material.costs["d"], material.rankings["dsc"][2:] = (
+        material.costs["b"],
+        [SimpleNamespace(method=m, macro=Estimate(0.7, 0.7, 0.7)) for m in ("b", "d")],
+    )
+    together = list(unequal_work(material, "a", ["b", "d"]))
+    assert len(together) == bool(words) and all("under b, d" in sentence for sentence in together)
     told = " ".join(unequal_work(material, "a", ["b", "c"]))
     assert told.startswith(words) and bool(told) == bool(words)
 
