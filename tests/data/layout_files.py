@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import locale
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -178,6 +179,7 @@ def write_series(
 ) -> list[Path]:
     """A series of DICOM slices: columns along I, rows along J, a file for each K along the normal; directions are in LPS."""
     folder.mkdir(parents=True, exist_ok=True)
+    before = locale.setlocale(locale.LC_ALL)
     row, column = (np.array([float(x) for x in text.split("\\")]) for text in directions)
     normal, paths = np.cross(row, column), []
     for k in range(array_IJK.shape[2]):
@@ -206,4 +208,5 @@ def write_series(
         writer.SetFileName(str(path) if path.suffix == ".dcm" else f"{path}.dcm")
         writer.Execute(one)
         paths.append(Path(f"{path}.dcm").rename(path) if path.suffix != ".dcm" else path)
+    locale.setlocale(locale.LC_ALL, before)  # GDCM leaves "C" behind when it writes, in which Python opens files as ASCII
     return paths
