@@ -82,7 +82,7 @@ def check(
 def _patient_notes(source: FileSource) -> list[str]:
     """What may not be as the owner of the data thinks of who is who."""
     from raykd.data.identity import unnamed_patients
-    from raykd.data.notes import spelt_alike
+    from raykd.data.patient_notes import spelt_alike
     from raykd.scenario.errors import DataError
 
     try:

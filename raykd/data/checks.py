@@ -6,7 +6,7 @@ from pathlib import Path
 
 from raykd.data.federation import PROXY, REPOSITORY
 from raykd.data.inspection import Inspection, duplicates, inspect_source, problems_of, reads_files
-from raykd.data.notes import patient_notes
+from raykd.data.patient_notes import patient_notes
 from raykd.data.pools import Pools, pool_source
 from raykd.data.references import outline_notes, unmatched
 from raykd.data.sources._base import Source

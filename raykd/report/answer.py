@@ -149,13 +149,13 @@ def _clause_over_conditions(
     told = sorted((one for one in all_ if one.difference.num_patients), key=lambda one: one.difference.macro.value)
     if not told:
         return None
-    said = [one.verdict for one in told]
-    num = {word: said.count(word) for word in (BETTER, WORSE, OPEN, NO_VERDICT)}
+    verdicts = [one.verdict for one in told]
+    num = {word: verdicts.count(word) for word in (BETTER, WORSE, OPEN, NO_VERDICT)}
     span = Markup("from <strong>{}</strong> to <strong>{}</strong> of Dice").format(
         signed_interval(told[0].difference.macro), signed_interval(told[-1].difference.macro)
     )
-    conditions = plural(len(said), "condition")
-    if num[NO_VERDICT] == len(said):
+    conditions = plural(len(verdicts), "condition")
+    if num[NO_VERDICT] == len(verdicts):
         return Markup("<strong>One training</strong> each: <strong>{}</strong> minus {} is {}, under {}; {}.").format(
             found.method, meaning, span, conditions, UNKNOWN_LUCK
         )
@@ -165,10 +165,18 @@ def _clause_over_conditions(
         "<strong>{word}</strong>: against {meaning}, <strong>{method}</strong> gains under "
         "<strong>{better} of {conditions}</strong>{others}, {span}."
     ).format(
-        word="Yes" if num[BETTER] == len(said) else "Sometimes" if num[BETTER] else "No" if num[WORSE] == len(said) else "Open",
+        word=_word_over_conditions(num, len(verdicts)),
         meaning=meaning, method=found.method, better=num[BETTER], conditions=conditions,
         others="".join(f", {words}" for words in others), span=span,
     )  # fmt: skip
+
+
+def _word_over_conditions(num: dict[str, int], num_conditions: int) -> str:
+    if num[BETTER] == num_conditions:
+        return "Yes"
+    if num[BETTER]:
+        return "Sometimes"
+    return "No" if num[WORSE] == num_conditions else "Open"
 
 
 def _best_sentence(material: Material, found: Contenders) -> Markup:
@@ -245,14 +253,14 @@ def _by_site(material: Material, best: Score, alone: str) -> Iterator[Markup]:
     if not found:
         return
     sites = dict(zip(found, compared(list(found.values()), "DSC, sites"), strict=True))
-    said = [one.verdict for one in sites.values()]
-    num_better, num_worse = said.count(BETTER), said.count(WORSE)
-    if NO_VERDICT in said:
+    verdicts = [one.verdict for one in sites.values()]
+    num_better, num_worse = verdicts.count(BETTER), verdicts.count(WORSE)
+    if NO_VERDICT in verdicts:
         yield Markup("Beside {}, site by site, in one training and without a verdict:").format(alone)
     else:
         words = Markup("Beside {}, <strong>{} of {}</strong> {} better off, {} worse, {} open, p-values adjusted over the sites.")
-        is_are, num_open = "is" if num_better == 1 else "are", len(said) - num_better - num_worse
-        yield words.format(alone, num_better, plural(len(said), "site"), is_are, num_worse, num_open)
+        is_are, num_open = "is" if num_better == 1 else "are", len(verdicts) - num_better - num_worse
+        yield words.format(alone, num_better, plural(len(verdicts), "site"), is_are, num_worse, num_open)
     macros = {client_id: one.difference.macro for client_id, one in sites.items()}
     told = sorted(macros, key=lambda client_id: -macros[client_id].value)
     told = told if len(told) <= FEW_SITES else [told[0], told[-1]]

@@ -20,7 +20,7 @@ from raykd.cli import app
 from raykd.data.checks import inspect_cases
 from raykd.data.federation import list_cases
 from raykd.data.identity import shared_cases, unnamed_patients
-from raykd.data.notes import patient_notes as notes
+from raykd.data.patient_notes import patient_notes as notes
 from raykd.data.sources._base import CaseKey, Source
 from raykd.data.sources._persons import Person
 from raykd.data.sources.folder import FolderSource

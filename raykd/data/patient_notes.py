@@ -1,4 +1,4 @@
-"""What a check tells of data that is sound, but may not be what its owner thinks."""
+"""What a check tells of the patients of data that are sound: who may be one person, and who takes no part."""
 
 from __future__ import annotations
 
