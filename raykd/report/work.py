@@ -19,10 +19,13 @@ def unequal_work(material: Material, best: str, others: Iterable[str]) -> Iterat
 
     Args:
         material: the runs.
-        best: the label of the method that leads.
+        best: the label of the method that leads; without a score there is nothing to tell.
         others: labels of methods that it is held against.
     """
-    values, mine = {score.method: score.macro.value for score in material.rankings["dsc"]}, material.costs[best]
+    values = {score.method: score.macro.value for score in material.rankings["dsc"]}
+    if best not in values:
+        return
+    mine = material.costs[best]
     less: dict[tuple[float, str], list[str]] = {}
     for other in others:
         theirs = material.costs[other]
